@@ -1,0 +1,84 @@
+"""The values that travel between stages: small, frozen, and checked when they are made."""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+
+BACKGROUND_ID = 0
+VOID_ID = 255
+MAX_OBJECT_ID = 254
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VideoInfo:
+    """What is known of a source before its frames are read.
+
+    Attributes:
+        name: Stem of the file or folder; the name of the output folder.
+        width: Pixels, rotation applied.
+        height: Pixels, rotation applied.
+        fps: Average frames per second, exact; None where the source does not say.
+        frame_count: What the container claims. An estimate: never a bound for reading.
+        decoder: "decord", "pyav" or "images".
+    """
+
+    name: str
+    width: int
+    height: int
+    fps: Fraction | None
+    frame_count: int | None
+    decoder: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One decoded frame.
+
+    Attributes:
+        image: (H, W, 3) uint8, RGB, rotation applied.
+        index: Position in presentation order, from 0.
+        time: Presentation time in seconds, exact.
+        name: Stem of the mask file: the image's own stem for a folder, else the index as %05d.
+    """
+
+    image: np.ndarray
+    index: int
+    time: Fraction
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
+            raise ValueError(f"image: (H, W, 3) uint8, not {self.image.shape} {self.image.dtype}")
+
+    @property
+    def time_s(self) -> float:
+        """Presentation time in seconds."""
+        return float(self.time)
+
+    def __repr__(self) -> str:
+        height, width, _ = self.image.shape
+        return f"Frame(index={self.index}, time_s={self.time_s:.3f}, {width}x{height})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mask:
+    """Object ids of one frame, as a person gave them.
+
+    Attributes:
+        ids: (H, W) uint8. 0 background, 1..254 objects, 255 void (neither: not known).
+        binary: The source was black and white (only 0 and 255) and was read as one object, id 1.
+        source: Where it came from, for messages.
+    """
+
+    ids: np.ndarray
+    binary: bool = False
+    source: str = "mask"
+    object_ids: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.ids.ndim != 2 or self.ids.dtype != np.uint8:
+            raise ValueError(f"ids: (H, W) uint8, not {self.ids.shape} {self.ids.dtype}")
+        present = (int(i) for i in np.unique(self.ids))
+        objects = tuple(i for i in present if i not in (BACKGROUND_ID, VOID_ID))
+        object.__setattr__(self, "object_ids", objects)
