@@ -82,3 +82,31 @@ class Mask:
         present = (int(i) for i in np.unique(self.ids))
         objects = tuple(i for i in present if i not in (BACKGROUND_ID, VOID_ID))
         object.__setattr__(self, "object_ids", objects)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """What a step says of one frame.
+
+    Attributes:
+        index: Position of the frame in the session, from 0.
+        time_s: The time it was given with; None if it was given none.
+        mask: (H, W) uint8 object ids, 0 background.
+        scores: Per object id, 0..1: the mean soft label over the object's pixels, before any
+            rescaling; 0 where no pixel is left of it.
+        states: Per object id: "tracked", "unsure" (score below 0.6) or "absent" (no pixel).
+        probabilities: Per id, 0 (background) included: (H, W) float32 soft labels that sum to one;
+            None unless the session was asked for them.
+    """
+
+    index: int
+    time_s: float | None
+    mask: np.ndarray
+    scores: dict[int, float]
+    states: dict[int, str]
+    probabilities: dict[int, np.ndarray] | None = None
+
+    def __repr__(self) -> str:
+        height, width = self.mask.shape
+        objects = ", ".join(f"{i} {self.states[i]} {s:.2f}" for i, s in self.scores.items())
+        return f"Result(index={self.index}, {width}x{height}, {objects or 'no object yet'})"

@@ -1,0 +1,170 @@
+"""Read ahead in one background thread, bounded in bytes, unable to hang its consumer."""
+
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+JOIN_DEADLINE_S = 5.0
+
+
+def frame_bytes(frame: Any) -> int:
+    """Return the bytes of `frame.image`, the size of anything shaped like a `Frame`."""
+    return frame.image.nbytes
+
+
+class Prefetcher(Generic[T]):
+    """An iterator over `items` that a daemon thread fills up to a bound of bytes.
+
+    An exception raised by `items` arrives after the items before it. Leaving the `with` block,
+    or dropping the last reference, stops the thread; the thread closes `items` when it ends.
+
+    Args:
+        items: Read by the thread alone from now on, and closed by it where it has `close()`.
+        bytes_limit: Most bytes held ahead of the consumer. One item is always let in, so an item
+            larger than the limit passes alone.
+        size_of: Bytes of one item; for frames, the image.
+        deadline_s: Longest wait for one item, in seconds; None waits for ever.
+
+    Raises:
+        TimeoutError: From the iteration, when no item came within `deadline_s`. The thread may
+            be stuck in native code, which nothing can interrupt: it is left behind as a daemon.
+    """
+
+    def __init__(
+        self,
+        items: Iterable[T],
+        *,
+        bytes_limit: int,
+        size_of: Callable[[T], int] = frame_bytes,
+        deadline_s: float | None = None,
+    ) -> None:
+        """Start the thread; it reads ahead at once."""
+        if bytes_limit <= 0:
+            raise ValueError(f"bytes_limit: more than 0, not {bytes_limit}")
+        self._deadline_s = deadline_s
+        self._buffer = _Buffer[T](bytes_limit)
+        # The thread holds the buffer and never this object, so that an abandoned consumer is
+        # collected and its finalizer ends the thread.
+        self._thread = threading.Thread(
+            target=_fill, args=(items, self._buffer, size_of), name="prefetch", daemon=True
+        )
+        self._finalizer = weakref.finalize(self, self._buffer.stop)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[T]:
+        """Return itself: one pass."""
+        return self
+
+    def __next__(self) -> T:
+        """Return the next item, waiting for it at most `deadline_s`."""
+        return self._buffer.take(self._deadline_s)
+
+    def close(self) -> None:
+        """Stop the thread and wait for it, five seconds at most; frames held are dropped."""
+        self._finalizer()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(JOIN_DEADLINE_S)
+
+    def __enter__(self) -> "Prefetcher[T]":
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+
+class _Buffer(Generic[T]):
+    """The state the two threads share: items in order, their bytes, and how it ended."""
+
+    def __init__(self, bytes_limit: int) -> None:
+        self._bytes_limit = bytes_limit
+        self._changed = threading.Condition()
+        self._items: deque[tuple[T, int]] = deque()
+        self._held_bytes = 0
+        self._error: BaseException | None = None
+        self._ended = False
+        self._stopped = False
+
+    def wait_for_room(self, next_bytes: int) -> bool:
+        """Wait until `next_bytes` more fit; False once the consumer has left."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: (
+                    self._stopped
+                    or not self._items
+                    or self._held_bytes + next_bytes <= self._bytes_limit
+                )
+            )
+            return not self._stopped
+
+    def put(self, item: T, size: int) -> None:
+        with self._changed:
+            if self._stopped:
+                return
+            self._items.append((item, size))
+            self._held_bytes += size
+            self._changed.notify_all()
+
+    def end(self, error: BaseException | None) -> None:
+        with self._changed:
+            self._error = error
+            self._ended = True
+            self._changed.notify_all()
+
+    def take(self, deadline_s: float | None) -> T:
+        start_s = time.monotonic()
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._items or self._ended or self._stopped, timeout=deadline_s
+            )
+            if self._items:
+                item, size = self._items.popleft()
+                self._held_bytes -= size
+                self._changed.notify_all()
+                return item
+            if self._error is not None:
+                error, self._error = self._error, None
+                try:
+                    raise error
+                finally:
+                    del error  # its traceback holds this frame: a cycle that would hold frames
+            if self._ended or self._stopped:
+                raise StopIteration
+        raise TimeoutError(f"nothing came for {time.monotonic() - start_s:.0f} s")
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stopped = True
+            self._items.clear()
+            self._held_bytes = 0
+            self._changed.notify_all()
+
+
+def _fill(items: Iterable[T], buffer: _Buffer[T], size_of: Callable[[T], int]) -> None:
+    error: BaseException | None = None
+    try:
+        size = 0
+        iterator = iter(items)
+        # Room is awaited before an item is asked for, on the size of the last one: asking first
+        # would hold one frame more than the limit.
+        while buffer.wait_for_room(size):
+            try:
+                item = next(iterator)
+            except StopIteration:
+                break
+            size = size_of(item)
+            buffer.put(item, size)
+            del item
+        close = getattr(iterator, "close", None)
+        if close is not None:
+            close()
+    except BaseException as caught:
+        error = caught
+    buffer.end(error)
+    del error

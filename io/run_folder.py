@@ -1,0 +1,198 @@
+"""The folder of one run: masks as they come, the report last, nothing half-written."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from propagate.errors import OutputError
+from propagate.io.files import remove_partial_files, write_atomically
+from propagate.io.masks import RleWriter, write_mask
+from propagate.io.overlay import OverlayWriter
+from propagate.records import Frame, Result
+
+FORMATS = ("png", "rle")
+MARKER = ".run.json"
+REPORT = "result.json"
+INCOMPLETE = "incomplete.json"
+
+
+class RunFolder:
+    """Takes the results of one video. Use it in a `with` block.
+
+        masks/00000.png ...   palette PNGs in DAVIS layout, under the frames' own names
+        masks.json            run lengths, with format "rle"
+        overlay.mp4           with `overlay`
+        result.json           the report; written last, so its presence means that all is there
+        incomplete.json       the report in its place, with the error, when the run broke off
+
+    Every file appears whole or not at all. When the block fails, the frames so far are kept.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        settings: Mapping[str, Any],
+        *,
+        formats: tuple[str, ...] = ("png",),
+        overlay: bool = False,
+        fps: Fraction | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Claim the folder.
+
+        Args:
+            path: The folder; made where there is none.
+            settings: All that decides the masks. An unfinished run of the same settings is done
+                over, file by file; one of others is left alone.
+            formats: Of "png" and "rle".
+            overlay: Whether to write `overlay.mp4`.
+            fps: Of the overlay.
+            overwrite: Whether to remove the files of another or a finished run first.
+
+        Raises:
+            OutputError: The folder holds a finished run or other files, or cannot be written to.
+            ValueError: A format is unknown.
+        """
+        unknown = set(formats) - set(FORMATS)
+        if unknown:
+            raise ValueError(f"formats: of {', '.join(FORMATS)}, not {', '.join(sorted(unknown))}")
+        self.path = Path(path)
+        self._formats, self._overlay, self._fps = formats, overlay, fps
+        self._writers: list[RleWriter | OverlayWriter] = []
+        self._frames: list[dict[str, Any]] = []
+        self._report = dict(settings)
+        self._claim(overwrite)
+
+    def _claim(self, overwrite: bool) -> None:
+        fingerprint = hashlib.sha256(json.dumps(self._report, sort_keys=True).encode()).hexdigest()
+        marker = json.dumps({"settings_sha256": fingerprint}).encode()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            present = {entry.name for entry in self.path.iterdir()}
+            if overwrite:
+                self._clear()
+            elif REPORT in present:
+                raise OutputError(
+                    f"{self.path}: a finished run is in this folder; pass --overwrite to replace "
+                    "it, or another folder with -o"
+                )
+            elif present and not self._is_ours(marker):
+                raise OutputError(
+                    f"{self.path}: the folder holds files of another run; pass --overwrite to "
+                    "replace them, or another folder with -o"
+                )
+            remove_partial_files(self.path)
+            if "png" in self._formats:
+                (self.path / "masks").mkdir(exist_ok=True)
+                remove_partial_files(self.path / "masks")
+        except OSError as error:
+            raise OutputError(
+                f"{self.path}: cannot be used as output folder ({error.strerror}); "
+                "choose another one with -o"
+            ) from error
+        write_atomically(self.path / MARKER, marker)
+
+    def _is_ours(self, marker: bytes) -> bool:
+        path = self.path / MARKER
+        return path.exists() and path.read_bytes() == marker
+
+    def _clear(self) -> None:
+        """Remove what runs write, the report first; files of anybody else stay."""
+        for name in (REPORT, INCOMPLETE, "masks.json", "overlay.mp4", MARKER):
+            (self.path / name).unlink(missing_ok=True)
+        for mask in (self.path / "masks").glob("*.png"):
+            mask.unlink()
+
+    def write(self, frame: Frame, result: Result) -> None:
+        """Write one frame in every format.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        if not self._frames:
+            self._open_writers(frame)
+        if "png" in self._formats:
+            write_mask(self.path / "masks" / f"{frame.name}.png", result.mask)
+        for writer in self._writers:
+            if isinstance(writer, OverlayWriter):
+                writer.write(frame.image, result.mask, frame.time)
+            else:
+                writer.write(
+                    result.mask,
+                    index=frame.index,
+                    name=frame.name,
+                    time_s=frame.time_s,
+                    scores=result.scores,
+                )
+        objects = {
+            str(i): {"score": round(score, 4), "state": result.states[i]}
+            for i, score in result.scores.items()
+        }
+        self._frames.append({"name": frame.name, "time_s": frame.time_s, "objects": objects})
+
+    def _open_writers(self, frame: Frame) -> None:
+        height, width, _ = frame.image.shape
+        if "rle" in self._formats:
+            self._writers.append(RleWriter(self.path / "masks.json", height, width))
+        if self._overlay:
+            overlay = OverlayWriter(self.path / "overlay.mp4", self._fps, width, height)
+            self._writers.append(overlay)
+
+    def report(self, **entries: Any) -> None:
+        """Add entries to the report that is written at the end."""
+        self._report.update(entries)
+
+    @property
+    def written(self) -> list[str]:
+        """What is in the folder, for a person: "masks/ (80 PNG)", "overlay.mp4", ..."""
+        masks = [f"masks/ ({len(self._frames)} PNG)"] if "png" in self._formats else []
+        return masks + [
+            name
+            for name in ("masks.json", "overlay.mp4", REPORT, INCOMPLETE)
+            if (self.path / name).exists()
+        ]
+
+    def __enter__(self) -> Self:
+        """Return the folder itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Finish the files; write the report last."""
+        if error is None:
+            self._close_writers()
+            self._write_report(REPORT, complete=True)
+            for name in (INCOMPLETE, MARKER):
+                (self.path / name).unlink(missing_ok=True)
+            return
+        reason = str(error) or type(error).__name__
+        try:
+            # What was asked for and what is there agree up to the last frame written.
+            self._close_writers()
+            self._write_report(INCOMPLETE, complete=False, error=reason)
+        except OutputError as second:
+            # The first failure says why; a full disk fails here again.
+            error.add_note(str(second))
+
+    def _close_writers(self) -> None:
+        writers, self._writers = self._writers, []
+        failure: OutputError | None = None
+        for writer in writers:
+            try:
+                writer.close()
+            except OutputError as error:
+                failure = error
+        if failure is not None:
+            raise failure
+
+    def _write_report(self, name: str, **entries: Any) -> None:
+        report = {**self._report, **entries, "frames": len(self._frames), "per_frame": self._frames}
+        write_atomically(self.path / name, (json.dumps(report, indent=1) + "\n").encode())

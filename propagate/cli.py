@@ -1,0 +1,313 @@
+"""The command `propagate`: parse, call the public functions, print.
+
+Heavy imports stand inside the commands, so that `--help` answers at once.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from propagate.errors import PropagateError
+
+if TYPE_CHECKING:
+    from propagate.pipeline import Progress, RunSummary
+
+app = typer.Typer(
+    name="propagate",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="Follow object instances through a video from one labelled frame, training nothing.",
+)
+eval_app = typer.Typer(no_args_is_help=True, help="Score predicted masks against ground truth.")
+app.add_typer(eval_app, name="eval")
+
+INTERRUPTED = 130
+
+
+class MatcherName(StrEnum):
+    """The named matchers; `propagate.MATCHERS` holds their parameters."""
+
+    default = "default"
+    dino = "dino"
+    dift = "dift"
+    crw = "crw"
+
+
+class DecoderName(StrEnum):
+    """Who decodes a video file."""
+
+    auto = "auto"
+    decord = "decord"
+    pyav = "pyav"
+
+
+class DtypeName(StrEnum):
+    """Precision of the U-Net."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"propagate {version('propagate-video')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show a traceback in place of a one-line error.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Set what all commands share."""
+    # `main` looks for --debug itself: it has to know before anything is parsed.
+
+
+@app.command()
+def run(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...", help="Video files, folders of images, a camera index or address."
+        ),
+    ],
+    masks: Annotated[
+        Path,
+        typer.Option(
+            "-m",
+            "--mask",
+            metavar="MASK",
+            help="Mask of one frame (index PNG), or a folder: of <frame number>.png for one "
+            "source, of <name>.png or <name>/ for several.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
+    model: Annotated[
+        str, typer.Option(help="Preset (see `propagate models`), diffusers folder, or hub id.")
+    ] = "tiny",
+    matcher: Annotated[MatcherName, typer.Option(help="How labels travel.")] = MatcherName.default,
+    mask_frame: Annotated[
+        int, typer.Option(min=0, help="Frame that a single MASK was drawn on, from 0.")
+    ] = 0,
+    device: Annotated[
+        str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N.")
+    ] = "auto",
+    dtype: Annotated[DtypeName, typer.Option(help="Precision of the U-Net.")] = DtypeName.auto,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Frames through the U-Net at once. [8 on a GPU, 1 on a CPU]"),
+    ] = None,
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Write overlay.mp4 with the masks drawn.")
+    ] = False,
+    formats: Annotated[
+        str, typer.Option("--format", help="png (palette, DAVIS layout), rle (COCO), or png,rle.")
+    ] = "png",
+    decoder: Annotated[DecoderName, typer.Option(help="Who decodes.")] = DecoderName.auto,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the files of an earlier run.")
+    ] = False,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
+) -> None:
+    """Follow the objects of a mask through a video.
+
+    Writes OUT/<name>/masks/00000.png ... and, last, OUT/<name>/result.json. White on black is one
+    object; other values are object ids, 255 is void.
+
+    Example: propagate run clip.mp4 -m first.png -o out --overlay
+    """
+    from propagate.io.references import masks_of_sources
+
+    chosen = tuple(part.strip() for part in formats.split(",") if part.strip())
+    if not chosen or set(chosen) - {"png", "rle"}:
+        raise typer.BadParameter(f"{formats!r}: png, rle, or png,rle", param_hint="--format")
+    references = masks_of_sources(masks, sources, mask_frame)
+    for mask in {id(m): m for masks in references for m in masks.values()}.values():
+        if mask.binary:
+            _say(f"{mask.source}: black and white: one object, id 1")
+
+    from propagate.config import Config
+    from propagate.pipeline import Propagator
+
+    propagator = Propagator(
+        model, device=device, dtype=dtype.value, config=Config.named(matcher.value)
+    )
+    failures = 0
+    for source, frames in zip(sources, references, strict=True):
+        try:
+            with _progress(source) as progress:
+                summary = propagator.run(
+                    int(source) if source.isdecimal() and not Path(source).exists() else source,
+                    frames,
+                    out,
+                    formats=chosen,
+                    overlay=overlay,
+                    batch_size=batch_size,
+                    decoder=decoder.value,
+                    max_frames=max_frames,
+                    overwrite=overwrite,
+                    progress=progress,
+                )
+        except PropagateError as error:
+            if len(sources) == 1:
+                raise
+            failures += 1
+            _say(f"error: {error}")
+        else:
+            print(_last_line(summary))
+    if failures:
+        _say(f"error: {failures} of {len(sources)} sources failed, see above")
+        raise typer.Exit(1)
+
+
+@app.command()
+def models() -> None:
+    """List the named models: size, licence, and whether each is on this machine.
+
+    Example: propagate models
+    """
+    from rich.table import Table
+
+    from propagate.features.presets import PRESETS, is_present
+
+    table = Table("model", "size", "licence", "here", "what", box=None, pad_edge=False)
+    for name, preset in PRESETS.items():
+        size = f"{preset.size_mb:,.0f} MB" if preset.size_mb else "-"
+        here = "yes" if is_present(preset) else "no"
+        table.add_row(name, size, preset.license, here, preset.description)
+    _print(table)
+
+
+@eval_app.command()
+def davis(
+    root: Annotated[
+        Path, typer.Option(help="DAVIS root, or a folder of <sequence>/<frame>.png ground truth.")
+    ],
+    pred: Annotated[
+        Path, typer.Option(help="Folder of <sequence>/<frame>.png, or the -o of `propagate run`.")
+    ],
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write every number here.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="ImageSets/2017/<split>.txt; without it, every sequence.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+) -> None:
+    """J, F and J&F as the DAVIS-2017 semi-supervised benchmark defines them.
+
+    Example: propagate eval davis --root DAVIS --pred out --json scores.json
+    """
+    from propagate.eval.davis import evaluate_davis
+    from propagate.eval.report import format_table
+    from propagate.io.files import write_atomically
+
+    scores = evaluate_davis(root, pred, split=split, jobs=jobs)
+    if json_file is not None:
+        write_atomically(json_file, scores.to_json().encode())
+    _print(format_table(scores))
+
+
+def _say(text: str) -> None:
+    print(f"propagate: {text}", file=sys.stderr)
+
+
+def _print(renderable: object) -> None:
+    """Print to stdout; a pipe or file gets lines as long as they are."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    console.print(renderable)
+
+
+def _last_line(summary: "RunSummary") -> str:
+    fps = summary.frames / summary.seconds if summary.seconds else 0.0
+    objects = f"{len(summary.object_ids)} object{'s' * (len(summary.object_ids) != 1)}"
+    return (
+        f"{summary.folder}: {', '.join(summary.written)}; {summary.frames} frames, {objects}, "
+        f"{summary.seconds:.1f} s, {fps:.1f} frames/s"
+    )
+
+
+@contextmanager
+def _progress(source: str) -> "Iterator[Progress]":
+    """A bar on stderr with frames per second and time left; plain lines where it is no screen."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        import time
+
+        started = last = time.monotonic()
+
+        def report(done: int, total: int | None) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last < 10 and done != total:
+                return
+            last = now
+            fps = done / (now - started)
+            left = f" of about {total}, {(total - done) / fps:.0f} s left" if total else ""
+            _say(f"{source}: {done} frames{left}, {fps:.1f} frames/s")
+
+        yield report
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.fields[about]} frames"),
+        TextColumn("{task.fields[fps]} frames/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(Path(source).name or source, total=None, about="?", fps="-")
+
+        def advance(done: int, total: int | None) -> None:
+            elapsed = bar.tasks[task].elapsed or 0
+            fps = f"{done / elapsed:.1f}" if elapsed else "-"
+            bar.update(task, completed=done, total=total, about=total or "?", fps=fps)
+
+        yield advance
+
+
+def main() -> None:
+    """Run the command line; a failure is one line on stderr and exit status 1."""
+    debug = "--debug" in sys.argv[1:]
+    _end_on_sigterm()
+    try:
+        app()
+    except PropagateError as error:
+        if debug:
+            raise
+        _say(f"error: {' '.join(str(error).split())}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        _say("interrupted; the files written so far are whole")
+        sys.exit(INTERRUPTED)
+
+
+def _end_on_sigterm() -> None:
+    """Let SIGTERM end a run as Ctrl-C does: files finished, the report written."""
+    import signal
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)

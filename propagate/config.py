@@ -1,0 +1,133 @@
+"""Settings: frozen, checked when made, saved beside every result."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Window = Literal["square", "circle"]
+
+
+@dataclass(frozen=True, slots=True)
+class Matcher:
+    """How labels travel from the memory to a frame.
+
+    Attributes:
+        top_k: Memory cells that vote for a cell.
+        radius: Reach of the search window around a cell, in cells.
+        window: "square": |dy| and |dx| up to the radius. "circle": distance below the radius.
+        reference_window: Whether reference frames are searched inside the window too. If not, the
+            whole reference frame is searched.
+        temperature: Divides the cosine before the soft-max over the top k.
+        recent_frames: Frames kept behind the current one, beside the references.
+        repeat_reference: Whether the first reference also fills the places of the recent frames
+            until there are any.
+        hard_reference: Whether a reference mask is reduced to cells by its nearest pixel; if not,
+            by the share of the cell that each object covers.
+        rescale: Whether each object's soft label is stretched to 0..1 in every frame before the
+            largest wins (`norm_mask` of DINO's script).
+        reappear: Whether an object that no cell is left of is looked for in the whole frame, with
+            PDM's appearance map.
+    """
+
+    top_k: int
+    radius: int
+    window: Window
+    reference_window: bool
+    temperature: float
+    recent_frames: int
+    repeat_reference: bool = False
+    hard_reference: bool = True
+    rescale: bool = False
+    reappear: bool = False
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1:
+            raise ValueError(f"top_k: at least 1, not {self.top_k}")
+        if self.radius < 1:
+            raise ValueError(f"radius: at least 1 cell, not {self.radius}")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature: above 0, not {self.temperature}")
+        if self.recent_frames < 0:
+            raise ValueError(f"recent_frames: 0 or more, not {self.recent_frames}")
+
+
+MATCHERS: dict[str, Matcher] = {
+    # Ours; measured on DAVIS-2016 training clips, see README "Numbers".
+    "default": Matcher(
+        top_k=10,
+        radius=12,
+        window="square",
+        reference_window=True,
+        temperature=0.07,
+        recent_frames=7,
+        hard_reference=False,
+        reappear=True,
+    ),
+    # facebookresearch/dino eval_video_segmentation.py
+    "dino": Matcher(
+        top_k=5,
+        radius=12,
+        window="square",
+        reference_window=True,
+        temperature=0.1,
+        recent_frames=7,
+        rescale=True,
+    ),
+    # Tsingularity/dift eval_davis.py, the settings its README gives for Stable Diffusion 2.1
+    "dift": Matcher(
+        top_k=15,
+        radius=15,
+        window="square",
+        reference_window=True,
+        temperature=0.2,
+        recent_frames=28,
+        rescale=True,
+    ),
+    # ajabri/videowalk test.py
+    "crw": Matcher(
+        top_k=10,
+        radius=12,
+        window="circle",
+        reference_window=False,
+        temperature=0.05,
+        recent_frames=20,
+        repeat_reference=True,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that decides a mask, beside the model's weights.
+
+    Attributes:
+        matcher: See `Matcher`; `MATCHERS` holds the named ones.
+        short_side_px: Frames are resized to about this short side before features are read.
+            480: the size at which DAVIS and its label-propagation protocols work.
+        max_aspect: A longer side counts as this many short sides at most, so that a frame of one
+            by thousands of pixels costs no more than an ordinary one.
+    """
+
+    matcher: Matcher = field(default_factory=lambda: MATCHERS["default"])
+    short_side_px: int = 480
+    max_aspect: float = 4.0
+
+    def __post_init__(self) -> None:
+        if self.short_side_px < 16:
+            raise ValueError(f"short_side_px: at least 16, not {self.short_side_px}")
+        if self.max_aspect < 1:
+            raise ValueError(f"max_aspect: at least 1, not {self.max_aspect}")
+
+    @classmethod
+    def named(cls, matcher: str) -> "Config":
+        """Make the configuration with the matcher of that name.
+
+        Raises:
+            ValueError: There is none; the message lists the names.
+        """
+        if matcher not in MATCHERS:
+            raise ValueError(f"no matcher is named {matcher!r}; there are {', '.join(MATCHERS)}")
+        return cls(matcher=MATCHERS[matcher])
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return asdict(self)

@@ -1,0 +1,73 @@
+"""Backbones: what turns frames into a grid of feature vectors. One registry, and it is a dict."""
+
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from propagate.errors import ModelError
+from propagate.features.device import choose_device, choose_dtype
+from propagate.features.presets import PRESETS
+
+
+class Backbone(Protocol):
+    """Reads a grid of feature vectors out of frames.
+
+    Attributes:
+        name: What the user called it.
+        stride: Pixels of the working size per cell, in both directions.
+        multiple: Both sides of the working size must be multiples of this.
+        channels: Length of a feature vector.
+        device: Where it computes and where its features lie.
+    """
+
+    name: str
+    stride: int
+    multiple: int
+    channels: int
+    device: torch.device
+
+    def extract(self, images: torch.Tensor) -> torch.Tensor:
+        """Compute features.
+
+        Args:
+            images: (B, 3, H, W) float32 in 0..1, RGB, on `device`; H and W multiples of `multiple`.
+
+        Returns:
+            (B, C, H / stride, W / stride) float32. A frame's features do not depend on the frames
+            it shares a batch with.
+        """
+        ...
+
+
+def load_backbone(model: str, *, device: str = "auto", dtype: str = "auto") -> Backbone:
+    """Load a model by preset name, local folder or hub id.
+
+    Args:
+        model: A key of `PRESETS`, a folder in diffusers layout (a `UNet2DModel`, or a pipeline with
+            one or with VAE, text encoder and `UNet2DConditionModel`), or such a hub id.
+        device: "auto" (CUDA if there is one, else CPU) or a torch device name.
+        dtype: "auto" (half precision where the device computes it faster) or "float32", "bfloat16",
+            "float16".
+
+    Raises:
+        ModelError: There is no such model, it cannot be reached, or parts of it are missing.
+        DeviceError: The device is not there.
+    """
+    where = choose_device(device)
+    precision = choose_dtype(dtype, where)
+    preset = PRESETS.get(model)
+    if preset is not None and preset.source is None:
+        from propagate.features.pixels import ColorBackbone
+
+        return ColorBackbone(where)
+    # Imported here: diffusers takes seconds, and whoever asks for colours need not wait for it.
+    from propagate.features.diffusion import load_diffusion
+
+    if preset is None and "/" not in model and not Path(model).exists():
+        raise ModelError(
+            f"no model is named {model!r}: pass one of {', '.join(PRESETS)}, a folder in diffusers "
+            "layout, or a hub id of the form owner/name"
+        )
+    source = model if preset is None or preset.source is None else preset.source
+    return load_diffusion(model, source, where, precision)

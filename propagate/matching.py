@@ -1,0 +1,298 @@
+"""Matching: which memory cells a cell of this frame resembles, and the labels they give it.
+
+Pure functions. The letters of every shape:
+
+    H W  pixels of the frame          h w  cells of the feature grid      C  channels
+    M    frames of the memory         k    matches kept per cell          L  labels: K objects + 1
+
+Label 0 is background. Features are L2-normalised, channels last, so that a cosine is a dot product
+over contiguous numbers. A cell of the memory has one number: m * h * w + y * w + x.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+
+# Side of the square of query cells that share one search area, and the run of keys whose maximum
+# stands for all of them while the best are looked for. Measured on two cores at 60 x 107 cells.
+TILE = 8
+GROUP = 16
+
+
+def normalize(features: torch.Tensor) -> torch.Tensor:
+    """Turn (C, h, w) features into (h, w, C) vectors of length one."""
+    return F.normalize(features.permute(1, 2, 0), dim=-1).contiguous()
+
+
+def local_top_k(
+    query: torch.Tensor,
+    memory: torch.Tensor,
+    top_k: int,
+    radius: int,
+    window: Literal["square", "circle"] = "square",
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the most similar memory cells of every query cell, within a window around it.
+
+    The grid is worked through in tiles; no tensor is larger than TILE^2 x M (TILE + 2 radius)^2.
+
+    Args:
+        query: (h, w, C), normalised.
+        memory: (M, h, w, C), normalised.
+        top_k: Matches to keep; fewer exist at the border of a small grid.
+        radius: Reach of the window in cells; a radius of max(h, w) is the whole frame.
+        window: "square": |dy|, |dx| <= radius. "circle": dy^2 + dx^2 < radius^2.
+
+    Returns:
+        Cosines (h, w, k) in falling order, -inf where there is no match, and their memory cells
+        (h, w, k) int64. Which of several equal cosines is kept at the k-th place is not defined.
+    """
+    frames, height, width, channels = memory.shape
+    values = query.new_empty(height, width, top_k)
+    cells = torch.empty(height, width, top_k, dtype=torch.int64, device=query.device)
+    # The penalty of a tile depends on where its search area is cut off by the border; inside the
+    # grid it is one and the same.
+    penalties: dict[tuple[int, ...], torch.Tensor] = {}
+    for top in range(0, height, TILE):
+        bottom = min(top + TILE, height)
+        y0, y1 = max(0, top - radius), min(height, bottom + radius)
+        for left in range(0, width, TILE):
+            right = min(left + TILE, width)
+            x0, x1 = max(0, left - radius), min(width, right + radius)
+            area = (y1 - y0) * (x1 - x0)
+            padding = -(frames * area) % GROUP
+            geometry = (top - y0, bottom - y0, y1 - y0, left - x0, right - x0, x1 - x0)
+            if geometry not in penalties:
+                outside = _outside(geometry, radius, window, query)  # (n, area)
+                penalties[geometry] = torch.cat(
+                    [
+                        outside.repeat(1, frames),
+                        outside.new_full((len(outside), padding), -torch.inf),
+                    ],
+                    dim=1,
+                )
+            keys = memory.new_zeros(frames * area + padding, channels)
+            keys[: frames * area].view(frames, y1 - y0, x1 - x0, channels).copy_(
+                memory[:, y0:y1, x0:x1]
+            )
+            tile = query[top:bottom, left:right].reshape(-1, channels)  # (n, C)
+            similarity = torch.addmm(penalties[geometry], tile, keys.T)  # (n, M area + padding)
+            best, column = _top_k(similarity, top_k)  # (n, k)
+            frame, inside = column // area, column % area
+            y, x = y0 + inside // (x1 - x0), x0 + inside % (x1 - x0)
+            cell = (frame * height + y) * width + x
+            values[top:bottom, left:right] = best.unflatten(0, (bottom - top, right - left))
+            cells[top:bottom, left:right] = cell.unflatten(0, (bottom - top, right - left))
+    # Padding and cells outside the window are never looked up: their weight is zero, but their
+    # number must be one that exists.
+    return values, torch.where(values == -torch.inf, 0, cells)
+
+
+def _outside(
+    geometry: tuple[int, ...], radius: int, window: str, like: torch.Tensor
+) -> torch.Tensor:
+    """0 where a key of the search area is in a query's window, -inf elsewhere: (n, area)."""
+    top, bottom, rows, left, right, columns = geometry
+    dy = torch.arange(top, bottom)[:, None] - torch.arange(rows)  # (tile rows, area rows)
+    dx = torch.arange(left, right)[:, None] - torch.arange(columns)
+    if window == "square":
+        near = (dy.abs() <= radius)[:, None, :, None] & (dx.abs() <= radius)[None, :, None, :]
+    else:
+        near = dy.square()[:, None, :, None] + dx.square()[None, :, None, :] < radius**2
+    near = near.flatten(2).flatten(0, 1).to(like.device)  # (n, area)
+    return torch.where(near, like.new_zeros(()), -torch.inf)
+
+
+def _top_k(similarity: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Exact top k of each row of (n, m), m a multiple of GROUP, padded with -inf up to k.
+
+    The k best keys lie in the k runs with the best maxima, and maxima of runs are cheap.
+    """
+    groups = similarity.unflatten(1, (-1, GROUP))  # (n, m / GROUP, GROUP)
+    kept = min(k, groups.shape[1])
+    _, run = groups.amax(2).topk(kept)  # (n, kept)
+    pooled = groups.gather(1, run[:, :, None].expand(-1, -1, GROUP)).flatten(1)
+    found = min(k, similarity.shape[1])
+    best, place = pooled.topk(found)  # (n, found)
+    column = run.gather(1, place // GROUP) * GROUP + place % GROUP
+    if found < k:
+        best = F.pad(best, (0, k - found), value=-torch.inf)
+        column = F.pad(column, (0, k - found))
+    return best, column
+
+
+def global_top_k(
+    query: torch.Tensor, memory: torch.Tensor, top_k: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the most similar memory cells of some cells, wherever they are.
+
+    Args:
+        query: (n, C), normalised.
+        memory: (M, h, w, C), normalised.
+        top_k: Matches to keep.
+
+    Returns:
+        Cosines and memory cells (n, k), as `local_top_k` gives them. Worked through in blocks of
+        TILE^2 query cells.
+    """
+    keys = memory.flatten(0, 2)
+    padding = -len(keys) % GROUP
+    keys = F.pad(keys, (0, 0, 0, padding))
+    penalty = keys.new_zeros(len(keys))
+    penalty[len(keys) - padding :] = -torch.inf
+    found = [_top_k(block @ keys.T + penalty, top_k) for block in query.split(TILE * TILE)]
+    values, cells = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return values, torch.where(values == -torch.inf, 0, cells)
+
+
+def merge_top_k(
+    first: tuple[torch.Tensor, torch.Tensor], second: tuple[torch.Tensor, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Join two results of `local_top_k` over one numbering of cells, keeping the k best of both."""
+    k = first[0].shape[-1]
+    values, place = torch.cat([first[0], second[0]], dim=-1).topk(k)
+    return values, torch.cat([first[1], second[1]], dim=-1).gather(-1, place)
+
+
+def propagate_labels(
+    values: torch.Tensor, cells: torch.Tensor, labels: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """Let the matches of each cell vote: a soft-max of their cosines weighs their labels.
+
+    Args:
+        values, cells: (..., k), as `local_top_k` gives them.
+        labels: (M, h, w, L) soft labels of the memory. A cell that sums to less than one is void by
+            the rest, and votes that much less.
+        temperature: Divides the cosines.
+
+    Returns:
+        (..., L) soft labels that sum to one; background where nothing voted.
+    """
+    k = values.shape[-1]
+    weights = torch.softmax(values / temperature, dim=-1)
+    voted = F.embedding_bag(
+        cells.view(-1, k),
+        labels.flatten(0, 2),
+        per_sample_weights=weights.view(-1, k),
+        mode="sum",
+    )  # (n, L)
+    total = voted.sum(1, keepdim=True)
+    silent = total < 1e-6
+    voted = torch.where(silent, 0, voted / total.clamp_min(1e-6))
+    voted[:, :1] += silent.to(voted.dtype)
+    return voted.view(*values.shape[:-1], -1)
+
+
+def instance_prototypes(features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Average the features under each label: PDM's masked appearance features, summed (eq. 4).
+
+    Equation 5 averages n dot products with one target vector; that is one dot product with the mean
+    of the n features, which is what this gives.
+
+    Args:
+        features: (..., C) cells of one or more reference frames.
+        labels: (..., L) in 0..1, of the same cells.
+
+    Returns:
+        (L, C); zero for a label that covers nothing.
+    """
+    weights = labels.flatten(0, -2)  # (n, L)
+    return weights.T @ features.flatten(0, -2) / weights.sum(0).clamp_min(1e-6)[:, None]
+
+
+def appearance_map(features: torch.Tensor, prototypes: torch.Tensor) -> torch.Tensor:
+    """PDM's appearance similarity S_A of every cell to every instance (Samuel et al. 2024, eq. 5).
+
+    Args:
+        features: (..., C) of the target frame.
+        prototypes: (L, C), as `instance_prototypes` gives them.
+
+    Returns:
+        (..., L) dot products.
+    """
+    return features @ prototypes.T
+
+
+def appearance_floor(appearance: torch.Tensor, labels: torch.Tensor, share: float) -> torch.Tensor:
+    """The appearance that all but `share` of an instance's own cells reach on its reference frame.
+
+    Args:
+        appearance: (..., L) of the reference frames themselves.
+        labels: (..., L) of the reference frames.
+        share: 0..1.
+
+    Returns:
+        (L,): the quantile over the cells that belong to the label; inf for a label without cells.
+    """
+    floors = appearance.new_full((labels.shape[-1],), torch.inf)
+    for label in range(labels.shape[-1]):
+        own = appearance[..., label][labels[..., label] > 0.5]
+        if len(own):
+            floors[label] = own.quantile(share)
+    return floors
+
+
+def labels_from_ids(
+    ids: torch.Tensor, object_ids: list[int], grid: tuple[int, int], hard: bool
+) -> torch.Tensor:
+    """Reduce a mask to soft labels of the feature grid.
+
+    Args:
+        ids: (H, W) uint8; an id that is neither 0 nor listed is void.
+        object_ids: K ids; label i + 1 stands for object_ids[i].
+        grid: (h, w).
+        hard: Take the nearest pixel of a cell, instead of the share of it that an id covers.
+
+    Returns:
+        (h, w, L) float32. Void has no label, so a cell sums to less than one by its void share.
+    """
+    wanted = torch.tensor([0, *object_ids], device=ids.device)[:, None, None]
+    if hard:
+        ids = F.interpolate(ids[None, None].float(), grid, mode="nearest")[0, 0]
+        return (ids == wanted).float().permute(1, 2, 0).contiguous()
+    one_hot = (ids == wanted).float()  # (L, H, W)
+    return F.interpolate(one_hot[None], grid, mode="area")[0].permute(1, 2, 0).contiguous()
+
+
+def ids_from_labels(
+    labels: torch.Tensor,
+    object_ids: list[int],
+    size: tuple[int, int],
+    rescale_stride: int | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Enlarge soft labels to the frame and let the largest win at each pixel.
+
+    Args:
+        labels: (h, w, L).
+        object_ids: K ids, as for `labels_from_ids`.
+        size: (H, W).
+        rescale_stride: None: enlarge bilinearly to the frame. A stride: as DINO's script does, to
+            the grid times the stride, each label stretched to 0..1 there, and the winners taken to
+            the frame by nearest neighbour.
+
+    Returns:
+        (H, W) uint8 ids, and the winning soft label (H, W) float32.
+    """
+    maps = labels.permute(2, 0, 1)[:, None]  # (L, 1, h, w)
+    area = size
+    if rescale_stride is not None:
+        area = (labels.shape[0] * rescale_stride, labels.shape[1] * rescale_stride)
+    strength = maps.new_full(area, -torch.inf)
+    winner = torch.zeros(area, dtype=torch.uint8, device=labels.device)
+    # One label at a time: a hundred objects need no hundred full-size maps.
+    for soft, object_id in zip(maps, [0, *object_ids], strict=True):
+        large = F.interpolate(soft[None], area, mode="bilinear")[0, 0]
+        if rescale_stride is not None:
+            large = _stretch(large)
+        better = large > strength
+        strength = torch.where(better, large, strength)
+        winner[better] = object_id
+    if rescale_stride is not None:
+        winner = F.interpolate(winner[None, None].float(), size, mode="nearest")[0, 0].byte()
+        strength = F.interpolate(strength[None, None], size, mode="nearest")[0, 0]
+    return winner, strength
+
+
+def _stretch(soft: torch.Tensor) -> torch.Tensor:
+    low, high = soft.min(), soft.max()
+    return (soft - low) / (high - low) if high > 0 and high > low else soft

@@ -1,0 +1,364 @@
+"""One video being followed: a frame in, a mask out, a memory that does not grow."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from propagate.config import Config
+from propagate.errors import DeviceError, MaskError, VideoError
+from propagate.features import Backbone
+from propagate.io.masks import mask_from_array
+from propagate.matching import (
+    appearance_floor,
+    appearance_map,
+    global_top_k,
+    ids_from_labels,
+    instance_prototypes,
+    labels_from_ids,
+    local_top_k,
+    merge_top_k,
+    normalize,
+    propagate_labels,
+)
+from propagate.memory import TemporalMemory
+from propagate.records import MAX_OBJECT_ID, VOID_ID, Frame, Mask, Result
+
+log = logging.getLogger(__name__)
+
+Image = Frame | np.ndarray | torch.Tensor
+
+# Below this mean soft label the object's pixels are as often somebody else's.
+UNSURE_SCORE = 0.6
+# An object comes back where cells look like all but this share of its own on the reference frame,
+# and where there are at least this share of as many of them.
+REAPPEAR_ATYPICAL_SHARE = 0.25
+REAPPEAR_AREA_SHARE = 0.1
+
+
+class Session:
+    """Follows objects through the frames of one video. Made by `Propagator.session`.
+
+    A mask may come with any frame: the first reference, a correction, or a new object. Between them
+    the objects are followed. Nothing is kept of a frame but its features, and of those a bounded
+    number.
+    """
+
+    def __init__(self, backbone: Backbone, config: Config, probabilities: bool = False) -> None:
+        """Start without objects.
+
+        Args:
+            backbone: Where features come from.
+            config: How they are matched.
+            probabilities: Whether results carry the soft label of every object at full size.
+        """
+        self._backbone = backbone
+        self._config = config
+        self._probabilities = probabilities
+        self._memory = TemporalMemory(config.matcher.recent_frames)
+        self._object_ids: list[int] = []
+        self._index = 0
+        self._size: tuple[int, int] | None = None
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        """The objects being followed, in the order they were given."""
+        return tuple(self._object_ids)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of features and labels remembered."""
+        return self._memory.nbytes
+
+    def step(
+        self,
+        frame: Image,
+        mask: Mask | np.ndarray | torch.Tensor | None = None,
+        time_s: float | None = None,
+    ) -> Result:
+        """Take the next frame.
+
+        Args:
+            frame: (H, W, 3) uint8 RGB, numpy or torch, or a `Frame`. All of one size.
+            mask: (H, W) ids of this frame, if somebody knows them: 0 background, 1..254 objects,
+                255 void; or a bool array, one object with id 1. The objects in it are taken as
+                given; others that are being followed stay where they are found.
+            time_s: Seconds, passed on to the result; a `Frame` brings its own.
+
+        Raises:
+            MaskError: The mask cannot be used, or has another size.
+            VideoError: The frame has another size than those before.
+            ValueError: The frame is no such array.
+        """
+        if time_s is None and isinstance(frame, Frame):
+            time_s = frame.time_s
+        height, width = _pixels(frame).shape[:2]
+        return self.advance((height, width), self.extract([frame])[0], mask, time_s)
+
+    def extract(self, frames: Sequence[Image]) -> torch.Tensor:
+        """Compute the features of frames of one size: (B, C, h, w). Changes nothing.
+
+        A batch that does not fit into the device's memory is halved until it does.
+
+        Raises:
+            DeviceError: Not even one frame fits.
+        """
+        return extract_features(self._backbone, self._config, frames)
+
+    def advance(
+        self,
+        size: tuple[int, int],
+        features: torch.Tensor,
+        mask: Mask | np.ndarray | torch.Tensor | None = None,
+        time_s: float | None = None,
+    ) -> Result:
+        """Do what `step` does, with features already computed.
+
+        Args:
+            size: (H, W) of the frame.
+            features: (C, h, w), as `extract` gives them.
+            mask, time_s: See `step`.
+        """
+        if self._size not in (None, size):
+            height, width = self._size
+            raise VideoError(
+                f"frame {self._index} is {size[1]}x{size[0]}, those before are {width}x{height}: "
+                "a video that changes its size cannot be followed; scale it to one size first"
+            )
+        given = None if mask is None else self._checked(mask, size)
+        self._size = size
+        cells = normalize(features)  # (h, w, C)
+        labels = self._match(cells) if self._object_ids else None
+        if given is not None:
+            labels = self._take(given, cells, labels)
+        elif labels is not None:
+            self._memory.add_recent(cells, labels)
+        result = self._result(size, labels, given, time_s)
+        self._index += 1
+        return result
+
+    def _match(self, cells: torch.Tensor) -> torch.Tensor:
+        """Soft labels (h, w, L) of a frame's cells (h, w, C), from the memory."""
+        matcher = self._config.matcher
+        known = self._memory.read()
+        references = self._memory.reference_count
+        search = (matcher.top_k, matcher.radius, matcher.window)
+        if matcher.reference_window:
+            matches = local_top_k(cells, known.features, *search)
+        else:
+            grid = cells.shape[0] * cells.shape[1]
+            values, places = global_top_k(
+                cells.flatten(0, 1), known.features[:references], matcher.top_k
+            )
+            shape = (*cells.shape[:2], matcher.top_k)
+            matches = values.view(shape), places.view(shape)
+            if len(known.features) > references:
+                values, places = local_top_k(cells, known.features[references:], *search)
+                matches = merge_top_k(matches, (values, places + references * grid))
+        labels = propagate_labels(*matches, known.labels, matcher.temperature)
+        if matcher.reappear:
+            labels = self._find_again(
+                cells, labels, known.features[:references], known.labels[:references]
+            )
+        return labels
+
+    def _find_again(
+        self,
+        cells: torch.Tensor,
+        labels: torch.Tensor,
+        reference_cells: torch.Tensor,
+        reference_labels: torch.Tensor,
+    ) -> torch.Tensor:
+        """Look in the whole frame for the objects that no cell is left of.
+
+        PDM's appearance map proposes cells that look like the object as a whole; the reference
+        frame's cells, all of them, then vote there, so that a look-alike on it can object.
+        """
+        counts = labels.argmax(-1).flatten().bincount(minlength=labels.shape[-1])
+        lost = counts == 0
+        lost[0] = False
+        if not lost.any():
+            return labels
+        prototypes = instance_prototypes(reference_cells, reference_labels)
+        floors = appearance_floor(
+            appearance_map(reference_cells, prototypes), reference_labels, REAPPEAR_ATYPICAL_SHARE
+        )
+        likely = (appearance_map(cells, prototypes) >= floors) & lost  # (h, w, L)
+        proposed = likely.any(-1)
+        if not proposed.any():
+            return labels
+        matcher = self._config.matcher
+        matches = global_top_k(cells[proposed], reference_cells, matcher.top_k)
+        voted = propagate_labels(*matches, reference_labels, matcher.temperature)  # (n, L)
+        winner = voted.argmax(-1)  # (n,)
+        agreed = likely[proposed].gather(1, winner[:, None])[:, 0]
+        enough = REAPPEAR_AREA_SHARE * reference_labels.sum((0, 1, 2)) / len(reference_labels)
+        found = winner.bincount(weights=agreed.float(), minlength=labels.shape[-1])
+        agreed &= (found >= enough)[winner]
+        labels = labels.clone()
+        labels[proposed] = torch.where(agreed[:, None], voted, labels[proposed])
+        return labels
+
+    def _take(self, given: Mask, cells: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+        """Remember a given mask for ever; return the labels of the frame with it laid over."""
+        matcher = self._config.matcher
+        new = [i for i in given.object_ids if i not in self._object_ids]
+        if len(self._object_ids) + len(new) > MAX_OBJECT_ID:
+            raise MaskError(f"{given.source}: more than {MAX_OBJECT_ID} objects in one video")
+        self._object_ids += new
+        self._memory.widen(len(self._object_ids) + 1)
+        ids = torch.from_numpy(given.ids).to(cells.device)
+
+        def reduced(ids: torch.Tensor) -> torch.Tensor:
+            grid = (cells.shape[0], cells.shape[1])
+            return labels_from_ids(ids, self._object_ids, grid, matcher.hard_reference)
+
+        if labels is None:
+            reference = reduced(ids)
+            copies = matcher.recent_frames if matcher.repeat_reference else 0
+            self._memory.add_reference(cells, reference, copies)
+            return reference
+        # What the mask does not name stays as it was found, and is void in the reference: a guess
+        # must not be remembered for ever.
+        found, _ = self._enlarge(F.pad(labels, (0, len(new))))
+        named = torch.isin(found, torch.tensor([0, *given.object_ids], device=found.device))
+        others = (ids == 0) & ~named
+        self._memory.add_reference(cells, reduced(torch.where(others, VOID_ID, ids)))
+        merged = reduced(torch.where(others, found, ids))
+        self._memory.add_recent(cells, merged)
+        return merged
+
+    def _enlarge(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        stride = self._backbone.stride if self._config.matcher.rescale else None
+        assert self._size is not None
+        return ids_from_labels(labels, self._object_ids, self._size, stride)
+
+    def _result(
+        self,
+        size: tuple[int, int],
+        labels: torch.Tensor | None,
+        given: Mask | None,
+        time_s: float | None,
+    ) -> Result:
+        if labels is None:
+            nothing = np.zeros(size, np.uint8)
+            return Result(self._index, time_s, nothing, {}, {}, {} if self._probabilities else None)
+        ids, strength = self._enlarge(labels)
+        if given is not None:
+            # A given object is exactly as given, to the pixel; the rest is as found.
+            exact = torch.from_numpy(given.ids).to(ids.device)
+            named = torch.isin(ids, torch.tensor(given.object_ids, device=ids.device))
+            ids = torch.where(named, 0, ids)
+            ids = torch.where((exact != 0) & (exact != VOID_ID), exact, ids)
+        pixels = ids.flatten().int()
+        areas = pixels.bincount(minlength=VOID_ID + 1)
+        sums = pixels.bincount(weights=strength.flatten(), minlength=VOID_ID + 1)
+        means = (sums / areas.clamp_min(1)).tolist()
+        sure = set() if given is None else set(given.object_ids)
+        scores = {i: 1.0 if i in sure else min(1.0, means[i]) for i in self._object_ids}
+        states = {i: _state(score) for i, score in scores.items()}
+        soft = None
+        if self._probabilities:
+            large = F.interpolate(labels.permute(2, 0, 1)[None], size, mode="bilinear")[0]
+            soft = {
+                i: channel.cpu().numpy()
+                for i, channel in zip([0, *self._object_ids], large, strict=True)
+            }
+        return Result(self._index, time_s, ids.cpu().numpy(), scores, states, soft)
+
+    def _checked(self, mask: Mask | np.ndarray | torch.Tensor, size: tuple[int, int]) -> Mask:
+        if isinstance(mask, torch.Tensor):
+            mask = np.asarray(mask.cpu())
+        if isinstance(mask, np.ndarray):
+            mask = mask_from_array(mask, source=f"mask of frame {self._index}")
+        if mask.ids.shape != size:
+            height, width = mask.ids.shape
+            raise MaskError(
+                f"{mask.source}: the mask is {width}x{height}, frame {self._index} is "
+                f"{size[1]}x{size[0]}; scale the mask (nearest neighbour) or draw it on that frame"
+            )
+        return mask
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything `load_state_dict` needs to go on from here; `torch.save` writes it."""
+        return {
+            "object_ids": list(self._object_ids),
+            "index": self._index,
+            "size": self._size,
+            "memory": self._memory.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where another session of the same model and configuration was saved."""
+        self._object_ids = list(state["object_ids"])
+        self._index = state["index"]
+        self._size = None if state["size"] is None else tuple(state["size"])
+        self._memory.load_state_dict(state["memory"])
+
+
+def extract_features(backbone: Backbone, config: Config, frames: Sequence[Image]) -> torch.Tensor:
+    """Compute the features of frames of one size: (B, C, h, w). See `Session.extract`."""
+    height, width = _pixels(frames[0]).shape[:2]
+    size = working_size(height, width, config, backbone.multiple)
+    # Resized one by one: a batch of large frames in float32 would be most of the memory used.
+    images = torch.cat([_resized(frame, size, backbone.device) for frame in frames])
+    return _extract(backbone, images)
+
+
+def _resized(frame: Image, size: tuple[int, int], device: torch.device) -> torch.Tensor:
+    """The frame at working size: (1, 3, H, W) float32 in 0..1."""
+    image = _pixels(frame).to(device).permute(2, 0, 1)[None].float().div_(255)
+    if image.shape[2:] != size:
+        image = F.interpolate(image, size, mode="bilinear", antialias=True)
+    return image
+
+
+def _extract(backbone: Backbone, images: torch.Tensor) -> torch.Tensor:
+    try:
+        return backbone.extract(images)
+    except torch.OutOfMemoryError as error:
+        if len(images) == 1:
+            raise DeviceError(
+                f"one frame of {images.shape[3]}x{images.shape[2]} does not fit into the memory of "
+                f"{backbone.device}: use a smaller model or --device cpu"
+            ) from error
+    # Outside the handler: the failed attempt's tensors live as long as its exception.
+    half = (len(images) + 1) // 2
+    log.warning("out of memory with %d frames at once; going on with %d", len(images), half)
+    return torch.cat([_extract(backbone, part) for part in images.split(half)])
+
+
+def working_size(height: int, width: int, config: Config, multiple: int) -> tuple[int, int]:
+    """The size at which a frame's features are read: (H, W), multiples of `multiple`.
+
+    The short side comes to about `config.short_side_px`, the long one keeps the aspect ratio up to
+    `config.max_aspect`. Both are rounded, so that cells tile the frame exactly, without padding.
+    """
+    short = min(height, width)
+
+    def scaled(side: int) -> int:
+        wanted = config.short_side_px * min(side / short, config.max_aspect)
+        return multiple * max(1, round(wanted / multiple))
+
+    return scaled(height), scaled(width)
+
+
+def _pixels(frame: Image) -> torch.Tensor:
+    """The frame as a (H, W, 3) uint8 tensor."""
+    if isinstance(frame, Frame):
+        frame = frame.image
+    pixels = (
+        torch.from_numpy(np.ascontiguousarray(frame)) if isinstance(frame, np.ndarray) else frame
+    )
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != torch.uint8:
+        raise ValueError(f"frame: (H, W, 3) uint8 RGB, not {tuple(pixels.shape)} {pixels.dtype}")
+    return pixels
+
+
+def _state(score: float) -> str:
+    if score == 0:
+        return "absent"
+    return "tracked" if score >= UNSURE_SCORE else "unsure"
