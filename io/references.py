@@ -23,7 +23,7 @@ def masks_of_sources(path: Path, sources: Sequence[str], frame: int = 0) -> list
     Raises:
         MaskError: A source has no mask, two sources share a name, or a mask cannot be used.
     """
-    names = [Path(source).stem for source in sources]
+    names = [_name_of(source) for source in sources]
     repeated = {name for name in names if names.count(name) > 1}
     if repeated:
         raise MaskError(
@@ -38,6 +38,12 @@ def masks_of_sources(path: Path, sources: Sequence[str], frame: int = 0) -> list
             )
         return [{frame: read_mask(path)}]
     return [_masks_of(path, name, len(sources), frame) for name in names]
+
+
+def _name_of(source: str) -> str:
+    """The name that a file's or folder's results get; for a stream, the last part of its address."""
+    path = Path(source)
+    return path.resolve().name if path.is_dir() else path.stem
 
 
 def _masks_of(path: Path, name: str, count: int, frame: int) -> dict[int, Mask]:

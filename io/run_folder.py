@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +30,8 @@ class RunFolder:
         result.json           the report; written last, so its presence means that all is there
         incomplete.json       the report in its place, with the error, when the run broke off
 
-    Every file appears whole or not at all. When the block fails, the frames so far are kept.
+    Every file appears whole or not at all. When the block fails, the frames so far are kept; if
+    there are none, nothing stays behind.
     """
 
     def __init__(
@@ -46,8 +48,8 @@ class RunFolder:
 
         Args:
             path: The folder; made where there is none.
-            settings: All that decides the masks. An unfinished run of the same settings is done
-                over, file by file; one of others is left alone.
+            settings: All that decides the masks. An unfinished run of the same settings is
+                replaced; one of others is left alone.
             formats: Of "png" and "rle".
             overlay: Whether to write `overlay.mp4`.
             fps: Of the overlay.
@@ -73,18 +75,20 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             present = {entry.name for entry in self.path.iterdir()}
-            if overwrite:
-                self._clear()
-            elif REPORT in present:
+            if REPORT in present and not overwrite:
                 raise OutputError(
                     f"{self.path}: a finished run is in this folder; pass --overwrite to replace "
                     "it, or another folder with -o"
                 )
-            elif present and not self._is_ours(marker):
+            if present and not overwrite and not self._is_ours(marker):
                 raise OutputError(
                     f"{self.path}: the folder holds files of another run; pass --overwrite to "
                     "replace them, or another folder with -o"
                 )
+            # Before all else, so that a run killed from here on can be run again.
+            write_atomically(self.path / MARKER, marker)
+            # Of an unfinished run too: its last masks would outlive a shorter second one.
+            self._clear()
             remove_partial_files(self.path)
             if "png" in self._formats:
                 (self.path / "masks").mkdir(exist_ok=True)
@@ -94,7 +98,6 @@ class RunFolder:
                 f"{self.path}: cannot be used as output folder ({error.strerror}); "
                 "choose another one with -o"
             ) from error
-        write_atomically(self.path / MARKER, marker)
 
     def _is_ours(self, marker: bytes) -> bool:
         path = self.path / MARKER
@@ -102,7 +105,7 @@ class RunFolder:
 
     def _clear(self) -> None:
         """Remove what runs write, the report first; files of anybody else stay."""
-        for name in (REPORT, INCOMPLETE, "masks.json", "overlay.mp4", MARKER):
+        for name in (REPORT, INCOMPLETE, "masks.json", "overlay.mp4"):
             (self.path / name).unlink(missing_ok=True)
         for mask in (self.path / "masks").glob("*.png"):
             mask.unlink()
@@ -173,14 +176,26 @@ class RunFolder:
             for name in (INCOMPLETE, MARKER):
                 (self.path / name).unlink(missing_ok=True)
             return
-        reason = str(error) or type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         try:
+            if not self._frames:
+                # Nothing to protect from a second attempt with, say, the right mask.
+                self._vacate()
+                return
             # What was asked for and what is there agree up to the last frame written.
             self._close_writers()
             self._write_report(INCOMPLETE, complete=False, error=reason)
         except OutputError as second:
             # The first failure says why; a full disk fails here again.
             error.add_note(str(second))
+
+    def _vacate(self) -> None:
+        """Remove the marker, and the folders unless somebody's files are in them."""
+        with suppress(OSError):
+            (self.path / MARKER).unlink(missing_ok=True)
+        for folder in (self.path / "masks", self.path):
+            with suppress(OSError):
+                folder.rmdir()
 
     def _close_writers(self) -> None:
         writers, self._writers = self._writers, []

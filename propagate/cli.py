@@ -33,6 +33,10 @@ app.add_typer(eval_app, name="eval")
 INTERRUPTED = 130
 
 
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM. Typer turns a KeyboardInterrupt into an exit without a word."""
+
+
 class MatcherName(StrEnum):
     """The named matchers; `propagate.MATCHERS` holds their parameters."""
 
@@ -61,9 +65,12 @@ class DtypeName(StrEnum):
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        print(f"propagate {version('propagate-video')}")
+        try:
+            print(f"propagate {version('propagate-video')}")
+        except PackageNotFoundError:
+            print("propagate, not installed: run from a checkout")
         raise typer.Exit
 
 
@@ -155,7 +162,7 @@ def run(
         try:
             with _progress(source) as progress:
                 summary = propagator.run(
-                    int(source) if source.isdecimal() and not Path(source).exists() else source,
+                    source,
                     frames,
                     out,
                     formats=chosen,
@@ -170,7 +177,7 @@ def run(
             if len(sources) == 1:
                 raise
             failures += 1
-            _say(f"error: {error}")
+            _say_error(error)
         else:
             print(_last_line(summary))
     if failures:
@@ -230,6 +237,11 @@ def _say(text: str) -> None:
     print(f"propagate: {text}", file=sys.stderr)
 
 
+def _say_error(error: PropagateError) -> None:
+    """Print an error on one line, whatever a library put into its message."""
+    _say(f"error: {' '.join(str(error).split())}")
+
+
 def _print(renderable: object) -> None:
     """Print to stdout; a pipe or file gets lines as long as they are."""
     console = Console()
@@ -265,7 +277,7 @@ def _progress(source: str) -> "Iterator[Progress]":
                 return
             last = now
             fps = done / (now - started)
-            left = f" of about {total}, {(total - done) / fps:.0f} s left" if total else ""
+            left = f" of about {total}, {max(0, total - done) / fps:.0f} s left" if total else ""
             _say(f"{source}: {done} frames{left}, {fps:.1f} frames/s")
 
         yield report
@@ -291,23 +303,29 @@ def _progress(source: str) -> "Iterator[Progress]":
 def main() -> None:
     """Run the command line; a failure is one line on stderr and exit status 1."""
     debug = "--debug" in sys.argv[1:]
-    _end_on_sigterm()
+    _stop_on_signals()
     try:
         app()
     except PropagateError as error:
         if debug:
             raise
-        _say(f"error: {' '.join(str(error).split())}")
+        _say_error(error)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except Interrupted:
         if debug:
             raise
         _say("interrupted; the files written so far are whole")
         sys.exit(INTERRUPTED)
 
 
-def _end_on_sigterm() -> None:
-    """Let SIGTERM end a run as Ctrl-C does: files finished, the report written."""
+def _stop_on_signals() -> None:
+    """Let Ctrl-C and SIGTERM end a run alike: files finished, the report written."""
     import signal
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    def stop(number: int, _frame: object) -> None:
+        raise Interrupted(f"stopped by {signal.Signals(number).name}")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Under nohup, or behind a shell's "&", a signal is ignored; it stays so.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, stop)

@@ -22,6 +22,9 @@ class Matcher:
             until there are any.
         hard_reference: Whether a reference mask is reduced to cells by its nearest pixel; if not,
             by the share of the cell that each object covers.
+        standardize: Whether features are brought to mean zero and spread one per channel, as they
+            are on the first frame, before cosines are taken. U-Net features share a large constant
+            part, which makes all cosines alike.
         rescale: Whether each object's soft label is stretched to 0..1 in every frame before the
             largest wins (`norm_mask` of DINO's script).
         reappear: Whether an object that no cell is left of is looked for in the whole frame, with
@@ -36,6 +39,7 @@ class Matcher:
     recent_frames: int
     repeat_reference: bool = False
     hard_reference: bool = True
+    standardize: bool = False
     rescale: bool = False
     reappear: bool = False
 
@@ -60,6 +64,7 @@ MATCHERS: dict[str, Matcher] = {
         temperature=0.07,
         recent_frames=7,
         hard_reference=False,
+        standardize=True,
         reappear=True,
     ),
     # facebookresearch/dino eval_video_segmentation.py

@@ -20,9 +20,27 @@ TILE = 8
 GROUP = 16
 
 
-def normalize(features: torch.Tensor) -> torch.Tensor:
-    """Turn (C, h, w) features into (h, w, C) vectors of length one."""
-    return F.normalize(features.permute(1, 2, 0), dim=-1).contiguous()
+def normalize(
+    features: torch.Tensor, mean: torch.Tensor | None = None, scale: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Turn (C, h, w) features into (h, w, C) vectors of length one.
+
+    Args:
+        features: (C, h, w).
+        mean, scale: (C,), from `channel_statistics`: what all cells share is taken away, and every
+            channel counts alike, before the length is made one.
+    """
+    cells = features.permute(1, 2, 0)
+    if mean is not None and scale is not None:
+        cells = (cells - mean) / scale
+    return F.normalize(cells, dim=-1).contiguous()
+
+
+def channel_statistics(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of each channel over a frame (C, h, w): two (C,) tensors."""
+    spread, mean = torch.std_mean(features.flatten(1), dim=1, correction=0)
+    # A channel that says the same everywhere says nothing: it stays at zero.
+    return mean, torch.where(spread < 1e-6, torch.inf, spread)
 
 
 def local_top_k(

@@ -74,6 +74,16 @@ class TemporalMemory:
         self._references = [widened(entry) for entry in self._references]
         self._recent = deque((widened(entry) for entry in self._recent), self._recent.maxlen)
 
+    def relabel(self, labels: torch.Tensor) -> None:
+        """Give every remembered frame new labels: (M, h, w, L), in the order of `read`."""
+        count = len(self._references)
+        fresh = [
+            Remembered(entry.features, new)
+            for entry, new in zip([*self._references, *self._recent], labels, strict=True)
+        ]
+        self._references = fresh[:count]
+        self._recent = deque(fresh[count:], self._recent.maxlen)
+
     @property
     def reference_count(self) -> int:
         """How many of the frames that `read` gives, from the front, are references."""

@@ -2,9 +2,10 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import metadata
 from itertools import islice
 from os import PathLike
@@ -16,7 +17,8 @@ import numpy as np
 from propagate.config import Config
 from propagate.errors import MaskError, VideoError
 from propagate.features import load_backbone
-from propagate.io.masks import mask_from_array
+from propagate.io.live import label
+from propagate.io.masks import check_size, mask_from_array
 from propagate.io.prefetch import Prefetcher
 from propagate.io.run_folder import RunFolder
 from propagate.io.video import Decoder, open_video
@@ -82,6 +84,7 @@ class Propagator:
             DeviceError: The device is not there.
         """
         self.model = model
+        self.dtype = dtype
         self.config = config or Config()
         self.backbone = load_backbone(model, device=device, dtype=dtype)
 
@@ -128,7 +131,7 @@ class Propagator:
             else nullcontext(source)
         )
         with opened as frames:
-            for _, result in self._follow(
+            for _, result in self.follow(
                 session, frames, references, batch_size=batch_size, max_frames=max_frames
             ):
                 yield result
@@ -169,7 +172,10 @@ class Propagator:
             total = _at_most(info.frame_count, max_frames)
             exact = info.frame_count if info.decoder == "images" else None
             _check_within(references, _at_most(exact, max_frames))
-            settings = self._settings(source, references, max_frames)
+            masks = {index: _as_mask(index, mask) for index, mask in references.items()}
+            for mask in masks.values():
+                check_size(mask, info.height, info.width)
+            settings = self._settings(source, masks, max_frames)
             with RunFolder(
                 Path(out) / info.name,
                 settings,
@@ -178,21 +184,23 @@ class Propagator:
                 fps=info.fps,
                 overwrite=overwrite,
             ) as folder:
-                results = self._follow(
+                results = self.follow(
                     session,
                     frames,
-                    references,
+                    masks,
                     batch_size=batch_size,
                     max_frames=max_frames,
                     clock=clock,
                 )
                 done = 0
-                for frame, result in results:
-                    with clock("write"):
-                        folder.write(frame, result)
-                    done += 1
-                    if progress is not None:
-                        progress(done, total)
+                # Closed at once when writing fails: its thread reads from the source.
+                with closing(results):
+                    for frame, result in results:
+                        with clock("write"):
+                            folder.write(frame, result)
+                        done += 1
+                        if progress is not None:
+                            progress(done, total)
                 seconds = time.monotonic() - started
                 folder.report(
                     decoder=frames.info.decoder,
@@ -206,7 +214,7 @@ class Propagator:
             folder.path, done, session.object_ids, seconds, stages, tuple(folder.written)
         )
 
-    def _follow(
+    def follow(
         self,
         session: Session,
         frames: Iterable[Frame],
@@ -215,7 +223,15 @@ class Propagator:
         batch_size: int | None = None,
         max_frames: int | None = None,
         clock: "StageClock | None" = None,
-    ) -> Iterator[tuple[Frame, Result]]:
+    ) -> Generator[tuple[Frame, Result], None, None]:
+        """Do what `propagate` does in a session of the caller's; yield each frame with its result.
+
+        Args:
+            session: A new one, or one that a saved state was loaded into.
+            frames: In order; one thread reads ahead.
+            references, batch_size, max_frames: See `propagate`.
+            clock: Adds up the seconds of each stage.
+        """
         clock = clock or StageClock()
         if batch_size is None:
             batch_size = 1 if self.backbone.device.type == "cpu" else GPU_BATCH_SIZE
@@ -241,20 +257,25 @@ class Propagator:
         _check_within(masks, count)
 
     def _settings(
-        self, source: Source, references: References, max_frames: int | None
+        self, source: Source, masks: Mapping[int, Mask], max_frames: int | None
     ) -> dict[str, Any]:
         """Everything that decides the masks of a run, as plain values."""
-        masks = {
-            str(index): hashlib.sha256(_as_mask(index, mask).ids.tobytes()).hexdigest()
-            for index, mask in sorted(references.items())
-        }
-        return {
-            "source": str(source),
+        live = isinstance(source, int) or not Path(source).exists()
+        settings: dict[str, Any] = {
+            "source": label(str(source)) if live else str(source),
             "model": self.model,
+            "dtype": self.dtype,
             "config": self.config.to_json(),
-            "references_sha256": masks,
+            "references_sha256": {
+                str(index): hashlib.sha256(mask.ids.tobytes()).hexdigest()
+                for index, mask in sorted(masks.items())
+            },
             "max_frames": max_frames,
         }
+        if live:
+            # A camera does not show the same twice: a second run must not replace the first.
+            settings["started"] = datetime.now(UTC).isoformat(timespec="seconds")
+        return settings
 
 
 class StageClock:

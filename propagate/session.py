@@ -15,6 +15,7 @@ from propagate.io.masks import mask_from_array
 from propagate.matching import (
     appearance_floor,
     appearance_map,
+    channel_statistics,
     global_top_k,
     ids_from_labels,
     instance_prototypes,
@@ -33,10 +34,11 @@ Image = Frame | np.ndarray | torch.Tensor
 
 # Below this mean soft label the object's pixels are as often somebody else's.
 UNSURE_SCORE = 0.6
-# An object comes back where cells look like all but this share of its own on the reference frame,
-# and where there are at least this share of as many of them.
-REAPPEAR_ATYPICAL_SHARE = 0.25
+# An object is looked for when fewer cells are left of it than this share of its reference's. It comes
+# back where at least another share of them look like all but the least typical of the reference.
+LOST_AREA_SHARE = 0.03
 REAPPEAR_AREA_SHARE = 0.1
+REAPPEAR_ATYPICAL_SHARE = 0.25
 
 
 class Session:
@@ -59,6 +61,7 @@ class Session:
         self._config = config
         self._probabilities = probabilities
         self._memory = TemporalMemory(config.matcher.recent_frames)
+        self._statistics: tuple[torch.Tensor, torch.Tensor] | None = None
         self._object_ids: list[int] = []
         self._index = 0
         self._size: tuple[int, int] | None = None
@@ -130,7 +133,9 @@ class Session:
             )
         given = None if mask is None else self._checked(mask, size)
         self._size = size
-        cells = normalize(features)  # (h, w, C)
+        if self._config.matcher.standardize and self._statistics is None:
+            self._statistics = channel_statistics(features)
+        cells = normalize(features, *(self._statistics or ()))  # (h, w, C)
         labels = self._match(cells) if self._object_ids else None
         if given is not None:
             labels = self._take(given, cells, labels)
@@ -172,13 +177,14 @@ class Session:
         reference_cells: torch.Tensor,
         reference_labels: torch.Tensor,
     ) -> torch.Tensor:
-        """Look in the whole frame for the objects that no cell is left of.
+        """Look in the whole frame for the objects that (nearly) no cell is left of.
 
         PDM's appearance map proposes cells that look like the object as a whole; the reference
         frame's cells, all of them, then vote there, so that a look-alike on it can object.
         """
-        counts = labels.argmax(-1).flatten().bincount(minlength=labels.shape[-1])
-        lost = counts == 0
+        counts = labels.argmax(-1).flatten().bincount(minlength=labels.shape[-1])  # (L,)
+        areas = reference_labels.sum((0, 1, 2)) / len(reference_labels)
+        lost = counts <= LOST_AREA_SHARE * areas
         lost[0] = False
         if not lost.any():
             return labels
@@ -195,9 +201,8 @@ class Session:
         voted = propagate_labels(*matches, reference_labels, matcher.temperature)  # (n, L)
         winner = voted.argmax(-1)  # (n,)
         agreed = likely[proposed].gather(1, winner[:, None])[:, 0]
-        enough = REAPPEAR_AREA_SHARE * reference_labels.sum((0, 1, 2)) / len(reference_labels)
         found = winner.bincount(weights=agreed.float(), minlength=labels.shape[-1])
-        agreed &= (found >= enough)[winner]
+        agreed &= (found >= REAPPEAR_AREA_SHARE * areas)[winner]
         labels = labels.clone()
         labels[proposed] = torch.where(agreed[:, None], voted, labels[proposed])
         return labels
@@ -226,10 +231,45 @@ class Session:
         found, _ = self._enlarge(F.pad(labels, (0, len(new))))
         named = torch.isin(found, torch.tensor([0, *given.object_ids], device=found.device))
         others = (ids == 0) & ~named
-        self._memory.add_reference(cells, reduced(torch.where(others, VOID_ID, ids)))
+        reference = reduced(torch.where(others, VOID_ID, ids))
+        self._revise(cells, reference, given.object_ids, new)
+        self._memory.add_reference(cells, reference)
         merged = reduced(torch.where(others, found, ids))
         self._memory.add_recent(cells, merged)
         return merged
+
+    def _revise(
+        self,
+        cells: torch.Tensor,
+        reference: torch.Tensor,
+        given: Sequence[int],
+        new: Sequence[int],
+    ) -> None:
+        """Make void what is remembered against a new reference.
+
+        An object that joins now was background in every frame before, and one that is corrected was
+        somewhere else in the recent ones. Cells there that match the object's own on the new
+        reference would outvote it. What a person said of a known object on an earlier reference
+        stays.
+        """
+        matcher = self._config.matcher
+        known = self._memory.read()
+        revised = known.labels.clone()
+        for position, (features, labels) in enumerate(
+            zip(known.features, known.labels, strict=True)
+        ):
+            distant = position < self._memory.reference_count
+            radius = max(features.shape[:2]) if distant else matcher.radius
+            window = "square" if distant else matcher.window
+            matches = local_top_k(features, cells[None], matcher.top_k, radius, window)
+            seen = propagate_labels(*matches, reference[None], matcher.temperature).argmax(-1)
+            doubted = torch.tensor(
+                [self._object_ids.index(i) + 1 for i in (new if distant else given)],
+                device=seen.device,
+            )
+            stale = torch.isin(seen, doubted) & (labels.argmax(-1) != seen)
+            revised[position][stale] = 0
+        self._memory.relabel(revised)
 
     def _enlarge(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         stride = self._backbone.stride if self._config.matcher.rescale else None
@@ -288,6 +328,7 @@ class Session:
             "object_ids": list(self._object_ids),
             "index": self._index,
             "size": self._size,
+            "statistics": self._statistics,
             "memory": self._memory.state_dict(),
         }
 
@@ -296,6 +337,7 @@ class Session:
         self._object_ids = list(state["object_ids"])
         self._index = state["index"]
         self._size = None if state["size"] is None else tuple(state["size"])
+        self._statistics = state["statistics"]
         self._memory.load_state_dict(state["memory"])
 
 

@@ -1,0 +1,76 @@
+"""Where the time and the memory of a run go: stages, frames per second, peak memory over time.
+
+    python tests/benchmarks/speed.py CLIP MASK [--frames 1000] [--model tiny]
+
+Repeats the clip until so many frames are done, writes masks like `propagate run`, and prints the
+seconds of each stage and the resident memory at frame 60 and at the end, with the peaks up to there.
+"""
+
+import argparse
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import propagate
+from propagate.pipeline import StageClock
+
+
+def repeated(clip: str, count: int) -> Iterator[propagate.Frame]:
+    """The frames of the clip over and over, numbered on, at most `count`."""
+    done = 0
+    while done < count:
+        with propagate.open_video(clip) as frames:
+            for frame in frames:
+                yield propagate.Frame(frame.image, done, frame.time, f"{done:05d}")
+                done += 1
+                if done == count:
+                    return
+
+
+def resident_mb() -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    return float("nan")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("clip")
+    parser.add_argument("mask")
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--matcher", default="default")
+    parser.add_argument("--frames", type=int, default=1000)
+    args = parser.parse_args()
+
+    config = propagate.Config.named(args.matcher)
+    started = time.monotonic()
+    propagator = propagate.Propagator(args.model, config=config)
+    print(f"model loaded in {time.monotonic() - started:.1f} s")
+    session, clock = propagator.session(), StageClock()
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as out:
+        steps = propagator.follow(
+            session,
+            repeated(args.clip, args.frames),
+            {0: propagate.read_mask(args.mask)},
+            clock=clock,
+        )
+        for count, (frame, result) in enumerate(steps, start=1):
+            with clock("write"):
+                propagate.write_mask(Path(out) / f"{frame.name}.png", result.mask)
+            if count in (1, 60, 200, 500, args.frames):
+                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+                print(
+                    f"frame {count}: resident {resident_mb():.0f} MB, peak so far {peak:.0f} MB, "
+                    f"{count / (time.monotonic() - started):.2f} frames/s",
+                    flush=True,
+                )
+    for stage, seconds in clock.seconds.items():
+        print(f"{stage:9} {1000 * seconds / args.frames:7.1f} ms per frame")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""What every test may use: a drawn clip with its first mask, the command, and no network."""
+
+import os
+
+# Read when the libraries are imported, so before any test imports one.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+WIDTH, HEIGHT, FRAMES = 96, 64, 12
+COLOURS = {1: (220, 40, 40), 2: (40, 60, 220)}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and PyTorch sees none"))
+
+
+def _draw(index: int) -> tuple[np.ndarray, np.ndarray]:
+    """A frame of the clip, (H, W, 3), and its true ids, (H, W): two squares that pass each other.
+
+    They are large, saturated and on quiet grey noise, so that plain colours can follow them.
+    """
+    rng = np.random.default_rng(7)
+    image = rng.integers(110, 140, (HEIGHT, WIDTH, 1), np.uint8).repeat(3, axis=2)
+    ids = np.zeros((HEIGHT, WIDTH), np.uint8)
+    shift = 3 * index
+    for i, (top, left) in {1: (8, 8 + shift), 2: (36, 68 - shift)}.items():
+        image[top : top + 20, left : left + 20] = COLOURS[i]
+        ids[top : top + 20, left : left + 20] = i
+    return image, ids
+
+
+def _write_video(path: Path, images: list[np.ndarray]) -> Path:
+    """Encode frames at 25 per second, H.264 with a keyframe every fourth, the index in front."""
+    options = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
+    with av.open(str(path), "w", options=options) as container:
+        stream: Any = container.add_stream("libx264", rate=25, options={"g": "4", "crf": "10"})
+        stream.height, stream.width, _ = images[0].shape
+        stream.pix_fmt = "yuv420p"
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """The drawn clip. Tests only read its files; those that change one copy it.
+
+    Attributes:
+        mp4: The clip as a video.
+        folder: The same frames as `img_100.png` and so on.
+        mask: Index PNG of the first frame: objects 1 and 2.
+        images: (H, W, 3) uint8 of each frame.
+        truth: (H, W) uint8 of each frame.
+    """
+
+    mp4: Path
+    folder: Path
+    mask: Path
+    images: list[np.ndarray]
+    truth: list[np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    root = tmp_path_factory.mktemp("drawn")
+    images, truth = map(list, zip(*map(_draw, range(FRAMES)), strict=True))
+    folder = root / "frames"
+    folder.mkdir()
+    for index, image in enumerate(images):
+        # Names that do not count from zero show whether the masks take them over.
+        Image.fromarray(image).save(folder / f"img_{100 + index}.png")
+    mask = root / "first.png"
+    Image.fromarray(truth[0]).save(mask)
+    mp4 = _write_video(root / "clip.mp4", images)
+    return Clip(mp4, folder, mask, images, truth)
+
+
+@pytest.fixture(scope="session")
+def write_video() -> Callable[[Path, list[np.ndarray]], Path]:
+    return _write_video
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a command ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Finished]
+
+
+@pytest.fixture
+def propagate(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Any:
+    """Runs the command in this process: `propagate("run", clip, "-m", mask, ...)`."""
+
+    def call(*arguments: object) -> Finished:
+        from propagate.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["propagate", *map(str, arguments)])
+        kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        capfd.readouterr()
+        status = 0
+        try:
+            main()
+        except SystemExit as exit:
+            status = exit.code if isinstance(exit.code, int) else 1
+        finally:
+            for number, handler in kept.items():
+                signal.signal(number, handler)
+        return Finished(status, *capfd.readouterr())
+
+    return call

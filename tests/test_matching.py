@@ -1,0 +1,190 @@
+"""Matching against slow literal loops over single cells."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from propagate.matching import (
+    TILE,
+    appearance_floor,
+    appearance_map,
+    global_top_k,
+    ids_from_labels,
+    instance_prototypes,
+    labels_from_ids,
+    local_top_k,
+    merge_top_k,
+    normalize,
+    propagate_labels,
+)
+
+
+def random_cells(*shape: int, seed: int = 0) -> torch.Tensor:
+    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def literal_top_k(query, memory, top_k, radius, window):
+    """Every cell of the window, one by one, sorted by cosine."""
+    frames, height, width, _ = memory.shape
+    found = {}
+    for y in range(height):
+        for x in range(width):
+            scored = []
+            for m in range(frames):
+                for v in range(height):
+                    for u in range(width):
+                        square = abs(v - y) <= radius and abs(u - x) <= radius
+                        circle = (v - y) ** 2 + (u - x) ** 2 < radius**2
+                        if square if window == "square" else circle:
+                            cosine = float(query[y, x] @ memory[m, v, u])
+                            scored.append((cosine, m * height * width + v * width + u))
+            found[y, x] = sorted(scored, reverse=True)[:top_k]
+    return found
+
+
+@pytest.mark.parametrize("window", ["square", "circle"])
+@pytest.mark.parametrize(
+    ("height", "width", "frames", "radius", "top_k"),
+    [
+        (7, 5, 1, 2, 3),
+        (TILE + 3, TILE + 1, 2, 3, 5),
+        (4, 2 * TILE + 1, 3, 20, 10),
+        (3, 3, 1, 1, 15),
+    ],
+)
+def test_local_top_k_finds_what_a_loop_over_all_cells_finds(
+    window, height, width, frames, radius, top_k
+):
+    query = random_cells(height, width, 6)
+    memory = random_cells(frames, height, width, 6, seed=1)
+    values, cells = local_top_k(query, memory, top_k, radius, window)
+    assert values.shape == cells.shape == (height, width, top_k)
+    for (y, x), expected in literal_top_k(query, memory, top_k, radius, window).items():
+        count = len(expected)
+        torch.testing.assert_close(values[y, x, :count], torch.tensor([v for v, _ in expected]))
+        assert cells[y, x, :count].tolist() == [cell for _, cell in expected]
+        assert (values[y, x, count:] == -math.inf).all()
+
+
+def test_local_top_k_sees_all_of_a_large_grid():
+    """A cell moved by exactly the radius is found; one moved farther is not."""
+    memory = random_cells(1, 40, 50, 16)
+    query = memory[0].roll((5, -5), (0, 1))
+    values, cells = local_top_k(query, memory, 1, 5)
+    inner = torch.arange(40 * 50).view(40, 50)
+    assert torch.equal(cells[5:, :45, 0], inner[:35, 5:])
+    assert values[5:, :45].min() > 0.999
+    values, _ = local_top_k(query, memory, 1, 4)
+    assert values[9:, :41].max() < 0.999
+
+
+def test_global_top_k_equals_the_dense_form():
+    query, memory = random_cells(150, 8), random_cells(3, 9, 7, 8, seed=1)
+    values, cells = global_top_k(query, memory, 4)
+    dense, places = (query @ memory.flatten(0, 2).T).topk(4)
+    torch.testing.assert_close(values, dense)
+    assert torch.equal(cells, places)
+
+
+def test_merged_matches_are_the_best_of_both():
+    first = torch.tensor([[[0.9, 0.1]]]), torch.tensor([[[3, 4]]])
+    second = torch.tensor([[[0.5, -math.inf]]]), torch.tensor([[[10, 0]]])
+    values, cells = merge_top_k(first, second)
+    assert values.tolist() == [[[pytest.approx(0.9), 0.5]]]
+    assert cells.tolist() == [[[3, 10]]]
+
+
+def test_labels_are_averaged_by_a_softmax_of_cosines():
+    values = torch.tensor([[[0.8, 0.6, -math.inf]]])
+    labels = torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]], [[0.5, 0.5]]]])  # (1, 3, 1, 2)
+    voted = propagate_labels(values, torch.tensor([[[0, 1, 0]]]), labels, temperature=0.1)
+    near, far = math.exp(8), math.exp(6)
+    expected = torch.tensor([near / (near + far), far / (near + far)])
+    torch.testing.assert_close(voted[0, 0], expected)
+
+
+def test_void_cells_do_not_vote():
+    values = torch.tensor([[[0.9, 0.2]]])
+    labels = torch.tensor([[[[0.0, 0.0]], [[0.0, 1.0]]]])  # the best match is void
+    voted = propagate_labels(values, torch.tensor([[[0, 1]]]), labels, temperature=1.0)
+    torch.testing.assert_close(voted[0, 0], torch.tensor([0.0, 1.0]))
+
+
+def test_where_nothing_votes_there_is_background():
+    labels = torch.zeros(1, 2, 2, 3)
+    voted = propagate_labels(torch.ones(1, 1, 1), torch.zeros(1, 1, 1).long(), labels, 1.0)
+    assert voted[0, 0].tolist() == [1, 0, 0]
+
+
+def test_appearance_map_is_the_papers_mean_of_dot_products():
+    """Equations 4 and 5, cell by cell: mask the reference, average its products with a target."""
+    reference, target = torch.randn(4, 5, 6), torch.randn(4, 5, 6)
+    mask = torch.zeros(4, 5)
+    mask[1:3, 2:4] = 1
+    expected = torch.zeros(4, 5)
+    for y in range(4):
+        for x in range(5):
+            products = [
+                reference[v, u] @ target[y, x] for v in range(4) for u in range(5) if mask[v, u]
+            ]
+            expected[y, x] = sum(products) / len(products)
+    labels = torch.stack([1 - mask, mask], dim=-1)
+    found = appearance_map(target, instance_prototypes(reference, labels))
+    torch.testing.assert_close(found[..., 1], expected)
+
+
+def test_appearance_floor_is_reached_by_the_stated_share_of_own_cells():
+    appearance = torch.arange(100.0).view(10, 10, 1)
+    labels = torch.ones(10, 10, 1)
+    floor = appearance_floor(appearance, labels, 0.25)
+    assert (appearance >= floor).float().mean() == pytest.approx(0.75, abs=0.01)
+    assert appearance_floor(appearance, torch.zeros(10, 10, 1), 0.25).item() == math.inf
+
+
+def test_soft_labels_are_the_share_of_the_cell_that_each_id_covers():
+    ids = torch.zeros(16, 24, dtype=torch.uint8)
+    ids[:8, :4] = 7
+    ids[8:, 8:16] = 2
+    ids[0, 23] = 255
+    labels = labels_from_ids(ids, [7, 2], (2, 3), hard=False)
+    assert labels[0, 0].tolist() == [0.5, 0.5, 0.0]
+    assert labels[1, 1].tolist() == [0.0, 0.0, 1.0]
+    assert labels[0, 2].tolist() == pytest.approx([63 / 64, 0, 0])
+
+
+def test_hard_labels_are_those_of_one_pixel_of_each_cell():
+    ids = torch.zeros(16, 16, dtype=torch.uint8)
+    ids[:8, :8] = 1
+    ids[8:, 8:] = 255
+    labels = labels_from_ids(ids, [1], (2, 2), hard=True)
+    assert labels.flatten(0, 1).tolist() == [[0, 1], [1, 0], [1, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("size", [(16, 24), (17, 23), (5, 4)])
+def test_the_largest_enlarged_label_wins_each_pixel(size):
+    labels = torch.rand(4, 6, 3, generator=torch.Generator().manual_seed(0))
+    ids, strength = ids_from_labels(labels, [9, 4], size)
+    large = F.interpolate(labels.permute(2, 0, 1)[None], size, mode="bilinear")[0]
+    assert torch.equal(ids.long(), torch.tensor([0, 9, 4])[large.argmax(0)])
+    torch.testing.assert_close(strength, large.amax(0))
+
+
+def test_rescaled_labels_are_stretched_before_they_compete():
+    """DINO's `norm_mask`: an object whose label peaks at 0.2 still wins at its peak."""
+    labels = torch.zeros(4, 4, 2)
+    labels[..., 0] = 0.8
+    labels[1, 1] = torch.tensor([0.75, 0.2])
+    plain, _ = ids_from_labels(labels, [1], (32, 32))
+    stretched, _ = ids_from_labels(labels, [1], (32, 32), rescale_stride=8)
+    assert not plain.any()
+    assert stretched[12, 12] == 1
+    assert stretched[30, 30] == 0
+
+
+def test_normalized_features_have_length_one_and_channels_last():
+    cells = normalize(torch.randn(5, 3, 4))
+    assert cells.shape == (3, 4, 5)
+    assert cells.is_contiguous()
+    torch.testing.assert_close(cells.norm(dim=-1), torch.ones(3, 4))

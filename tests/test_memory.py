@@ -1,0 +1,81 @@
+import torch
+
+from propagate.memory import TemporalMemory
+
+
+def entry(number: int, labels: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.full((3, 4, 5), float(number)), torch.full((3, 4, labels), float(number))
+
+
+def numbers(memory: TemporalMemory) -> list[int]:
+    return [int(frame[0, 0, 0]) for frame in memory.read().features]
+
+
+def test_first_frame_is_never_evicted():
+    memory = TemporalMemory(3)
+    memory.add_reference(*entry(0))
+    for number in range(1, 500):
+        memory.add_recent(*entry(number))
+    assert numbers(memory) == [0, 497, 498, 499]
+
+
+def test_size_stands_still_over_hundreds_of_frames():
+    memory = TemporalMemory(3)
+    memory.add_reference(*entry(0))
+    sizes = set()
+    for number in range(1, 300):
+        memory.add_recent(*entry(number))
+        sizes.add(memory.nbytes)
+    assert max(sizes) == 4 * (3 * 4 * 5 + 3 * 4 * 2) * 4
+    assert len(sizes) == 3
+
+
+def test_later_references_join_the_first_and_stay():
+    memory = TemporalMemory(2)
+    memory.add_reference(*entry(0))
+    memory.add_recent(*entry(1))
+    memory.add_reference(*entry(10))
+    for number in (2, 3, 4):
+        memory.add_recent(*entry(number))
+    assert numbers(memory) == [0, 10, 3, 4]
+    assert memory.reference_count == 2
+
+
+def test_repeated_reference_gives_way_to_frames_as_they_come():
+    memory = TemporalMemory(3)
+    memory.add_reference(*entry(0), copies=3)
+    assert numbers(memory) == [0, 0, 0, 0]
+    assert memory.nbytes == 4 * (3 * 4 * 5 + 3 * 4 * 2)
+    memory.add_recent(*entry(1))
+    assert numbers(memory) == [0, 0, 0, 1]
+
+
+def test_a_new_object_is_nowhere_in_what_is_remembered():
+    memory = TemporalMemory(3)
+    memory.add_reference(*entry(1))
+    memory.add_recent(*entry(2))
+    memory.widen(4)
+    labels = memory.read().labels
+    assert labels.shape == (2, 3, 4, 4)
+    assert not labels[..., 2:].any()
+
+
+def test_without_room_for_recent_frames_only_references_are_kept():
+    memory = TemporalMemory(0)
+    memory.add_reference(*entry(0))
+    memory.add_recent(*entry(1))
+    assert numbers(memory) == [0]
+
+
+def test_state_survives_saving(tmp_path):
+    memory = TemporalMemory(2)
+    memory.add_reference(*entry(0))
+    for number in (1, 2, 3):
+        memory.add_recent(*entry(number))
+    torch.save(memory.state_dict(), tmp_path / "state.pt")
+    other = TemporalMemory(2)
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert numbers(other) == [0, 2, 3]
+    assert other.reference_count == 1
+    other.add_recent(*entry(4))
+    assert numbers(other) == [0, 3, 4]

@@ -1,0 +1,276 @@
+"""A session on drawn frames, with the weightless backbone: real features, real matching."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from propagate.config import MATCHERS, Config
+from propagate.errors import DeviceError, MaskError, VideoError
+from propagate.features.pixels import ColorBackbone
+from propagate.pipeline import Propagator
+from propagate.records import Mask
+from propagate.session import Session, extract_features, working_size
+
+HEIGHT, WIDTH = 96, 128
+RED, BLUE, GREEN = (200, 30, 30), (30, 30, 220), (30, 200, 60)
+BACKGROUND = np.random.default_rng(0).integers(110, 150, (HEIGHT // 8, WIDTH // 8, 1))
+SMALL = Config(short_side_px=HEIGHT)
+
+
+def draw(*squares: tuple[int, int, tuple[int, int, int]]) -> np.ndarray:
+    """A textured frame with 32 px squares at (y, x) of a colour."""
+    frame = np.kron(BACKGROUND, np.ones((8, 8, 3))).astype(np.uint8)
+    for y, x, colour in squares:
+        frame[y : y + 32, x : x + 32] = colour
+    return frame
+
+
+def region(*squares: tuple[int, int, int]) -> np.ndarray:
+    """The mask of 32 px squares at (y, x) with an id."""
+    ids = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for y, x, object_id in squares:
+        ids[y : y + 32, x : x + 32] = object_id
+    return ids
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return (a & b).sum() / (a | b).sum()
+
+
+@pytest.fixture(params=["default", "dino", "dift", "crw"])
+def matcher(request) -> str:
+    return request.param
+
+
+def new_session(matcher: str = "default", **options) -> Session:
+    config = Config(matcher=MATCHERS[matcher], short_side_px=HEIGHT)
+    return Propagator("color", device="cpu", config=config).session(**options)
+
+
+def test_two_moving_objects_are_followed_by_every_matcher(matcher):
+    session = new_session(matcher)
+    session.step(draw((8, 8, RED), (56, 80, BLUE)), region((8, 8, 3), (56, 80, 200)))
+    for move in range(1, 6):
+        result = session.step(draw((8, 8 + 8 * move, RED), (56, 80 - 8 * move, BLUE)))
+        truth = region((8, 8 + 8 * move, 3), (56, 80 - 8 * move, 200))
+        for object_id in (3, 200):
+            assert iou(result.mask == object_id, truth == object_id) > 0.8
+    assert set(np.unique(result.mask)) == {0, 3, 200}
+
+
+def test_the_frame_of_a_reference_comes_out_exactly_as_given():
+    session = new_session()
+    ids = region((5, 7, 1), (50, 61, 9))
+    ids[0, :3] = 255
+    result = session.step(draw((5, 7, RED)), ids)
+    assert np.array_equal(result.mask, np.where(ids == 255, 0, ids))
+    assert result.scores == {1: 1.0, 9: 1.0}
+
+
+def test_frames_before_any_mask_come_out_empty():
+    session = new_session()
+    result = session.step(draw((8, 8, RED)))
+    assert not result.mask.any()
+    assert result.scores == result.states == {}
+    result = session.step(draw((8, 8, RED)), region((8, 8, 1)))
+    assert result.index == 1
+    assert session.step(draw((8, 16, RED))).mask.any()
+
+
+def test_an_object_may_join_later_and_the_others_go_on():
+    session = new_session()
+    session.step(draw((8, 8, RED), (56, 80, BLUE)), region((8, 8, 1)))
+    session.step(draw((8, 16, RED), (56, 80, BLUE)))
+    result = session.step(draw((8, 24, RED), (56, 72, BLUE)), region((56, 72, 2)))
+    assert iou(result.mask == 1, region((8, 24, 1)) == 1) > 0.8
+    assert np.array_equal(result.mask == 2, region((56, 72, 2)) == 2)
+    result = session.step(draw((8, 32, RED), (56, 64, BLUE)))
+    assert iou(result.mask == 1, region((8, 32, 1)) == 1) > 0.8
+    assert iou(result.mask == 2, region((56, 64, 2)) == 2) > 0.8
+    assert session.object_ids == (1, 2)
+
+
+def test_a_correction_replaces_what_was_found():
+    session = new_session()
+    session.step(draw((8, 8, RED), (56, 80, BLUE)), region((8, 8, 1)))
+    frame = draw((8, 16, RED), (56, 80, BLUE))
+    result = session.step(frame, region((56, 80, 1)))
+    assert np.array_equal(result.mask, region((56, 80, 1)))
+    result = session.step(draw((8, 24, RED), (56, 72, BLUE)))
+    assert iou(result.mask == 1, region((56, 72, 1)) == 1) > 0.7
+
+
+def test_an_object_that_left_is_absent_and_found_again():
+    session = new_session()
+    session.step(draw((8, 8, RED)), region((8, 8, 1)))
+    for _ in range(12):
+        result = session.step(draw())
+    assert result.states == {1: "absent"}
+    assert result.scores == {1: 0.0}
+    assert not result.mask.any()
+    # Farther from where it left than a search window reaches, were it not for the whole frame.
+    config = replace(MATCHERS["default"], radius=2)
+    for reappear, found in [(True, True), (False, False)]:
+        matcher = replace(config, reappear=reappear)
+        session = Session(ColorBackbone(torch.device("cpu")), replace(SMALL, matcher=matcher))
+        session.step(draw((8, 8, RED)), region((8, 8, 1)))
+        for _ in range(12):
+            session.step(draw())
+        result = session.step(draw((56, 88, RED)))
+        assert (iou(result.mask == 1, region((56, 88, 1)) == 1) > 0.8) == found
+
+
+def test_an_object_of_another_look_is_not_taken_for_the_one_that_left():
+    session = new_session()
+    session.step(draw((8, 8, RED)), region((8, 8, 1)))
+    for _ in range(12):
+        session.step(draw())
+    assert not session.step(draw((56, 88, GREEN))).mask.any()
+
+
+def test_a_black_and_white_or_boolean_mask_is_object_one():
+    for mask in (region((8, 8, 255)), region((8, 8, 1)).astype(bool)):
+        session = new_session()
+        session.step(draw((8, 8, RED)), mask)
+        assert session.object_ids == (1,)
+
+
+def test_numpy_and_torch_frames_give_the_same_masks():
+    frames = [draw((8, 8 + 8 * i, RED)) for i in range(4)]
+    ours, theirs = new_session(), new_session()
+    for i, frame in enumerate(frames):
+        mask = region((8, 8, 1)) if i == 0 else None
+        other = None if mask is None else torch.from_numpy(mask)
+        a = ours.step(frame, mask, time_s=i / 25)
+        b = theirs.step(torch.from_numpy(frame), other, time_s=i / 25)
+        assert np.array_equal(a.mask, b.mask)
+        assert a.time_s == b.time_s == i / 25
+
+
+def test_masks_are_uint8_of_the_frame_at_any_size():
+    for height, width in [(50, 71), (97, 33), (1, 1), (3, 400)]:
+        session = Propagator("color", config=SMALL).session()
+        frame = np.full((height, width, 3), 90, np.uint8)
+        mask = np.zeros((height, width), np.uint8)
+        mask[0, 0] = 1
+        session.step(frame, mask)
+        result = session.step(frame)
+        assert result.mask.shape == (height, width)
+        assert result.mask.dtype == np.uint8
+
+
+def test_probabilities_sum_to_one_and_their_largest_is_the_mask():
+    session = new_session(probabilities=True)
+    session.step(draw((8, 8, RED), (56, 80, BLUE)), region((8, 8, 1), (56, 80, 7)))
+    result = session.step(draw((8, 16, RED), (56, 72, BLUE)))
+    assert result.probabilities is not None
+    ids = list(result.probabilities)
+    assert ids == [0, 1, 7]
+    stacked = np.stack([result.probabilities[i] for i in ids])
+    assert stacked.shape == (3, HEIGHT, WIDTH)
+    np.testing.assert_allclose(stacked.sum(0), 1, atol=1e-5)
+    assert np.array_equal(np.array(ids)[stacked.argmax(0)], result.mask)
+
+
+def test_a_saved_session_goes_on_exactly_where_it_was(tmp_path, matcher):
+    frames = [draw((8, 8 + 4 * i, RED), (56, 80 - 4 * i, BLUE)) for i in range(12)]
+    whole, first = new_session(matcher), new_session(matcher)
+    for session in (whole, first):
+        session.step(frames[0], region((8, 8, 1), (56, 80, 2)))
+        for frame in frames[1:6]:
+            session.step(frame)
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    second = new_session(matcher)
+    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    for frame in frames[6:]:
+        a, b = whole.step(frame), second.step(frame)
+        assert np.array_equal(a.mask, b.mask)
+        assert a.index == b.index
+        assert a.scores == b.scores
+
+
+def test_memory_stands_still_over_hundreds_of_frames():
+    session = new_session()
+    session.step(draw((8, 8, RED)), region((8, 8, 1)))
+    sizes = []
+    for i in range(200):
+        session.step(draw((8, 8 + i % 60, RED)))
+        sizes.append(session.memory_bytes)
+    assert len(set(sizes[10:])) == 1
+
+
+def test_a_mask_of_another_size_names_both_sizes():
+    session = new_session()
+    with pytest.raises(MaskError, match=r"64x48.*frame 0 is 128x96"):
+        session.step(draw(), np.ones((48, 64), np.uint8))
+
+
+def test_a_frame_of_another_size_is_refused_by_name():
+    session = new_session()
+    session.step(draw(), region((8, 8, 1)))
+    with pytest.raises(VideoError, match=r"frame 1 is 64x48, those before are 128x96"):
+        session.step(np.zeros((48, 64, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "frame", [np.zeros((9, 9), np.uint8), np.zeros((3, 9, 9), np.uint8), np.zeros((9, 9, 3))]
+)
+def test_what_is_no_rgb_frame_is_a_value_error(frame):
+    with pytest.raises(ValueError, match="uint8 RGB"):
+        new_session().step(frame)
+
+
+def test_more_objects_than_a_png_holds_are_refused():
+    session = new_session()
+    ids = np.zeros((HEIGHT, WIDTH), np.uint8)
+    ids[:64] = np.repeat(np.arange(1, 129), 64).reshape(64, 128)
+    session.step(draw(), Mask(ids))
+    ids = np.where(ids > 0, ids.astype(int) + 127, 0)
+    ids[ids > 254] = 254
+    session.step(draw(), Mask(ids.astype(np.uint8)))
+    assert len(session.object_ids) == 254
+
+
+@pytest.mark.parametrize(
+    ("size", "multiple", "expected"),
+    [
+        ((480, 854), 16, (480, 848)),
+        ((854, 480), 16, (848, 480)),
+        ((1080, 1920), 8, (480, 856)),
+        ((240, 320), 64, (512, 640)),
+        ((1, 5000), 16, (480, 1920)),
+        ((1, 1), 16, (480, 480)),
+    ],
+)
+def test_working_size_keeps_the_short_side_and_the_shape(size, multiple, expected):
+    assert working_size(*size, Config(), multiple) == expected
+
+
+class Greedy(ColorBackbone):
+    """A backbone whose device holds so many frames and no more."""
+
+    def __init__(self, fits: int) -> None:
+        super().__init__(torch.device("cpu"))
+        self.fits, self.batches = fits, []
+
+    def extract(self, images: torch.Tensor) -> torch.Tensor:
+        self.batches.append(len(images))
+        if len(images) > self.fits:
+            raise torch.OutOfMemoryError("out of memory")
+        return super().extract(images)
+
+
+def test_a_batch_that_does_not_fit_is_halved(caplog):
+    frames = [draw((8, 8 * i, RED)) for i in range(7)]
+    backbone = Greedy(fits=2)
+    features = extract_features(backbone, SMALL, frames)
+    assert torch.equal(features, extract_features(Greedy(fits=99), SMALL, frames))
+    assert [size for size in backbone.batches if size <= 2] == [2, 2, 2, 1]
+    assert "out of memory with 7 frames" in caplog.text
+
+
+def test_a_single_frame_that_does_not_fit_is_one_error():
+    with pytest.raises(DeviceError, match="does not fit"):
+        extract_features(Greedy(fits=0), SMALL, [draw()])
