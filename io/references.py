@@ -1,5 +1,6 @@
 """Which mask belongs to which video: one file, numbered files, or a folder of videos' names."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,9 +42,10 @@ def masks_of_sources(path: Path, sources: Sequence[str], frame: int = 0) -> list
 
 
 def _name_of(source: str) -> str:
-    """The name that a file's or folder's results get; for a stream, the last part of its address."""
+    """The name of a file's or folder's results; for a stream, the last part of its address."""
     path = Path(source)
-    return path.resolve().name if path.is_dir() else path.stem
+    # Path.is_dir raises where a folder above may not be entered; opening the source says it better.
+    return path.resolve().name if os.path.isdir(path) else path.stem
 
 
 def _masks_of(path: Path, name: str, count: int, frame: int) -> dict[int, Mask]:

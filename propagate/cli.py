@@ -25,9 +25,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    help="Follow object instances through a video from one labelled frame, training nothing.",
+    help="Follow object instances through a video from one labelled frame, training nothing.\n\n"
+    "Example: propagate run clip.mp4 -m first.png -o out --overlay",
 )
-eval_app = typer.Typer(no_args_is_help=True, help="Score predicted masks against ground truth.")
+eval_app = typer.Typer(
+    no_args_is_help=True,
+    help="Score predicted masks against ground truth.\n\n"
+    "Example: propagate eval davis --root DAVIS --pred out",
+)
 app.add_typer(eval_app, name="eval")
 
 INTERRUPTED = 130
@@ -93,7 +98,7 @@ def run(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="SOURCE...", help="Video files, folders of images, a camera index or address."
+            metavar="SOURCE", help="Video files, folders of images, a camera index or address."
         ),
     ],
     masks: Annotated[
@@ -110,7 +115,9 @@ def run(
     model: Annotated[
         str, typer.Option(help="Preset (see `propagate models`), diffusers folder, or hub id.")
     ] = "tiny",
-    matcher: Annotated[MatcherName, typer.Option(help="How labels travel.")] = MatcherName.default,
+    matcher: Annotated[
+        MatcherName, typer.Option(help="How labels travel: our default, or another method's.")
+    ] = MatcherName.default,
     mask_frame: Annotated[
         int, typer.Option(min=0, help="Frame that a single MASK was drawn on, from 0.")
     ] = 0,
@@ -128,11 +135,13 @@ def run(
     formats: Annotated[
         str, typer.Option("--format", help="png (palette, DAVIS layout), rle (COCO), or png,rle.")
     ] = "png",
-    decoder: Annotated[DecoderName, typer.Option(help="Who decodes.")] = DecoderName.auto,
+    decoder: Annotated[DecoderName, typer.Option(help="Who decodes files.")] = DecoderName.auto,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the files of an earlier run.")
     ] = False,
-    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
+    max_frames: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many frames.")
+    ] = None,
 ) -> None:
     """Follow the objects of a mask through a video.
 
@@ -141,6 +150,7 @@ def run(
 
     Example: propagate run clip.mp4 -m first.png -o out --overlay
     """
+    from propagate.io.live import label
     from propagate.io.references import masks_of_sources
 
     chosen = tuple(part.strip() for part in formats.split(",") if part.strip())
@@ -160,7 +170,7 @@ def run(
     failures = 0
     for source, frames in zip(sources, references, strict=True):
         try:
-            with _progress(source) as progress:
+            with _progress(label(source)) as progress:
                 summary = propagator.run(
                     source,
                     frames,
@@ -217,7 +227,7 @@ def davis(
     split: Annotated[
         str | None, typer.Option(help="ImageSets/2017/<split>.txt; without it, every sequence.")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes to score with.")] = 1,
 ) -> None:
     """J, F and J&F as the DAVIS-2017 semi-supervised benchmark defines them.
 

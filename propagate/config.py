@@ -25,8 +25,12 @@ class Matcher:
         standardize: Whether features are brought to mean zero and spread one per channel, as they
             are on the first frame, before cosines are taken. U-Net features share a large constant
             part, which makes all cosines alike.
-        rescale: Whether each object's soft label is stretched to 0..1 in every frame before the
-            largest wins (`norm_mask` of DINO's script).
+        stretch_above: Each label whose peak in a frame reaches this is stretched to 0..1 before the
+            largest wins, so that an object that faded a little does not shrink. One that peaks
+            lower has faded too far and is left to disappear. None: nothing is stretched. 0:
+            everything is, so that nothing can disappear (`norm_mask` of DINO's script).
+        through_grid: Whether labels are enlarged to the grid times its stride and taken from there
+            to the frame by nearest neighbour, as DINO's script does; if not, straight to the frame.
         reappear: Whether an object that no cell is left of is looked for in the whole frame, with
             PDM's appearance map.
     """
@@ -40,7 +44,8 @@ class Matcher:
     repeat_reference: bool = False
     hard_reference: bool = True
     standardize: bool = False
-    rescale: bool = False
+    stretch_above: float | None = None
+    through_grid: bool = False
     reappear: bool = False
 
     def __post_init__(self) -> None:
@@ -65,6 +70,7 @@ MATCHERS: dict[str, Matcher] = {
         recent_frames=7,
         hard_reference=False,
         standardize=True,
+        stretch_above=0.3,
         reappear=True,
     ),
     # facebookresearch/dino eval_video_segmentation.py
@@ -75,7 +81,8 @@ MATCHERS: dict[str, Matcher] = {
         reference_window=True,
         temperature=0.1,
         recent_frames=7,
-        rescale=True,
+        stretch_above=0.0,
+        through_grid=True,
     ),
     # Tsingularity/dift eval_davis.py, the settings its README gives for Stable Diffusion 2.1
     "dift": Matcher(
@@ -85,7 +92,8 @@ MATCHERS: dict[str, Matcher] = {
         reference_window=True,
         temperature=0.2,
         recent_frames=28,
-        rescale=True,
+        stretch_above=0.0,
+        through_grid=True,
     ),
     # ajabri/videowalk test.py
     "crw": Matcher(

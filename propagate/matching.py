@@ -276,7 +276,9 @@ def ids_from_labels(
     labels: torch.Tensor,
     object_ids: list[int],
     size: tuple[int, int],
-    rescale_stride: int | None = None,
+    *,
+    stretch_above: float | None = None,
+    stride: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Enlarge soft labels to the frame and let the largest win at each pixel.
 
@@ -284,33 +286,30 @@ def ids_from_labels(
         labels: (h, w, L).
         object_ids: K ids, as for `labels_from_ids`.
         size: (H, W).
-        rescale_stride: None: enlarge bilinearly to the frame. A stride: as DINO's script does, to
-            the grid times the stride, each label stretched to 0..1 there, and the winners taken to
-            the frame by nearest neighbour.
+        stretch_above: Stretch each label whose peak reaches this to 0..1 before they compete; None:
+            none.
+        stride: Enlarge to the grid times this, and take the winners to the frame by nearest
+            neighbour; None: straight to the frame.
 
     Returns:
-        (H, W) uint8 ids, and the winning soft label (H, W) float32.
+        (H, W) uint8 ids, and the winner's soft label (H, W) float32, not stretched.
     """
-    maps = labels.permute(2, 0, 1)[:, None]  # (L, 1, h, w)
-    area = size
-    if rescale_stride is not None:
-        area = (labels.shape[0] * rescale_stride, labels.shape[1] * rescale_stride)
-    strength = maps.new_full(area, -torch.inf)
+    height, width, _ = labels.shape
+    area = size if stride is None else (height * stride, width * stride)
     winner = torch.zeros(area, dtype=torch.uint8, device=labels.device)
+    strength = labels.new_zeros(area)
+    best = labels.new_full(area, -torch.inf)
     # One label at a time: a hundred objects need no hundred full-size maps.
-    for soft, object_id in zip(maps, [0, *object_ids], strict=True):
-        large = F.interpolate(soft[None], area, mode="bilinear")[0, 0]
-        if rescale_stride is not None:
-            large = _stretch(large)
-        better = large > strength
+    for soft, object_id in zip(labels.permute(2, 0, 1), [0, *object_ids], strict=True):
+        large = F.interpolate(soft[None, None], area, mode="bilinear")[0, 0]
+        rival = large
+        if stretch_above is not None and large.max() >= max(stretch_above, 1e-6):
+            rival = (large - large.min()) / (large.max() - large.min()).clamp_min(1e-6)
+        better = rival > best
+        best = torch.where(better, rival, best)
         strength = torch.where(better, large, strength)
         winner[better] = object_id
-    if rescale_stride is not None:
+    if area != size:
         winner = F.interpolate(winner[None, None].float(), size, mode="nearest")[0, 0].byte()
         strength = F.interpolate(strength[None, None], size, mode="nearest")[0, 0]
     return winner, strength
-
-
-def _stretch(soft: torch.Tensor) -> torch.Tensor:
-    low, high = soft.min(), soft.max()
-    return (soft - low) / (high - low) if high > 0 and high > low else soft

@@ -25,7 +25,7 @@ from propagate.matching import (
     normalize,
     propagate_labels,
 )
-from propagate.memory import TemporalMemory
+from propagate.memory import Remembered, TemporalMemory
 from propagate.records import MAX_OBJECT_ID, VOID_ID, Frame, Mask, Result
 
 log = logging.getLogger(__name__)
@@ -34,10 +34,11 @@ Image = Frame | np.ndarray | torch.Tensor
 
 # Below this mean soft label the object's pixels are as often somebody else's.
 UNSURE_SCORE = 0.6
-# An object is looked for when fewer cells are left of it than this share of its reference's. It comes
-# back where at least another share of them look like all but the least typical of the reference.
+# An object left when no more than this share of its cells in the recent frames is left. It is back
+# when at least another share of its cells on the reference is seen, counting those that look like
+# all but the least typical of them.
 LOST_AREA_SHARE = 0.03
-REAPPEAR_AREA_SHARE = 0.1
+REAPPEAR_AREA_SHARE = 0.2
 REAPPEAR_ATYPICAL_SHARE = 0.25
 
 
@@ -165,35 +166,35 @@ class Session:
                 matches = merge_top_k(matches, (values, places + references * grid))
         labels = propagate_labels(*matches, known.labels, matcher.temperature)
         if matcher.reappear:
-            labels = self._find_again(
-                cells, labels, known.features[:references], known.labels[:references]
-            )
+            labels = self._find_again(cells, labels, known, references)
         return labels
 
     def _find_again(
-        self,
-        cells: torch.Tensor,
-        labels: torch.Tensor,
-        reference_cells: torch.Tensor,
-        reference_labels: torch.Tensor,
+        self, cells: torch.Tensor, labels: torch.Tensor, known: Remembered, references: int
     ) -> torch.Tensor:
-        """Look in the whole frame for the objects that (nearly) no cell is left of.
+        """Take out the objects that left, and look for them in the whole frame.
 
         PDM's appearance map proposes cells that look like the object as a whole; the reference
-        frame's cells, all of them, then vote there, so that a look-alike on it can object.
+        frames' cells, all of them, then vote there, so that a look-alike on them can object. Few
+        such cells prove nothing: what left stays away until enough of it is seen.
         """
-        counts = labels.argmax(-1).flatten().bincount(minlength=labels.shape[-1])  # (L,)
-        areas = reference_labels.sum((0, 1, 2)) / len(reference_labels)
-        lost = counts <= LOST_AREA_SHARE * areas
+        counts = _areas(labels)  # (L,)
+        recent = known.labels[references:] if len(known.labels) > references else known.labels
+        before = torch.stack([_areas(frame) for frame in recent])  # (M, L)
+        lost = (before[-1] == 0) | (counts <= LOST_AREA_SHARE * before.amax(0))
         lost[0] = False
         if not lost.any():
             return labels
+        reference_cells = known.features[:references]
+        reference_labels = known.labels[:references]
+        labels = _without(labels, lost)
         prototypes = instance_prototypes(reference_cells, reference_labels)
         floors = appearance_floor(
             appearance_map(reference_cells, prototypes), reference_labels, REAPPEAR_ATYPICAL_SHARE
         )
         likely = (appearance_map(cells, prototypes) >= floors) & lost  # (h, w, L)
-        proposed = likely.any(-1)
+        # What another object holds is not up for grabs.
+        proposed = likely.any(-1) & (labels.argmax(-1) == 0)
         if not proposed.any():
             return labels
         matcher = self._config.matcher
@@ -202,8 +203,8 @@ class Session:
         winner = voted.argmax(-1)  # (n,)
         agreed = likely[proposed].gather(1, winner[:, None])[:, 0]
         found = winner.bincount(weights=agreed.float(), minlength=labels.shape[-1])
-        agreed &= (found >= REAPPEAR_AREA_SHARE * areas)[winner]
-        labels = labels.clone()
+        wanted = REAPPEAR_AREA_SHARE * reference_labels.sum((1, 2)).amax(0)
+        agreed &= (found >= wanted)[winner]
         labels[proposed] = torch.where(agreed[:, None], voted, labels[proposed])
         return labels
 
@@ -272,9 +273,15 @@ class Session:
         self._memory.relabel(revised)
 
     def _enlarge(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        stride = self._backbone.stride if self._config.matcher.rescale else None
+        matcher = self._config.matcher
         assert self._size is not None
-        return ids_from_labels(labels, self._object_ids, self._size, stride)
+        return ids_from_labels(
+            labels,
+            self._object_ids,
+            self._size,
+            stretch_above=matcher.stretch_above,
+            stride=self._backbone.stride if matcher.through_grid else None,
+        )
 
     def _result(
         self,
@@ -398,6 +405,18 @@ def _pixels(frame: Image) -> torch.Tensor:
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != torch.uint8:
         raise ValueError(f"frame: (H, W, 3) uint8 RGB, not {tuple(pixels.shape)} {pixels.dtype}")
     return pixels
+
+
+def _areas(labels: torch.Tensor) -> torch.Tensor:
+    """Cells of a frame (h, w, L) that each label wins: (L,)."""
+    return labels.argmax(-1).flatten().bincount(minlength=labels.shape[-1])
+
+
+def _without(labels: torch.Tensor, lost: torch.Tensor) -> torch.Tensor:
+    """Soft labels (h, w, L) with the lost ones (L,) taken out; what they held is background."""
+    kept = torch.where(lost, 0, labels)
+    kept[..., 0] += (labels * lost).sum(-1)
+    return kept
 
 
 def _state(score: float) -> str:

@@ -1,8 +1,9 @@
 """Follow objects frame by frame, as from a camera, and add one while the video runs.
 
-python samples/streaming.py
+python samples/streaming.py [FRAMES]
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,4 +34,4 @@ def main(max_frames: int = 90) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:2]))

@@ -1,6 +1,6 @@
 """Train the built-in `tiny` model: a small pixel-space diffusion U-Net for label propagation.
 
-    python samples/train_tiny.py --data FOLDER_OF_IMAGES --out tiny --steps 4500
+    python samples/train_tiny.py --data FOLDER_OF_IMAGES --out tiny --steps 4000
 
 Any folder of photographs works; the shipped weights come from 96 px crops of Caltech-101 and the
 TensorFlow flowers (both CC BY). Run the same command again to go on from the last checkpoint. The
@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for the model and its curve"
     )
-    parser.add_argument("--steps", type=int, default=4500)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=4e-4)
     parser.add_argument("--every", type=int, default=250, help="steps between checkpoints")

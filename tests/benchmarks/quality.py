@@ -2,7 +2,7 @@
 
     python tests/benchmarks/quality.py --root ../shared/data/dev/davis --models color tiny
 
-Runs the public pipeline on each sequence's folder of frames with its first mask, scores the masks as
+Runs the public pipeline on each sequence with its first mask, scores the masks as
 `propagate eval davis` does, and prints one row per model. `--out` keeps masks and overlays.
 """
 

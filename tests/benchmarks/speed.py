@@ -2,8 +2,8 @@
 
     python tests/benchmarks/speed.py CLIP MASK [--frames 1000] [--model tiny]
 
-Repeats the clip until so many frames are done, writes masks like `propagate run`, and prints the
-seconds of each stage and the resident memory at frame 60 and at the end, with the peaks up to there.
+Repeats the clip until so many frames are done, writes masks like `propagate run`, prints the
+seconds of each stage, and the resident memory and its peak at frame 60 and at the end.
 """
 
 import argparse

@@ -1,0 +1,191 @@
+"""From a model folder to a backbone: the two kinds of diffusion model, and their parts."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import diffusers
+import torch
+import torch.nn.functional as F
+import transformers
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel, UNet2DModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from propagate.errors import ModelError
+from propagate.features.diffusion import DiffusionBackbone, Reading, one_line
+from propagate.features.model_folder import PIXEL_UNET, ModelFolder, open_model_folder
+
+READING_FILE = "reading.json"
+READING_KEYS = ("block", "timestep", "scale")
+
+
+def load_diffusion(
+    name: str, source: str, device: torch.device, dtype: torch.dtype, reading: Reading | None = None
+) -> DiffusionBackbone:
+    """Load a U-Net from a folder or hub id in diffusers layout.
+
+    Args:
+        name: For messages.
+        source: A folder or hub id: a `UNet2DModel` alone, a pipeline around one, or a Stable
+            Diffusion pipeline.
+        device: Where to compute.
+        dtype: Precision of the U-Net and of the VAE.
+        reading: What to read; None: what the folder's `reading.json` says, else chosen from the
+            U-Net's shape.
+
+    Raises:
+        ModelError: It cannot be reached, is of another kind, or parts are missing or damaged.
+    """
+    folder = open_model_folder(name, source)
+    reading = reading or _stored_reading(folder)
+    load = _load_pixel if folder.unet_class == PIXEL_UNET else _load_latent
+    with _quiet_libraries():
+        return load(folder, device, dtype, reading)
+
+
+def _load_pixel(
+    folder: ModelFolder, device: torch.device, dtype: torch.dtype, reading: Reading | None
+) -> DiffusionBackbone:
+    """A U-Net on pixels; with 3 p^2 input channels the picture is folded p by p into channels."""
+    unet = _load_weights(folder, UNet2DModel, "unet" if folder.is_pipeline else None, dtype)
+    scheduler = _load_scheduler(folder) if folder.is_pipeline else DDPMScheduler()
+    channels = unet.config["in_channels"]
+    fold = round((channels / 3) ** 0.5)
+    if 3 * fold**2 != channels:
+        raise ModelError(
+            f"model {folder.name}: its U-Net takes {channels} channels; pass one that takes RGB "
+            "(3), or RGB folded p by p (3 p^2)"
+        )
+    levels = len(unet.config["block_out_channels"])
+    if reading is None:
+        # On the way up, before it is enlarged, the level of stride 8, or the nearest there is.
+        level = min(max(0, (8 // fold).bit_length() - 1), levels - 1)
+        block = levels - 1 - level
+        reading = Reading(f"up_blocks.{block}.resnets.{len(unet.up_blocks[block].resnets) - 1}", 20)
+
+    def encode(images: torch.Tensor) -> torch.Tensor:
+        return F.pixel_unshuffle(images, fold)
+
+    multiple = fold * 2 ** (levels - 1)
+    return DiffusionBackbone(folder.name, unet, scheduler, reading, encode, multiple, device)
+
+
+def _load_latent(
+    folder: ModelFolder, device: torch.device, dtype: torch.dtype, reading: Reading | None
+) -> DiffusionBackbone:
+    """A Stable Diffusion pipeline with an empty prompt; only the parts needed are kept."""
+    prompt = _embed_prompt(folder, "")
+    unet = _load_weights(folder, UNet2DConditionModel, "unet", dtype)
+    if prompt.shape[2] != unet.config["cross_attention_dim"]:
+        raise ModelError(
+            f"model {folder.name}: its text encoder gives {prompt.shape[2]} numbers per token, its "
+            f"U-Net takes {unet.config['cross_attention_dim']}; put parts of one model together"
+        )
+    scheduler = _load_scheduler(folder)
+    vae = _load_weights(folder, AutoencoderKL, "vae", dtype)
+    vae.decoder = None
+    vae = vae.to(device, memory_format=torch.channels_last).eval()
+    if reading is None:
+        # DIFT's choice (third of four up blocks, t = 51), counted from the end so that it is at the
+        # finest level but one in a U-Net of any depth.
+        block = max(0, len(unet.config["block_out_channels"]) - 2)
+        reading = Reading(f"up_blocks.{block}", 51)
+
+    def encode(images: torch.Tensor) -> torch.Tensor:
+        images = images.to(vae.dtype, memory_format=torch.channels_last)
+        # The posterior's mode, not a sample: the same frame has the same features.
+        return vae.encode(images).latent_dist.mode().float() * vae.config["scaling_factor"]
+
+    multiple = 2 ** (len(vae.config["block_out_channels"]) - 1)
+    return DiffusionBackbone(
+        folder.name, unet, scheduler, reading, encode, multiple, device, prompt
+    )
+
+
+@torch.inference_mode()
+def _embed_prompt(folder: ModelFolder, text: str) -> torch.Tensor:
+    """Embed a prompt once: (1, T, D) float32. The text encoder is not kept."""
+    with _loading(folder, "tokenizer"):
+        tokenizer = CLIPTokenizer.from_pretrained(folder.path / "tokenizer")
+    encoder = _load_weights(folder, CLIPTextModel, "text_encoder", torch.float32)
+    length = encoder.config.max_position_embeddings
+    tokens = tokenizer(
+        text, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+    ).input_ids
+    if int(tokens.max()) >= encoder.config.vocab_size:
+        raise ModelError(
+            f"model {folder.name}: its tokenizer knows more tokens than its text encoder "
+            f"({encoder.config.vocab_size}); put parts of one model together"
+        )
+    return encoder(tokens).last_hidden_state
+
+
+def _load_scheduler(folder: ModelFolder) -> DDPMScheduler:
+    """Read the noise schedule. Whatever sampler was saved, DDPM's forward process is the same."""
+    with _loading(folder, "scheduler"):
+        return DDPMScheduler.from_pretrained(folder.path / "scheduler")  # pyright: ignore[reportReturnType]
+
+
+def _load_weights(folder: ModelFolder, model_class: Any, part: str | None, dtype: torch.dtype):
+    """Load a part with every weight it has; neither library insists on that by itself."""
+    with _loading(folder, part or "U-Net"):
+        model, report = model_class.from_pretrained(
+            folder.path / part if part else folder.path,
+            torch_dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"model {folder.name}: {len(missing)} weights of its {part or 'U-Net'} are not in its "
+            f"file, {missing[0]} for one; fetch the model again"
+        )
+    return model.eval()
+
+
+@contextmanager
+def _loading(folder: ModelFolder, part: str) -> Iterator[None]:
+    """Say which part of which model it was that failed to load."""
+    try:
+        yield
+    # Damaged files show as exceptions of any kind, from four libraries.
+    except Exception as error:
+        raise ModelError(
+            f"model {folder.name}: its {part} in {folder.path} is damaged or of another kind "
+            f"({one_line(error)}); fetch the model again"
+        ) from error
+
+
+def _stored_reading(folder: ModelFolder) -> Reading | None:
+    stored = folder.read_json(READING_FILE)
+    if stored is None:
+        return None
+    try:
+        return Reading(**stored)
+    except (TypeError, ValueError) as error:
+        unknown = ", ".join(stored.keys() - set(READING_KEYS))
+        reason = f"unknown key {unknown}" if unknown else one_line(error)
+        raise ModelError(
+            f"model {folder.name}: {folder.path / READING_FILE} cannot be used ({reason}); it "
+            "takes block, timestep and, if wanted, scale"
+        ) from error
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Keep the libraries' bars and remarks off stderr, and leave their settings as they were."""
+    libraries = (diffusers.utils.logging, transformers.utils.logging)
+    levels = [library.get_verbosity() for library in libraries]
+    bars = [library.is_progress_bar_enabled() for library in libraries]
+    for library in libraries:
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library, level, bar in zip(libraries, levels, bars, strict=True):
+            library.set_verbosity(level)
+            if bar:
+                library.enable_progress_bar()

@@ -1,0 +1,77 @@
+"""The public interface: these names, and nothing heavy until one is used."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import propagate
+
+PUBLIC = [
+    "MATCHERS",
+    "PRESETS",
+    "Config",
+    "DeviceError",
+    "EvaluationError",
+    "Frame",
+    "Mask",
+    "MaskError",
+    "Matcher",
+    "ModelError",
+    "OutputError",
+    "OverlayWriter",
+    "PropagateError",
+    "Propagator",
+    "Result",
+    "RunSummary",
+    "Session",
+    "VideoError",
+    "VideoInfo",
+    "appearance_map",
+    "draw_overlay",
+    "evaluate_davis",
+    "instance_prototypes",
+    "open_video",
+    "read_mask",
+    "read_references",
+    "write_mask",
+]
+
+
+def test_the_public_names_are_these():
+    assert propagate.__all__ == PUBLIC
+    assert dir(propagate) == sorted(PUBLIC)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_imports_and_is_documented(name):
+    value = getattr(propagate, name)
+    if callable(value):
+        assert value.__doc__
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'propagate' has no attribute 'Propagater'"):
+        propagate.Propagater  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_importing_the_package_loads_no_heavy_library():
+    script = (
+        "import sys, propagate; "
+        "print({'torch', 'diffusers', 'numpy', 'av', 'PIL'} & set(sys.modules))"
+    )
+    root = Path(__file__).resolve().parents[1]
+    finished = subprocess.run(
+        [sys.executable, "-c", script], cwd=root, text=True, capture_output=True, timeout=60
+    )
+    assert finished.stdout == "set()\n", finished.stderr
+
+
+def test_reading_a_video_needs_no_torch():
+    script = "import sys, propagate; propagate.open_video; print('torch' in sys.modules)"
+    root = Path(__file__).resolve().parents[1]
+    finished = subprocess.run(
+        [sys.executable, "-c", script], cwd=root, text=True, capture_output=True, timeout=60
+    )
+    assert finished.stdout == "False\n", finished.stderr

@@ -1,0 +1,421 @@
+"""What a run leaves behind: every file, its names, and that it is whole however the run ends."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco
+
+import propagate.pipeline
+from propagate.config import Config
+from propagate.errors import OutputError, VideoError
+from propagate.io.references import masks_of_sources
+from propagate.io.run_folder import RunFolder
+from propagate.pipeline import Propagator
+from propagate.records import Frame, Result
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def run(propagate, drawn, tmp_path):
+    """Runs the command on the drawn clip, or on what is given in its place; it must succeed."""
+
+    def call(*options, sources=None, mask=None, out=None):
+        finished = propagate(
+            *("run", *(sources or [drawn.mp4]), "-m", mask or drawn.mask),
+            *("-o", out or tmp_path / "out", "--model", "color", *options),
+        )
+        assert finished.status == 0, finished.stderr
+        return finished
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A propagator that works at 64 px, for tests in which only the files matter."""
+    return Propagator("color", device="cpu", config=Config(short_side_px=64))
+
+
+def pngs(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.png"))}
+
+
+def read(path):
+    with Image.open(path) as image:
+        assert image.mode == "P"
+        return np.asarray(image)
+
+
+def report_of(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+def iou(one, other):
+    return np.count_nonzero(one & other) / np.count_nonzero(one | other)
+
+
+# What is written
+
+
+def test_a_run_writes_a_mask_for_every_frame_that_follows_the_objects(run, drawn, tmp_path):
+    finished = run()
+    folder = tmp_path / "out/clip"
+    assert sorted(path.name for path in folder.iterdir()) == ["masks", "result.json"]
+    masks = sorted((folder / "masks").iterdir())
+    assert [path.name for path in masks] == [f"{index:05d}.png" for index in range(12)]
+    np.testing.assert_array_equal(read(masks[0]), drawn.truth[0])
+    for path, truth in zip(masks, drawn.truth, strict=True):
+        for i in (1, 2):
+            assert iou(read(path) == i, truth == i) > 0.7
+    assert f"{folder}: masks/ (12 PNG), result.json; 12 frames, 2 objects, " in finished.stdout
+    assert finished.stdout.count("\n") == 1
+    assert re.fullmatch(
+        rf"propagate: {drawn.mp4}: 12 frames of about 12, 0 s left, [0-9.]+ frames/s",
+        finished.stderr.splitlines()[-1],
+    )
+
+
+def test_the_report_holds_settings_and_a_score_and_state_of_every_object_and_frame(run, tmp_path):
+    run("--matcher", "dino", "--max-frames", 4)
+    report = report_of(tmp_path / "out/clip")
+    assert report["complete"] is True
+    assert report["model"] == "color"
+    assert report["config"] == Config.named("dino").to_json()
+    assert (report["dtype"], report["device"]) == ("auto", "cpu")
+    assert (report["decoder"], report["max_frames"]) == ("decord", 4)
+    assert report["object_ids"] == [1, 2]
+    assert report["frames"] == len(report["per_frame"]) == 4
+    assert [frame["name"] for frame in report["per_frame"]] == [f"{i:05d}" for i in range(4)]
+    assert [frame["time_s"] for frame in report["per_frame"]] == [0, 0.04, 0.08, 0.12]
+    for frame in report["per_frame"]:
+        assert set(frame["objects"]) == {"1", "2"}
+        for entry in frame["objects"].values():
+            assert 0 <= entry["score"] <= 1
+            assert entry["state"] in ("tracked", "unsure", "absent")
+    assert {"propagate-video", "torch", "av", "decord2"} <= set(report["versions"])
+    timing = report["timing"]
+    stages = {"decode_s", "features_s", "match_s", "write_s"}
+    assert set(timing) == {"seconds", *stages}
+    assert sum(timing[stage] for stage in stages) <= timing["seconds"] + 0.01
+
+
+def test_masks_of_a_folder_take_the_names_of_its_images(run, drawn, tmp_path):
+    run("--max-frames", 3, sources=[drawn.folder])
+    names = ["img_100.png", "img_101.png", "img_102.png"]
+    assert list(pngs(tmp_path / "out/frames/masks")) == names
+
+
+# pycocotools 2.0 was written for the array protocol of NumPy 1.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_overlay_and_run_lengths_say_the_same_as_the_pngs(run, tmp_path):
+    finished = run("--format", "png,rle", "--overlay", "--max-frames", 5)
+    assert "masks/ (5 PNG), masks.json, overlay.mp4, result.json" in finished.stdout
+    folder = tmp_path / "out/clip"
+    frames = json.loads((folder / "masks.json").read_text())["frames"]
+    assert len(frames) == 5
+    for frame in frames:
+        ids = read(folder / "masks" / f"{frame['name']}.png")
+        assert [entry["id"] for entry in frame["objects"]] == [1, 2]
+        for entry in frame["objects"]:
+            np.testing.assert_array_equal(coco.decode(entry["segmentation"]), ids == entry["id"])
+    with av.open(str(folder / "overlay.mp4")) as container:
+        shown = [image.to_ndarray(format="rgb24") for image in container.decode(video=0)]
+    assert [image.shape for image in shown] == [(48, 64, 3)] * 5
+
+
+def test_run_lengths_alone_write_no_pngs(run, tmp_path):
+    run("--format", "rle", "--max-frames", 2)
+    names = sorted(path.name for path in (tmp_path / "out/clip").iterdir())
+    assert names == ["masks.json", "result.json"]
+
+
+# References
+
+
+def test_frames_before_the_mask_frame_come_out_empty(run, drawn, tmp_path):
+    mask = tmp_path / "fourth.png"
+    Image.fromarray(drawn.truth[3]).save(mask)
+    run("--mask-frame", 3, "--max-frames", 6, mask=mask)
+    masks = [read(tmp_path / f"out/clip/masks/{index:05d}.png") for index in range(6)]
+    assert not np.any(masks[:3])
+    np.testing.assert_array_equal(masks[3], drawn.truth[3])
+    assert iou(masks[5] == 1, drawn.truth[5] == 1) > 0.7
+
+
+def test_a_folder_of_numbered_masks_gives_each_to_its_frame(run, drawn, tmp_path):
+    folder = tmp_path / "references"
+    folder.mkdir()
+    Image.fromarray(np.where(drawn.truth[0] == 1, 1, 0).astype(np.uint8)).save(folder / "0.png")
+    Image.fromarray(np.where(drawn.truth[3] == 2, 2, 0).astype(np.uint8)).save(folder / "00003.png")
+    run("--max-frames", 5, mask=folder)
+    seen = [np.unique(read(path)).tolist() for path in sorted((tmp_path / "out").rglob("*.png"))]
+    assert seen == [[0, 1], [0, 1], [0, 1], [0, 1, 2], [0, 1, 2]]
+
+
+def test_several_sources_go_on_after_a_bad_one(propagate, drawn, tmp_path):
+    masks = tmp_path / "masks"
+    (masks / "frames").mkdir(parents=True)
+    shutil.copy(drawn.mask, masks / "clip.png")
+    shutil.copy(drawn.mask, masks / "bad.png")
+    shutil.copy(drawn.mask, masks / "frames/00000.png")
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("no video")
+    finished = propagate(
+        *("run", drawn.mp4, bad, f"{drawn.folder}/", "-m", masks, "-o", tmp_path / "out"),
+        *("--model", "color", "--max-frames", 2),
+    )
+    assert finished.status == 1
+    lines = [line for line in finished.stderr.splitlines() if "error" in line]
+    assert len(lines) == 2
+    assert f"propagate: error: {bad}: cannot be opened as a video" in lines[0]
+    assert lines[1] == "propagate: error: 1 of 3 sources failed, see above"
+    assert [line.split(":")[0] for line in finished.stdout.splitlines()] == [
+        str(tmp_path / "out/clip"),
+        str(tmp_path / "out/frames"),
+    ]
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 4
+    assert not (tmp_path / "out/bad").exists()
+
+
+@pytest.mark.parametrize(
+    ("sources", "masks", "message"),
+    [
+        (["a/clip.mp4", "b/clip.mp4"], ".", "two sources are named 'clip' and would write into"),
+        (["a.mp4", "b.mp4"], "first.png", "one mask for 2 sources; give a folder that holds"),
+        (["a.mp4", "first.mp4"], ".", "no mask for 'a'; add a.png or a folder a/"),
+    ],
+)
+def test_several_sources_need_a_mask_and_a_name_each(
+    propagate, drawn, tmp_path, monkeypatch, sources, masks, message
+):
+    shutil.copy(drawn.mask, tmp_path / "first.png")
+    monkeypatch.chdir(tmp_path)
+    finished = propagate("run", *sources, "-m", masks, "-o", "out", "--model", "color")
+    assert finished.status == 1
+    assert message in finished.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_source_is_named_as_its_results_are(drawn, tmp_path, monkeypatch):
+    """With its dots, unlike a file's stem: clip.v2/ and clip.mp4 are no clash."""
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    (tmp_path / "clip.v2").mkdir()
+    for name in ("clip.v2", "clip"):
+        shutil.copy(drawn.mask, masks / f"{name}.png")
+    monkeypatch.chdir(tmp_path / "clip.v2")
+    found = masks_of_sources(masks, [".", str(tmp_path / "clip.mp4")])
+    assert [of_source[0].source for of_source in found] == [
+        str(masks / "clip.v2.png"),
+        str(masks / "clip.png"),
+    ]
+
+
+# The same masks
+
+
+def test_decord_and_pyav_give_the_same_masks(run, tmp_path):
+    for decoder in ("decord", "pyav"):
+        run("--decoder", decoder, "--max-frames", 5, out=tmp_path / decoder)
+        assert report_of(tmp_path / decoder / "clip")["decoder"] == decoder
+    masks = pngs(tmp_path / "decord/clip/masks")
+    assert len(masks) == 5
+    assert masks == pngs(tmp_path / "pyav/clip/masks")
+
+
+def test_the_batch_size_changes_no_mask(run, tmp_path):
+    for size in (1, 5):
+        run("--batch-size", size, out=tmp_path / str(size))
+    masks = pngs(tmp_path / "1/clip/masks")
+    assert len(masks) == 12
+    assert masks == pngs(tmp_path / "5/clip/masks")
+
+
+# Again
+
+
+def test_overwrite_replaces_a_finished_run_and_leaves_other_files(run, tmp_path):
+    run("--overlay", "--format", "png,rle")
+    note = tmp_path / "out/clip/note.txt"
+    note.write_text("somebody's own")
+    run("--overwrite", "--max-frames", 2)
+    folder = tmp_path / "out/clip"
+    assert list(pngs(folder / "masks")) == ["00000.png", "00001.png"]
+    assert sorted(path.name for path in folder.iterdir()) == ["masks", "note.txt", "result.json"]
+    assert report_of(folder)["frames"] == 2
+
+
+class Stop(BaseException):
+    pass
+
+
+def test_an_unfinished_run_is_replaced_and_ends_like_an_uninterrupted_one(small, drawn, tmp_path):
+    ids = drawn.truth[0]
+
+    def stop(done, total):
+        if done == 7:
+            raise Stop("enough")
+
+    whole = small.run(drawn.mp4, {0: ids}, tmp_path / "whole").folder
+    with pytest.raises(Stop):
+        small.run(
+            *(drawn.mp4, {0: ids}, tmp_path / "again"),
+            **{"overlay": True, "formats": ("png", "rle"), "progress": stop},
+        )
+    again = tmp_path / "again/clip"
+    assert len(pngs(again / "masks")) == 7
+    assert json.loads((again / "incomplete.json").read_text())["error"] == "enough"
+    assert {path.name for path in again.iterdir()} >= {"overlay.mp4", "masks.json"}
+    # The second run asks for PNGs alone: nothing of the first stays beside them.
+    small.run(drawn.mp4, {0: ids}, tmp_path / "again")
+    assert sorted(path.name for path in again.iterdir()) == ["masks", "result.json"]
+    assert pngs(again / "masks") == pngs(whole / "masks")
+
+
+def test_a_run_that_fails_stops_reading_at_once(small, drawn, tmp_path, monkeypatch):
+    # Room for one frame: the reader waits in the middle of the clip when the run fails.
+    monkeypatch.setattr(propagate.pipeline, "PREFETCH_BYTES", 1)
+
+    def stop(done, total):
+        raise Stop
+
+    with pytest.raises(Stop) as caught:
+        small.run(drawn.mp4, {0: drawn.truth[0]}, tmp_path, progress=stop)
+    assert caught.tb is not None  # it keeps the run's variables, its reader among them, alive
+    assert "prefetch" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_finished_run_is_never_taken_for_an_unfinished_one(tmp_path):
+    """Killed between the report and the removal of its marker, it is finished all the same."""
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    with RunFolder(folder, {"model": "color"}):
+        marker = (folder / ".run.json").read_bytes()
+    (folder / ".run.json").write_bytes(marker)
+    with pytest.raises(OutputError, match="a finished run is in this folder"):
+        RunFolder(folder, {"model": "color"})
+
+
+def test_leftovers_of_a_killed_run_are_removed(tmp_path):
+    first = RunFolder(tmp_path / "clip", {"model": "color"})
+    leftovers = [first.path / "masks/.00003.png.0a1b.part", first.path / ".masks.json.2c3d.part"]
+    for leftover in leftovers:
+        leftover.write_bytes(b"half")
+    RunFolder(tmp_path / "clip", {"model": "color"})
+    assert not any(leftover.exists() for leftover in leftovers)
+
+
+def test_a_failure_before_the_first_frame_leaves_no_folder_but_keeps_files_in_it(tmp_path):
+    def fail(path, settings):
+        with pytest.raises(VideoError), RunFolder(path, settings):
+            raise VideoError("nothing came")
+
+    fail(tmp_path / "new", {})
+    assert not (tmp_path / "new").exists()
+    with RunFolder(tmp_path / "old", {}):
+        pass
+    (tmp_path / "old/result.json").rename(tmp_path / "old/kept.txt")
+    with pytest.raises(VideoError), RunFolder(tmp_path / "old", {}, overwrite=True):
+        raise VideoError("nothing came")
+    assert [path.name for path in (tmp_path / "old").iterdir()] == ["kept.txt"]
+
+
+def test_an_error_of_several_lines_is_reported_on_one(drawn, tmp_path):
+    frame = Frame(drawn.images[0], 0, 0, "00000")  # type: ignore[arg-type]
+    result = Result(0, 0.0, drawn.truth[0], {1: 0.5}, {1: "unsure"})
+    folder = RunFolder(tmp_path / "clip", {})
+    folder.write(frame, result)
+    with pytest.raises(VideoError), folder:
+        raise VideoError("one\ntwo")
+    assert json.loads((tmp_path / "clip/incomplete.json").read_text())["error"] == "one two"
+
+
+# Signals
+
+
+@pytest.fixture
+def long_clip(write_video, drawn, tmp_path):
+    return write_video(tmp_path / "long.mp4", drawn.images * 3)
+
+
+def command(drawn, clip, out):
+    return [
+        *(sys.executable, "-m", "propagate", "run", str(clip), "-m", str(drawn.mask)),
+        *("-o", str(out), "--model", "color"),
+    ]
+
+
+def signalled(drawn, clip, out, number):
+    """Start a run, signal it after three masks; return its status, stdout and stderr."""
+    masks = out / clip.stem / "masks"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command(drawn, clip, out),
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            deadline = time.monotonic() + 120
+            while len(list(masks.glob("*.png"))) < 3:
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < deadline, "no mask after two minutes"
+                time.sleep(0.01)
+            process.send_signal(number)
+            stdout, stderr = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    return process.returncode, stdout, stderr
+
+
+def assert_all_whole(folder):
+    masks = sorted((folder / "masks").glob("*.png"))
+    assert [path.name for path in masks] == [f"{index:05d}.png" for index in range(len(masks))]
+    assert 3 <= len(masks) < 36
+    for path in masks:
+        assert read(path).shape == (48, 64)
+    assert not (folder / "result.json").exists()
+    return len(masks)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_a_run_that_is_stopped_leaves_whole_files_and_says_so(drawn, long_clip, tmp_path, number):
+    status, stdout, stderr = signalled(drawn, long_clip, tmp_path / "out", number)
+    assert status == 130
+    assert stdout == ""
+    assert stderr == "propagate: interrupted; the files written so far are whole\n"
+    folder = tmp_path / "out/long"
+    count = assert_all_whole(folder)
+    report = json.loads((folder / "incomplete.json").read_text())
+    assert (report["complete"], report["frames"]) == (False, count)
+    assert report["error"] == f"stopped by {number.name}"
+    assert not list(folder.rglob("*.part"))
+
+
+def test_a_killed_run_leaves_whole_files_and_ends_like_another_when_run_again(
+    run, drawn, long_clip, tmp_path
+):
+    status, _, _ = signalled(drawn, long_clip, tmp_path / "out", signal.SIGKILL)
+    assert status == -signal.SIGKILL
+    folder = tmp_path / "out/long"
+    assert_all_whole(folder)
+    run(sources=[long_clip], out=tmp_path / "out")
+    run(sources=[long_clip], out=tmp_path / "whole")
+    assert len(pngs(folder / "masks")) == 36
+    assert pngs(folder / "masks") == pngs(tmp_path / "whole/long/masks")
+    assert sorted(path.name for path in folder.iterdir()) == ["masks", "result.json"]
