@@ -6,6 +6,7 @@ objects, 255 void, which is neither.
 
 import io
 import json
+import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -48,7 +49,7 @@ def read_mask(path: str | Path) -> Mask:
             one of the reasons of `mask_from_array`.
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise MaskError(f"{path}: no such mask: check the path")
     try:
         with Image.open(path) as image:
@@ -135,7 +136,7 @@ def read_references(path: str | Path, *, frame: int = 0) -> dict[int, Mask]:
             has no number or the number of another one.
     """
     path = Path(path)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return {frame: read_mask(path)}
     numbered: dict[int, Path] = {}
     for file in sorted(path.iterdir()):

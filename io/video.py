@@ -7,6 +7,7 @@ memory decoded than `read_ahead_bytes` goes to PyAV, which holds a few frames at
 """
 
 import dataclasses
+import os
 import re
 from collections.abc import Generator
 from os import PathLike
@@ -76,9 +77,9 @@ def open_video(
             raise VideoError(f"{source}: decord reads files only; use the decoder pyav")
         return LiveSource(address, bytes_limit=limit, deadline_s=live_deadline_s)
     path = Path(str(source) if isinstance(source, int) else source)
-    if path.is_dir():
+    if os.path.isdir(path):
         return ImageFolder(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise VideoError(f"{path}: no such file or folder; check the path")
     if not path.is_file():
         raise VideoError(f"{path}: neither a file nor a folder; save the video to a file first")
@@ -138,6 +139,6 @@ def _live_address(source: str | PathLike[str] | int) -> str | int | None:
     if not isinstance(source, str):
         return None
     # A file or folder of that name is meant before a camera is.
-    if re.fullmatch(r"\d{1,3}", source) and not Path(source).exists():
+    if re.fullmatch(r"\d{1,3}", source) and not os.path.exists(source):
         return int(source)
     return source if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", source) else None

@@ -31,6 +31,8 @@ class Matcher:
             everything is, so that nothing can disappear (`norm_mask` of DINO's script).
         through_grid: Whether labels are enlarged to the grid times its stride and taken from there
             to the frame by nearest neighbour, as DINO's script does; if not, straight to the frame.
+        moved_reference: Whether the first reference of an object that has moved a few cells is
+            also searched where the object is now.
         reappear: Whether an object that no cell is left of is looked for in the whole frame, with
             PDM's appearance map.
     """
@@ -46,6 +48,7 @@ class Matcher:
     standardize: bool = False
     stretch_above: float | None = None
     through_grid: bool = False
+    moved_reference: bool = False
     reappear: bool = False
 
     def __post_init__(self) -> None:
@@ -66,11 +69,12 @@ MATCHERS: dict[str, Matcher] = {
         radius=12,
         window="square",
         reference_window=True,
-        temperature=0.07,
+        temperature=0.06,
         recent_frames=7,
         hard_reference=False,
         standardize=True,
         stretch_above=0.3,
+        moved_reference=True,
         reappear=True,
     ),
     # facebookresearch/dino eval_video_segmentation.py

@@ -250,6 +250,47 @@ def appearance_floor(appearance: torch.Tensor, labels: torch.Tensor, share: floa
     return floors
 
 
+def centre(weights: torch.Tensor) -> torch.Tensor:
+    """Centre of mass (y, x) of (h, w) weights, in cells."""
+    height, width = weights.shape
+    total = weights.sum().clamp_min(1e-6)
+    rows = torch.arange(height, device=weights.device)
+    columns = torch.arange(width, device=weights.device)
+    return torch.stack([weights.sum(1) @ rows.float(), weights.sum(0) @ columns.float()]) / total
+
+
+def moved_instance(
+    features: torch.Tensor, labels: torch.Tensor, label: int, by: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Move one instance of a frame to where it has gone, and make all around it void.
+
+    An instance that has moved farther than the search window reaches is out of reach of its own
+    reference; moved along with it, the reference is within reach again.
+
+    Args:
+        features: (h, w, C) of the frame.
+        labels: (h, w, L) of the frame.
+        label: Which one.
+        by: (dy, dx) cells; what leaves the grid is lost.
+
+    Returns:
+        Features and labels like those given, zero wherever the instance is not.
+    """
+    (rows_to, rows), (columns_to, columns) = map(_overlap, by, labels.shape[:2])
+    own = labels[rows, columns, label]
+    moved_features, moved_labels = torch.zeros_like(features), torch.zeros_like(labels)
+    moved_labels[rows_to, columns_to, label] = own
+    moved_features[rows_to, columns_to] = features[rows, columns] * (own > 0)[..., None]
+    return moved_features, moved_labels
+
+
+def _overlap(by: int, size: int) -> tuple[slice, slice]:
+    """Where cells land and where they come from, along one side, when moved by so many."""
+    kept = max(0, size - abs(by))
+    to, whence = max(0, by), max(0, -by)
+    return slice(to, to + kept), slice(whence, whence + kept)
+
+
 def labels_from_ids(
     ids: torch.Tensor, object_ids: list[int], grid: tuple[int, int], hard: bool
 ) -> torch.Tensor:

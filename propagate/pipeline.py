@@ -17,13 +17,14 @@ import numpy as np
 from propagate.config import Config
 from propagate.errors import MaskError, VideoError
 from propagate.features import load_backbone
+from propagate.features.frames import extract_features
 from propagate.io.live import label
 from propagate.io.masks import check_size, mask_from_array
 from propagate.io.prefetch import Prefetcher
 from propagate.io.run_folder import RunFolder
 from propagate.io.video import Decoder, open_video
 from propagate.records import Frame, Mask, Result
-from propagate.session import Session, extract_features
+from propagate.session import Session
 
 Source = str | PathLike[str] | int
 References = Mapping[int, Mask | np.ndarray]

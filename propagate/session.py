@@ -1,6 +1,5 @@
 """One video being followed: a frame in, a mask out, a memory that does not grow."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,12 +8,14 @@ import torch
 import torch.nn.functional as F
 
 from propagate.config import Config
-from propagate.errors import DeviceError, MaskError, VideoError
+from propagate.errors import MaskError, VideoError
 from propagate.features import Backbone
+from propagate.features.frames import Image, extract_features, frame_pixels
 from propagate.io.masks import mask_from_array
 from propagate.matching import (
     appearance_floor,
     appearance_map,
+    centre,
     channel_statistics,
     global_top_k,
     ids_from_labels,
@@ -22,18 +23,17 @@ from propagate.matching import (
     labels_from_ids,
     local_top_k,
     merge_top_k,
+    moved_instance,
     normalize,
     propagate_labels,
 )
 from propagate.memory import Remembered, TemporalMemory
-from propagate.records import MAX_OBJECT_ID, VOID_ID, Frame, Mask, Result
-
-log = logging.getLogger(__name__)
-
-Image = Frame | np.ndarray | torch.Tensor
+from propagate.records import VOID_ID, Frame, Mask, Result
 
 # Below this mean soft label the object's pixels are as often somebody else's.
 UNSURE_SCORE = 0.6
+# An object that has moved so many cells is also searched for where it is now.
+MOVED_CELLS = 4
 # An object left when no more than this share of its cells in the recent frames is left. It is back
 # when at least another share of its cells on the reference is seen, counting those that look like
 # all but the least typical of them.
@@ -99,7 +99,7 @@ class Session:
         """
         if time_s is None and isinstance(frame, Frame):
             time_s = frame.time_s
-        height, width = _pixels(frame).shape[:2]
+        height, width = frame_pixels(frame).shape[:2]
         return self.advance((height, width), self.extract([frame])[0], mask, time_s)
 
     def extract(self, frames: Sequence[Image]) -> torch.Tensor:
@@ -151,20 +151,21 @@ class Session:
         matcher = self._config.matcher
         known = self._memory.read()
         references = self._memory.reference_count
-        search = (matcher.top_k, matcher.radius, matcher.window)
+        searched = _with_moved(known, references) if matcher.moved_reference else known
+        window = (matcher.top_k, matcher.radius, matcher.window)
         if matcher.reference_window:
-            matches = local_top_k(cells, known.features, *search)
+            matches = local_top_k(cells, searched.features, *window)
         else:
             grid = cells.shape[0] * cells.shape[1]
             values, places = global_top_k(
-                cells.flatten(0, 1), known.features[:references], matcher.top_k
+                cells.flatten(0, 1), searched.features[:references], matcher.top_k
             )
             shape = (*cells.shape[:2], matcher.top_k)
             matches = values.view(shape), places.view(shape)
-            if len(known.features) > references:
-                values, places = local_top_k(cells, known.features[references:], *search)
+            if len(searched.features) > references:
+                values, places = local_top_k(cells, searched.features[references:], *window)
                 matches = merge_top_k(matches, (values, places + references * grid))
-        labels = propagate_labels(*matches, known.labels, matcher.temperature)
+        labels = propagate_labels(*matches, searched.labels, matcher.temperature)
         if matcher.reappear:
             labels = self._find_again(cells, labels, known, references)
         return labels
@@ -212,8 +213,6 @@ class Session:
         """Remember a given mask for ever; return the labels of the frame with it laid over."""
         matcher = self._config.matcher
         new = [i for i in given.object_ids if i not in self._object_ids]
-        if len(self._object_ids) + len(new) > MAX_OBJECT_ID:
-            raise MaskError(f"{given.source}: more than {MAX_OBJECT_ID} objects in one video")
         self._object_ids += new
         self._memory.widen(len(self._object_ids) + 1)
         ids = torch.from_numpy(given.ids).to(cells.device)
@@ -348,63 +347,23 @@ class Session:
         self._memory.load_state_dict(state["memory"])
 
 
-def extract_features(backbone: Backbone, config: Config, frames: Sequence[Image]) -> torch.Tensor:
-    """Compute the features of frames of one size: (B, C, h, w). See `Session.extract`."""
-    height, width = _pixels(frames[0]).shape[:2]
-    size = working_size(height, width, config, backbone.multiple)
-    # Resized one by one: a batch of large frames in float32 would be most of the memory used.
-    images = torch.cat([_resized(frame, size, backbone.device) for frame in frames])
-    return _extract(backbone, images)
-
-
-def _resized(frame: Image, size: tuple[int, int], device: torch.device) -> torch.Tensor:
-    """The frame at working size: (1, 3, H, W) float32 in 0..1."""
-    image = _pixels(frame).to(device).permute(2, 0, 1)[None].float().div_(255)
-    if image.shape[2:] != size:
-        image = F.interpolate(image, size, mode="bilinear", antialias=True)
-    return image
-
-
-def _extract(backbone: Backbone, images: torch.Tensor) -> torch.Tensor:
-    try:
-        return backbone.extract(images)
-    except torch.OutOfMemoryError as error:
-        if len(images) == 1:
-            raise DeviceError(
-                f"one frame of {images.shape[3]}x{images.shape[2]} does not fit into the memory of "
-                f"{backbone.device}: use a smaller model or --device cpu"
-            ) from error
-    # Outside the handler: the failed attempt's tensors live as long as its exception.
-    half = (len(images) + 1) // 2
-    log.warning("out of memory with %d frames at once; going on with %d", len(images), half)
-    return torch.cat([_extract(backbone, part) for part in images.split(half)])
-
-
-def working_size(height: int, width: int, config: Config, multiple: int) -> tuple[int, int]:
-    """The size at which a frame's features are read: (H, W), multiples of `multiple`.
-
-    The short side comes to about `config.short_side_px`, the long one keeps the aspect ratio up to
-    `config.max_aspect`. Both are rounded, so that cells tile the frame exactly, without padding.
-    """
-    short = min(height, width)
-
-    def scaled(side: int) -> int:
-        wanted = config.short_side_px * min(side / short, config.max_aspect)
-        return multiple * max(1, round(wanted / multiple))
-
-    return scaled(height), scaled(width)
-
-
-def _pixels(frame: Image) -> torch.Tensor:
-    """The frame as a (H, W, 3) uint8 tensor."""
-    if isinstance(frame, Frame):
-        frame = frame.image
-    pixels = (
-        torch.from_numpy(np.ascontiguousarray(frame)) if isinstance(frame, np.ndarray) else frame
-    )
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != torch.uint8:
-        raise ValueError(f"frame: (H, W, 3) uint8 RGB, not {tuple(pixels.shape)} {pixels.dtype}")
-    return pixels
+def _with_moved(known: Remembered, references: int) -> Remembered:
+    """Add, for each object that has moved, its first reference moved along with it."""
+    now = known.labels[-1]
+    held = torch.where(now == now.amax(-1, keepdim=True), now, 0)  # (h, w, L)
+    features, labels = [known.features], [known.labels]
+    for label in range(1, now.shape[-1]):
+        origins = known.labels[:references, ..., label].sum((1, 2))
+        if held[..., label].sum() < 1 or not origins.any():
+            continue
+        first = int((origins > 0).nonzero()[0])
+        moved = centre(held[..., label]) - centre(known.labels[first, ..., label])
+        by = int(moved[0].round()), int(moved[1].round())
+        if max(map(abs, by)) >= MOVED_CELLS:
+            entry = moved_instance(known.features[first], known.labels[first], label, by)
+            features.append(entry[0][None])
+            labels.append(entry[1][None])
+    return Remembered(torch.cat(features), torch.cat(labels))
 
 
 def _areas(labels: torch.Tensor) -> torch.Tensor:

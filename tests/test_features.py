@@ -11,8 +11,8 @@ import torch
 from propagate.config import Config
 from propagate.errors import DeviceError, ModelError
 from propagate.features import load_backbone
+from propagate.features.frames import working_size
 from propagate.features.presets import BUILT_IN, PRESETS, Preset, is_present
-from propagate.session import working_size
 
 TINY = BUILT_IN / "tiny"
 

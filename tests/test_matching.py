@@ -10,12 +10,14 @@ from propagate.matching import (
     TILE,
     appearance_floor,
     appearance_map,
+    centre,
     global_top_k,
     ids_from_labels,
     instance_prototypes,
     labels_from_ids,
     local_top_k,
     merge_top_k,
+    moved_instance,
     normalize,
     propagate_labels,
 )
@@ -197,3 +199,28 @@ def test_normalized_features_have_length_one_and_channels_last():
     assert cells.shape == (3, 4, 5)
     assert cells.is_contiguous()
     torch.testing.assert_close(cells.norm(dim=-1), torch.ones(3, 4))
+
+
+def test_the_centre_of_one_cell_is_that_cell():
+    weights = torch.zeros(5, 7)
+    weights[3, 6] = 0.5
+    assert centre(weights).tolist() == [3, 6]
+    weights[3, 2] = 0.5
+    assert centre(weights).tolist() == [3, 4]
+
+
+@pytest.mark.parametrize("by", [(0, 0), (2, -1), (-3, 4), (9, 0), (0, -9)])
+def test_a_moved_instance_lies_where_a_loop_puts_it(by):
+    features, labels = torch.randn(5, 6, 3), torch.zeros(5, 6, 3)
+    labels[2:4, 1:3, 2] = 0.75
+    labels[0, :, 1] = 1
+    moved_features, moved_labels = moved_instance(features, labels, 2, by)
+    expected_features, expected_labels = torch.zeros(5, 6, 3), torch.zeros(5, 6, 3)
+    for y in range(2, 4):
+        for x in range(1, 3):
+            v, u = y + by[0], x + by[1]
+            if 0 <= v < 5 and 0 <= u < 6:
+                expected_features[v, u] = features[y, x]
+                expected_labels[v, u, 2] = 0.75
+    assert torch.equal(moved_features, expected_features)
+    assert torch.equal(moved_labels, expected_labels)

@@ -5,7 +5,6 @@ The hub is a small server on this machine that speaks as much of the protocol as
 
 import hashlib
 import json
-import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from threading import Thread
 
 import pytest
 import torch
-from huggingface_hub import constants
+from huggingface_hub import constants, hf_hub_download
 
 from propagate.errors import ModelError
 from propagate.features import load_backbone
@@ -61,7 +60,8 @@ class Hub:
         elif path.startswith("tree/"):
             self.send(request, json.dumps([self.entry(file) for file in self.files()]).encode())
         else:
-            body = (self.folder / path.removeprefix(f"resolve/{COMMIT}/")).read_bytes()
+            _, _, file = path.split("/", 2)  # resolve/<commit or branch>/<file>
+            body = (self.folder / file).read_bytes()
             etag = hashlib.sha1(body).hexdigest()
             self.send(request, body, headers={"X-Repo-Commit": COMMIT, "ETag": f'"{etag}"'})
 
@@ -157,9 +157,15 @@ def test_only_the_files_that_are_read_are_downloaded(hub: Hub, cache: Path) -> N
 def test_an_interrupted_download_goes_on(hub: Hub, cache: Path) -> None:
     load_backbone("somebody/model", device="cpu")
     next(cache.glob("*/snapshots/*/unet/*.safetensors")).unlink()
-    # Older versions of the library keep no list of what a snapshot should hold.
-    for listing in cache.glob("*/trees"):
-        shutil.rmtree(listing)
+    assert cached_model_folder("model", "somebody/model") is None
+    load_backbone("somebody/model", device="cpu")
+    assert cached_model_folder("model", "somebody/model") is not None
+
+
+def test_files_that_another_program_cached_are_not_taken_for_the_model(
+    hub: Hub, cache: Path
+) -> None:
+    hf_hub_download("somebody/model", "model_index.json")
     assert cached_model_folder("model", "somebody/model") is None
     load_backbone("somebody/model", device="cpu")
     assert cached_model_folder("model", "somebody/model") is not None

@@ -8,10 +8,11 @@ import torch
 
 from propagate.config import MATCHERS, Config
 from propagate.errors import DeviceError, MaskError, VideoError
+from propagate.features.frames import extract_features, working_size
 from propagate.features.pixels import ColorBackbone
 from propagate.pipeline import Propagator
 from propagate.records import Mask
-from propagate.session import Session, extract_features, working_size
+from propagate.session import Session
 
 HEIGHT, WIDTH = 96, 128
 RED, BLUE, GREEN = (200, 30, 30), (30, 30, 220), (30, 200, 60)
@@ -51,7 +52,7 @@ def new_session(matcher: str = "default", **options) -> Session:
 
 def test_two_moving_objects_are_followed_by_every_matcher(matcher):
     session = new_session(matcher)
-    session.step(draw((8, 8, RED), (56, 80, BLUE)), region((8, 8, 3), (56, 80, 200)))
+    result = session.step(draw((8, 8, RED), (56, 80, BLUE)), region((8, 8, 3), (56, 80, 200)))
     for move in range(1, 6):
         result = session.step(draw((8, 8 + 8 * move, RED), (56, 80 - 8 * move, BLUE)))
         truth = region((8, 8 + 8 * move, 3), (56, 80 - 8 * move, 200))
@@ -104,7 +105,7 @@ def test_a_correction_replaces_what_was_found():
 
 def test_an_object_that_left_is_absent_and_found_again():
     session = new_session()
-    session.step(draw((8, 8, RED)), region((8, 8, 1)))
+    result = session.step(draw((8, 8, RED)), region((8, 8, 1)))
     for _ in range(12):
         result = session.step(draw())
     assert result.states == {1: "absent"}
@@ -222,7 +223,7 @@ def test_what_is_no_rgb_frame_is_a_value_error(frame):
         new_session().step(frame)
 
 
-def test_more_objects_than_a_png_holds_are_refused():
+def test_as_many_objects_as_a_png_holds_are_taken():
     session = new_session()
     ids = np.zeros((HEIGHT, WIDTH), np.uint8)
     ids[:64] = np.repeat(np.arange(1, 129), 64).reshape(64, 128)
@@ -244,7 +245,9 @@ def test_more_objects_than_a_png_holds_are_refused():
         ((1, 1), 16, (480, 480)),
     ],
 )
-def test_working_size_keeps_the_short_side_and_the_shape(size, multiple, expected):
+def test_working_size_keeps_the_short_side_and_the_shape(
+    size: tuple[int, int], multiple: int, expected: tuple[int, int]
+):
     assert working_size(*size, Config(), multiple) == expected
 
 
