@@ -240,12 +240,14 @@ def appearance_floor(appearance: torch.Tensor, labels: torch.Tensor, share: floa
         share: 0..1.
 
     Returns:
-        (L,): the quantile over the cells that belong to the label; inf for a label without cells.
+        (L,): the quantile over the cells that carry at least half of the label's largest share; inf
+        for a label without cells.
     """
     floors = appearance.new_full((labels.shape[-1],), torch.inf)
     for label in range(labels.shape[-1]):
-        own = appearance[..., label][labels[..., label] > 0.5]
-        if len(own):
+        carried = labels[..., label]
+        if carried.any():
+            own = appearance[..., label][carried >= 0.5 * carried.max()]
             floors[label] = own.quantile(share)
     return floors
 

@@ -179,15 +179,16 @@ class Session:
         frames' cells, all of them, then vote there, so that a look-alike on them can object. Few
         such cells prove nothing: what left stays away until enough of it is seen.
         """
-        counts = _areas(labels)  # (L,)
+        reference_cells = known.features[:references]
+        reference_labels = known.labels[:references]
+        # An object smaller than a cell peaks below one even where it was given.
+        held = 0.5 * reference_labels.amax((0, 1, 2))  # (L,)
         recent = known.labels[references:] if len(known.labels) > references else known.labels
-        before = torch.stack([_areas(frame) for frame in recent])  # (M, L)
-        lost = (before[-1] == 0) | (counts <= LOST_AREA_SHARE * before.amax(0))
+        before = (recent > held).sum((1, 2))  # (M, L) cells
+        lost = (before[-1] == 0) | ((labels > held).sum((0, 1)) <= LOST_AREA_SHARE * before.amax(0))
         lost[0] = False
         if not lost.any():
             return labels
-        reference_cells = known.features[:references]
-        reference_labels = known.labels[:references]
         labels = _without(labels, lost)
         prototypes = instance_prototypes(reference_cells, reference_labels)
         floors = appearance_floor(
@@ -364,11 +365,6 @@ def _with_moved(known: Remembered, references: int) -> Remembered:
             features.append(entry[0][None])
             labels.append(entry[1][None])
     return Remembered(torch.cat(features), torch.cat(labels))
-
-
-def _areas(labels: torch.Tensor) -> torch.Tensor:
-    """Cells of a frame (h, w, L) that each label wins: (L,)."""
-    return labels.argmax(-1).flatten().bincount(minlength=labels.shape[-1])
 
 
 def _without(labels: torch.Tensor, lost: torch.Tensor) -> torch.Tensor:

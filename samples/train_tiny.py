@@ -136,7 +136,8 @@ def main() -> None:
         args.device
     )
 
-    unet = build_unet().to(args.device).to(memory_format=torch.channels_last)
+    unet = build_unet()
+    unet.to(args.device, memory_format=torch.channels_last)  # pyright: ignore
     scheduler = DDPMScheduler(num_train_timesteps=1000)
     optimizer = torch.optim.AdamW(unet.parameters(), lr=args.learning_rate, weight_decay=0.01)
     ema = EMAModel(unet.parameters(), decay=0.999, use_ema_warmup=True, inv_gamma=10, power=0.75)

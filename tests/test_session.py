@@ -123,6 +123,19 @@ def test_an_object_that_left_is_absent_and_found_again():
         assert (iou(result.mask == 1, region((56, 88, 1)) == 1) > 0.8) == found
 
 
+def test_an_object_smaller_than_a_cell_is_not_given_up():
+    frame = draw()
+    frame[42:46, 66:70] = RED
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[42:46, 66:70] = 1
+    session = new_session()
+    result = session.step(frame, mask)
+    for _ in range(10):
+        result = session.step(frame)
+    assert result.states[1] != "absent"
+    assert result.mask[40:48, 64:72].any()
+
+
 def test_an_object_of_another_look_is_not_taken_for_the_one_that_left():
     session = new_session()
     session.step(draw((8, 8, RED)), region((8, 8, 1)))
