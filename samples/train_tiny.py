@@ -29,7 +29,7 @@ from rich.progress import track
 
 CROP_PX = 64
 UNSHUFFLE = 2
-READING = {"block": "up_blocks.1.resnets.1", "timestep": 20, "scale": 0.5}
+READING = {"block": "up_blocks.1.resnets.1", "timestep": 0, "scale": 0.5}
 VALIDATION_IMAGES = 256
 VALIDATION_TIMESTEPS = (10, 50, 200, 500, 900)
 
