@@ -1,7 +1,5 @@
 import json
 import os
-import resource
-import signal
 import subprocess
 import sys
 import time
@@ -439,36 +437,23 @@ def test_a_folder_without_write_permission_is_one_clear_line(tmp_path):
         write_mask(tmp_path / "00000.png", squares([1]))
 
 
-@pytest.fixture
-def small_files_only():
-    """The kernel refuses any file beyond 5,000 bytes, as a full disk would."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
-
-
-@pytest.mark.usefixtures("small_files_only")
-def test_a_mask_that_does_not_fit_leaves_the_old_one(tmp_path):
+def test_a_mask_that_does_not_fit_leaves_the_old_one(tmp_path, file_size_limit):
     write_mask(tmp_path / "00000.png", squares([1]))
     before = (tmp_path / "00000.png").read_bytes()
     noise = np.random.default_rng(0).integers(0, 255, (200, 200), dtype=np.uint8)
-    with pytest.raises(OutputError, match="file too large"):
+    with pytest.raises(OutputError, match="file too large"), file_size_limit(5_000):
         write_mask(tmp_path / "00000.png", noise)
     assert (tmp_path / "00000.png").read_bytes() == before
     assert os.listdir(tmp_path) == ["00000.png"]
 
 
-@pytest.mark.usefixtures("small_files_only")
-def test_an_rle_file_that_does_not_fit_leaves_nothing(tmp_path):
+def test_an_rle_file_that_does_not_fit_leaves_nothing(tmp_path, file_size_limit):
     def write_all() -> None:
         with RleWriter(tmp_path / "masks.json", 39, 17) as writer:
             for index in range(100):
                 writer.write(frames_of_ids()[0], index=index, name="x", time_s=0.0)
 
-    with pytest.raises(OutputError, match=r"masks\.json: .*file too large"):
+    with pytest.raises(OutputError, match=r"masks\.json: .*file too large"), file_size_limit(5_000):
         write_all()
     assert os.listdir(tmp_path) == []
 

@@ -1,5 +1,4 @@
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -253,19 +252,13 @@ def write_noise(path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.05, 0.5, 0.95, 1])
-def test_a_video_that_does_not_fit_leaves_nothing(tmp_path, share):
+def test_a_video_that_does_not_fit_leaves_nothing(tmp_path, share, file_size_limit):
     write_noise(tmp_path / "out.mp4")
     size = (tmp_path / "out.mp4").stat().st_size
     (tmp_path / "out.mp4").unlink()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(share * (size - 1)), limits[1]))
-    try:
-        with pytest.raises(OutputError, match=r"out\.mp4: .*file too large"):
-            write_noise(tmp_path / "out.mp4")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
+    limit = file_size_limit(int(share * (size - 1)))
+    with pytest.raises(OutputError, match=r"out\.mp4: .*file too large"), limit:
+        write_noise(tmp_path / "out.mp4")
     assert os.listdir(tmp_path) == []
 
 
