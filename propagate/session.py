@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from propagate.config import Config
-from propagate.errors import MaskError, VideoError
+from propagate.errors import VideoError
 from propagate.features import Backbone
 from propagate.features.frames import Image, extract_features, frame_pixels
-from propagate.io.masks import mask_from_array
+from propagate.io.masks import check_size, mask_from_array
 from propagate.matching import (
     appearance_floor,
     appearance_map,
@@ -321,12 +321,7 @@ class Session:
             mask = np.asarray(mask.cpu())
         if isinstance(mask, np.ndarray):
             mask = mask_from_array(mask, source=f"mask of frame {self._index}")
-        if mask.ids.shape != size:
-            height, width = mask.ids.shape
-            raise MaskError(
-                f"{mask.source}: the mask is {width}x{height}, frame {self._index} is "
-                f"{size[1]}x{size[0]}; scale the mask (nearest neighbour) or draw it on that frame"
-            )
+        check_size(mask, *size)
         return mask
 
     def state_dict(self) -> dict[str, Any]:
