@@ -17,7 +17,6 @@ import numpy as np
 from propagate.config import Config
 from propagate.errors import MaskError, VideoError
 from propagate.features import load_backbone
-from propagate.features.frames import extract_features
 from propagate.io.live import label
 from propagate.io.masks import check_size, mask_from_array
 from propagate.io.prefetch import Prefetcher
@@ -248,7 +247,7 @@ class Propagator:
         ) as ahead:
             for batch in _batches(ahead, batch_size, clock):
                 with clock("features"):
-                    features = extract_features(self.backbone, self.config, batch)
+                    features = session.extract(batch)
                 for frame, cells in zip(batch, features, strict=True):
                     with clock("match"):
                         size = frame.image.shape[:2]
@@ -304,7 +303,7 @@ def _batches(frames: Iterator[Frame], size: int, clock: StageClock) -> Iterator[
     """Group frames of one size. Where reading fails, the frames before come out first."""
     batch: list[Frame] = []
     failure: Exception | None = None
-    while failure is None:
+    while True:
         try:
             with clock("decode"):
                 frame = next(frames, None)
