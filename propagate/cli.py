@@ -4,19 +4,18 @@ Heavy imports stand inside the commands, so that `--help` answers at once.
 """
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from propagate.cli_eval import eval_app
 from propagate.errors import PropagateError
+from propagate.terminal import progress_of, say, say_error, show
 
 if TYPE_CHECKING:
-    from propagate.pipeline import Progress, RunSummary
+    from propagate.pipeline import RunSummary
 
 app = typer.Typer(
     name="propagate",
@@ -27,11 +26,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="Follow object instances through a video from one labelled frame, training nothing.\n\n"
     "Example: propagate run clip.mp4 -m first.png -o out --overlay",
-)
-eval_app = typer.Typer(
-    no_args_is_help=True,
-    help="Score predicted masks against ground truth.\n\n"
-    "Example: propagate eval davis --root DAVIS --pred out",
 )
 app.add_typer(eval_app, name="eval")
 
@@ -159,7 +153,7 @@ def run(
     references = masks_of_sources(masks, sources, mask_frame)
     for mask in {id(m): m for masks in references for m in masks.values()}.values():
         if mask.binary:
-            _say(f"{mask.source}: black and white: one object, id 1")
+            say(f"{mask.source}: black and white: one object, id 1")
 
     from propagate.config import Config
     from propagate.pipeline import Propagator
@@ -170,7 +164,7 @@ def run(
     failures = 0
     for source, frames in zip(sources, references, strict=True):
         try:
-            with _progress(label(source)) as progress:
+            with progress_of(label(source)) as progress:
                 summary = propagator.run(
                     source,
                     frames,
@@ -187,11 +181,11 @@ def run(
             if len(sources) == 1:
                 raise
             failures += 1
-            _say_error(error)
+            say_error(error)
         else:
             print(_last_line(summary))
     if failures:
-        _say(f"error: {failures} of {len(sources)} sources failed, see above")
+        say(f"error: {failures} of {len(sources)} sources failed, see above")
         raise typer.Exit(1)
 
 
@@ -210,54 +204,7 @@ def models() -> None:
         size = f"{preset.size_mb:,.0f} MB" if preset.size_mb else "-"
         here = "yes" if is_present(preset) else "no"
         table.add_row(name, size, preset.license, here, preset.description)
-    _print(table)
-
-
-@eval_app.command()
-def davis(
-    root: Annotated[
-        Path, typer.Option(help="DAVIS root, or a folder of <sequence>/<frame>.png ground truth.")
-    ],
-    pred: Annotated[
-        Path, typer.Option(help="Folder of <sequence>/<frame>.png, or the -o of `propagate run`.")
-    ],
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write every number here.")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="ImageSets/2017/<split>.txt; without it, every sequence.")
-    ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes to score with.")] = 1,
-) -> None:
-    """J, F and J&F as the DAVIS-2017 semi-supervised benchmark defines them.
-
-    Example: propagate eval davis --root DAVIS --pred out --json scores.json
-    """
-    from propagate.eval.davis import evaluate_davis
-    from propagate.eval.report import format_table
-    from propagate.io.files import write_atomically
-
-    scores = evaluate_davis(root, pred, split=split, jobs=jobs)
-    if json_file is not None:
-        write_atomically(json_file, scores.to_json().encode())
-    _print(format_table(scores))
-
-
-def _say(text: str) -> None:
-    print(f"propagate: {text}", file=sys.stderr)
-
-
-def _say_error(error: PropagateError) -> None:
-    """Print an error on one line, whatever a library put into its message."""
-    _say(f"error: {' '.join(str(error).split())}")
-
-
-def _print(renderable: object) -> None:
-    """Print to stdout; a pipe or file gets lines as long as they are."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
-    console.print(renderable)
+    show(table)
 
 
 def _last_line(summary: "RunSummary") -> str:
@@ -269,47 +216,6 @@ def _last_line(summary: "RunSummary") -> str:
     )
 
 
-@contextmanager
-def _progress(source: str) -> "Iterator[Progress]":
-    """A bar on stderr with frames per second and time left; plain lines where it is no screen."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        import time
-
-        started = last = time.monotonic()
-
-        def report(done: int, total: int | None) -> None:
-            nonlocal last
-            now = time.monotonic()
-            if now - last < 10 and done != total:
-                return
-            last = now
-            fps = done / (now - started)
-            left = f" of about {total}, {max(0, total - done) / fps:.0f} s left" if total else ""
-            _say(f"{source}: {done} frames{left}, {fps:.1f} frames/s")
-
-        yield report
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.fields[about]} frames"),
-        TextColumn("{task.fields[fps]} frames/s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(Path(source).name or source, total=None, about="?", fps="-")
-
-        def advance(done: int, total: int | None) -> None:
-            elapsed = bar.tasks[task].elapsed or 0
-            fps = f"{done / elapsed:.1f}" if elapsed else "-"
-            bar.update(task, completed=done, total=total, about=total or "?", fps=fps)
-
-        yield advance
-
-
 def main() -> None:
     """Run the command line; a failure is one line on stderr and exit status 1."""
     debug = "--debug" in sys.argv[1:]
@@ -319,12 +225,12 @@ def main() -> None:
     except PropagateError as error:
         if debug:
             raise
-        _say_error(error)
+        say_error(error)
         sys.exit(1)
     except Interrupted:
         if debug:
             raise
-        _say("interrupted; the files written so far are whole")
+        say("interrupted; the files written so far are whole")
         sys.exit(INTERRUPTED)
 
 
