@@ -1,10 +1,13 @@
 """Region similarity J and boundary accuracy F, as the DAVIS benchmark defines them.
 
 Every count is an integer and every score one division of two counts, so the scores are bit-equal to
-those of davis2017-evaluation. All functions are pure. Work is done on the window of an object, not
-on the frame.
+those of davis2017-evaluation. All functions are pure.
 
-Key: H W rows and columns of a frame, K objects, T scored frames.
+Work is done on the window of an object, not on the frame, and on integers, not on arrays: a window
+is packed into one Python integer, a bit for each pixel. To move a mask is then a shift, to join two
+`|`, to compare them `^`, to count pixels `bit_count`: each one pass over a few kilobytes.
+
+Key: H W rows and columns of a frame, P K predicted and true objects, T scored frames.
 
 Source: Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object
 Segmentation", CVPR 2016, section 5; boundary maps and matching after Martin, Fowlkes and Malik,
@@ -12,7 +15,8 @@ PAMI 2004.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,42 +39,88 @@ class Statistics:
     decay: float
 
 
-def region_similarity(pred: np.ndarray, truth: np.ndarray) -> float:
-    """Compute J, the intersection over union of two masks.
+@dataclass(frozen=True, slots=True)
+class PixelGrid:
+    """How the pixels of a window lie in an integer: pixel (y, x) is bit `y * stride + x`.
 
-    Args:
-        pred: (H, W) bool.
-        truth: (H, W) bool.
+    Behind each row there are at least `margin_px` empty bits. What moves sideways out of a row, by
+    up to that many pixels, lands there and not in the neighbouring row.
 
-    Returns:
-        0..1; 1 if both masks are empty.
-
-    Raises:
-        TypeError: If a mask is not bool.
-        ValueError: If the masks are not two-dimensional or differ in size.
+    Attributes:
+        height: Rows, 1 or more.
+        width: Columns, 1 or more.
+        margin_px: Largest sideways move.
     """
-    _check_pair(pred, truth)
-    union = np.count_nonzero(pred | truth)
-    return np.count_nonzero(pred & truth) / union if union else 1.0
+
+    height: int
+    width: int
+    margin_px: int
+
+    @property
+    def stride(self) -> int:
+        """Bits from one row to the next, whole bytes."""
+        return (self.width + self.margin_px + 7) // 8 * 8
+
+    def pack(self, mask: np.ndarray) -> int:
+        """Turn a mask, (height, width) bool, into its integer."""
+        rows = np.zeros((self.height, self.stride), dtype=bool)
+        rows[:, : self.width] = mask
+        return int.from_bytes(np.packbits(rows, bitorder="little").tobytes(), "little")
+
+    def boundary(self, bits: int) -> int:
+        """Mark the pixels whose right, lower or lower-right neighbour has another value.
+
+        Outside the window there is no neighbour, hence no boundary along its own edge: a mask that
+        fills it has none at all.
+        """
+        stride = self.stride
+        row = ((1 << self.width - 1) - 1).to_bytes(stride // 8, "little")
+        has_right = int.from_bytes(row * self.height, "little")
+        has_lower = (1 << stride * (self.height - 1)) - 1
+        right = (bits ^ bits >> 1) & has_right
+        lower = (bits ^ bits >> stride) & has_lower
+        lower_right = (bits ^ bits >> stride + 1) & has_right & has_lower
+        return right | lower | lower_right
+
+    def dilate(self, bits: int, radius_px: int) -> int:
+        """Mark every pixel within a Euclidean distance, up to `margin_px`, of a marked one.
+
+        The disk is a stack of horizontal runs. From its rim to its middle they only grow: so the
+        run is widened row by row, while what was laid down before moves up and down by one row. On
+        a DAVIS object that takes a quarter of the time of the same steps on an array of bool.
+
+        Bits outside the window may be set as well.
+        """
+        stride, half_width, run, above, below = self.stride, 0, bits, 0, 0
+        for dy in range(radius_px, -1, -1):
+            goal = math.isqrt(radius_px * radius_px - dy * dy)
+            while half_width < goal:
+                # Two copies of a run leave no gap between them up to its own length.
+                step = min(2 * half_width + 1, goal - half_width)
+                run |= run << step | run >> step
+                half_width += step
+            above = above >> stride | run
+            below = below << stride | run
+        return above | below
 
 
-def boundary_map(mask: np.ndarray) -> np.ndarray:
-    """Mark the pixels whose right, lower or lower-right neighbour has another value.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Shape:
+    """One mask, ready to be compared with others on the same grid.
 
-    Outside the frame there is no neighbour, hence no boundary along the frame's own edge: a mask
-    that fills the frame has none at all.
-
-    Args:
-        mask: (H, W) bool.
-
-    Returns:
-        (H, W) bool.
+    Attributes:
+        inside: Its pixels.
+        boundary: Its boundary pixels.
+        near: The pixels within the tolerance of its boundary; bits outside the window mean nothing.
+        inside_px: How many pixels.
+        boundary_px: How many boundary pixels.
     """
-    boundary = np.zeros(mask.shape, dtype=bool)
-    boundary[:, :-1] = mask[:, :-1] != mask[:, 1:]
-    boundary[:-1] |= mask[:-1] != mask[1:]
-    boundary[:-1, :-1] |= mask[:-1, :-1] != mask[1:, 1:]
-    return boundary
+
+    inside: int
+    boundary: int
+    near: int
+    inside_px: int
+    boundary_px: int
 
 
 def tolerance_px(height: int, width: int) -> int:
@@ -86,94 +136,108 @@ def tolerance_px(height: int, width: int) -> int:
     return math.ceil(_TOLERANCE_SHARE * math.sqrt(height * height + width * width))
 
 
-def boundary_f(pred: np.ndarray, truth: np.ndarray, tolerance_px: int) -> float:
-    """Compute F, the harmonic mean of boundary precision and boundary recall.
-
-    A boundary pixel is matched if any boundary pixel of the other mask lies within the tolerance,
-    by Euclidean distance; several may match the same one.
+def region_similarity(pred: np.ndarray, truth: np.ndarray) -> float:
+    """Compute J, the intersection over union of two masks.
 
     Args:
         pred: (H, W) bool.
         truth: (H, W) bool.
-        tolerance_px: Largest distance of a match, pixels.
 
     Returns:
-        0..1; 1 if neither mask has a boundary, 0 if only one has.
+        0..1; 1 if both masks are empty.
 
     Raises:
         TypeError: If a mask is not bool.
         ValueError: If the masks are not two-dimensional or differ in size.
     """
     _check_pair(pred, truth)
-    pred_boundary, truth_boundary = boundary_map(pred), boundary_map(truth)
-    pred_px, truth_px = np.count_nonzero(pred_boundary), np.count_nonzero(truth_boundary)
-    if not pred_px or not truth_px:
-        return float(pred_px == truth_px)
-    near_truth, near_pred = (dilate_disk(b, tolerance_px) for b in (truth_boundary, pred_boundary))
-    precision = np.count_nonzero(pred_boundary & near_truth) / pred_px
-    recall = np.count_nonzero(truth_boundary & near_pred) / truth_px
-    if precision + recall == 0:
-        return 0.0
-    return 2 * precision * recall / (precision + recall)
+    return _jaccard(int(np.count_nonzero(pred & truth)), int(np.count_nonzero(pred | truth)))
 
 
-def dilate_disk(mask: np.ndarray, radius_px: int) -> np.ndarray:
-    """Mark every pixel within a Euclidean distance of a marked one.
+def score_masks(pred: np.ndarray, truth: np.ndarray, tolerance_px: int) -> tuple[float, float]:
+    """Compute J and F of one object in one frame, given as a mask of its own.
 
-    The disk is a stack of horizontal runs. Walking from its rim to its middle the runs only grow,
-    so one row-wise dilation is widened step by step and laid down once above and once below: 4 r
-    passes for the whole disk. On a DAVIS object that takes a tenth of the time of scipy's exact
-    distance transform and a thirtieth of its `binary_dilation`.
+    F is the harmonic mean of boundary precision and boundary recall. A boundary pixel is matched if
+    any boundary pixel of the other mask lies within the tolerance, by Euclidean distance; several
+    may match the same one.
 
     Args:
-        mask: (H, W) bool.
-        radius_px: 0 or more, pixels.
+        pred: (H, W) bool.
+        truth: (H, W) bool.
+        tolerance_px: Largest distance of a match, pixels; 0 or more.
 
     Returns:
-        (H, W) bool. Outside the array nothing is marked.
+        J as `region_similarity` gives it, and F: 0..1; 1 if neither mask has a boundary, 0 if only
+        one has.
+
+    Raises:
+        TypeError: If a mask is not bool.
+        ValueError: If the masks are not two-dimensional or differ in size.
     """
-    height, width = mask.shape
-    r = radius_px
-    seed = np.zeros((height, width + 2 * r), dtype=bool)
-    seed[:, r : r + width] = mask
-    run = seed.copy()
-    dilated = np.zeros((height + 2 * r, width + 2 * r), dtype=bool)
-    half_width = 0
-    for dy in range(r, -1, -1):
-        while half_width < math.isqrt(r * r - dy * dy):
-            half_width += 1
-            run[:, half_width:] |= seed[:, :-half_width]
-            run[:, :-half_width] |= seed[:, half_width:]
-        dilated[r + dy : r + dy + height] |= run
-        dilated[r - dy : r - dy + height] |= run
-    return dilated[r : r + height, r : r + width]
+    _check_pair(pred, truth)
+    pred, truth = _crop(pred, truth)
+    if not pred.size:
+        return 1.0, 1.0
+    return _score_pair(_shape(pred, tolerance_px), _shape(truth, tolerance_px))
 
 
 def score_frame(
-    pred_ids: np.ndarray, truth_ids: np.ndarray, object_count: int
+    pred_ids: np.ndarray, truth_ids: np.ndarray, object_ids: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Score the objects 1..object_count of one frame.
+    """Score some objects of one frame, each against the prediction with its own id.
 
     Args:
         pred_ids: (H, W) integer ids.
         truth_ids: (H, W) integer ids.
-        object_count: K; larger ids are nobody's pixels.
+        object_ids: K ids above 0, in any order; the others are nobody's pixels.
 
     Returns:
-        J and F, each (K,) float64, object 1 first.
+        J and F, each (K,) float64, in the order of `object_ids`.
 
     Raises:
         ValueError: If the two are not two-dimensional or differ in size.
     """
     _check_shapes(pred_ids, truth_ids)
     tolerance = tolerance_px(*truth_ids.shape)
-    region, boundary = np.ones(object_count), np.ones(object_count)
-    for row in range(object_count):
-        pred, truth = pred_ids == row + 1, truth_ids == row + 1
-        window = _window(pred | truth)
-        if window is not None:
-            region[row] = region_similarity(pred[window], truth[window])
-            boundary[row] = boundary_f(pred[window], truth[window], tolerance)
+    pred_ids, truth_ids = _crop(pred_ids, truth_ids)
+    scores = [score_masks(pred_ids == i, truth_ids == i, tolerance) for i in object_ids]
+    region, boundary = np.array(scores, dtype=np.float64).reshape(-1, 2).T
+    return region, boundary
+
+
+def score_all_pairs(
+    pred_ids: np.ndarray,
+    truth_ids: np.ndarray,
+    pred_object_ids: Sequence[int],
+    truth_object_ids: Sequence[int],
+    void: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Score every predicted object of one frame against every true one.
+
+    Args:
+        pred_ids: (H, W) integer ids.
+        truth_ids: (H, W) integer ids.
+        pred_object_ids: P ids above 0, in any order.
+        truth_object_ids: K ids above 0, in any order.
+        void: (H, W) bool, pixels that are taken from all objects on both sides, before boundaries
+            are drawn. None for none.
+
+    Returns:
+        J and F, each (P, K) float64.
+
+    Raises:
+        ValueError: If the arrays are not two-dimensional or differ in size.
+    """
+    _check_shapes(pred_ids, truth_ids)
+    if void is not None:
+        _check_shapes(void, truth_ids)
+        pred_ids, truth_ids = np.where(void, 0, pred_ids), np.where(void, 0, truth_ids)
+    tolerance = tolerance_px(*truth_ids.shape)
+    pred_ids, truth_ids = _crop(pred_ids, truth_ids)
+    preds = [_shape_in_rows(pred_ids == i, tolerance) for i in pred_object_ids]
+    truths = [_shape_in_rows(truth_ids == i, tolerance) for i in truth_object_ids]
+    scores = np.array([_score_pair(p, t) for p in preds for t in truths], dtype=np.float64)
+    region, boundary = scores.reshape(len(preds), len(truths), 2).transpose(2, 0, 1)
     return region, boundary
 
 
@@ -206,20 +270,62 @@ def statistics(scores: np.ndarray) -> Statistics:
     )
 
 
-def _window(mask: np.ndarray) -> tuple[slice, slice] | None:
-    """Find the part of the frame that holds a mask and its boundary; None for an empty mask.
+def _crop(pred: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cut two masks, or two frames of ids, to what is not 0 in either; (0, 0) if that is nothing.
 
-    One pixel beyond the mask on each side, where the frame has it: so the boundary map of the
-    window is the boundary map of the frame, and the window ends where the frame ends.
+    One pixel more on each side, where the frame has it: so the boundary map of the window is that
+    of the frame, and the window ends where the frame ends.
     """
+    either = pred | truth
+    columns = np.flatnonzero(either.any(axis=0))
+    if not columns.size:
+        return pred[:0, :0], truth[:0, :0]
+    across = slice(max(columns[0] - 1, 0), columns[-1] + 2)
+    rows = np.flatnonzero(either[:, across].any(axis=1))
+    down = slice(max(rows[0] - 1, 0), rows[-1] + 2)
+    return pred[down, across], truth[down, across]
+
+
+def _shape(mask: np.ndarray, tolerance_px: int) -> _Shape:
+    grid = PixelGrid(*mask.shape, margin_px=tolerance_px)
+    inside = grid.pack(mask)
+    boundary = grid.boundary(inside)
+    near = grid.dilate(boundary, tolerance_px)
+    return _Shape(inside, boundary, near, inside.bit_count(), boundary.bit_count())
+
+
+def _shape_in_rows(mask: np.ndarray, tolerance_px: int) -> _Shape:
+    """Work on the rows that the object can reach, and put the result back in its place."""
     rows = np.flatnonzero(mask.any(axis=1))
-    if rows.size == 0:
-        return None
-    columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
-    return (
-        slice(max(int(rows[0]) - 1, 0), int(rows[-1]) + 2),
-        slice(max(int(columns[0]) - 1, 0), int(columns[-1]) + 2),
+    if not rows.size:
+        return _Shape(0, 0, 0, 0, 0)
+    # The boundary begins one row above the object. Below, what is near may leave the window.
+    top = max(int(rows[0]) - 1 - tolerance_px, 0)
+    shape = _shape(mask[top : rows[-1] + 2], tolerance_px)
+    offset = top * PixelGrid(*mask.shape, margin_px=tolerance_px).stride
+    return replace(
+        shape,
+        inside=shape.inside << offset,
+        boundary=shape.boundary << offset,
+        near=shape.near << offset,
     )
+
+
+def _score_pair(pred: _Shape, truth: _Shape) -> tuple[float, float]:
+    """Give J and F of two shapes on one grid."""
+    both_px = (pred.inside & truth.inside).bit_count()
+    region = _jaccard(both_px, pred.inside_px + truth.inside_px - both_px)
+    if not pred.boundary_px or not truth.boundary_px:
+        return region, float(pred.boundary_px == truth.boundary_px)
+    precision = (pred.boundary & truth.near).bit_count() / pred.boundary_px
+    recall = (truth.boundary & pred.near).bit_count() / truth.boundary_px
+    if precision + recall == 0:
+        return region, 0.0
+    return region, 2 * precision * recall / (precision + recall)
+
+
+def _jaccard(intersection_px: int, union_px: int) -> float:
+    return intersection_px / union_px if union_px else 1.0
 
 
 def _check_pair(pred: np.ndarray, truth: np.ndarray) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -32,10 +32,10 @@ class ImageFolder(FrameStream):
             frame; from the iteration, an image that cannot be read or has another size.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """List the folder and decode its first image."""
+    def __init__(self, folder: Path, files: Sequence[Path] | None = None) -> None:
+        """List the folder, or take these of its images in their order; decode the first."""
         self._folder = folder
-        self._files = image_files(folder)
+        self._files = image_files(folder) if files is None else list(files)
         first = self._load(0)
         height, width, _ = first.shape
         self.info = VideoInfo(

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
@@ -22,6 +21,7 @@ from pycocotools import mask as coco
 
 from propagate.errors import MaskError
 from propagate.io.files import PartialFile, write_atomically
+from propagate.io.rle import decode_mask
 from propagate.records import BACKGROUND_ID, MAX_OBJECT_ID, VOID_ID, Mask
 
 _RLE_FORMAT = "propagate-rle"
@@ -333,7 +333,7 @@ def read_rle(path: str | Path) -> Iterator[tuple[int, np.ndarray]]:
         Frame index and its ids, (H, W) uint8.
 
     Raises:
-        MaskError: If there is no such file, or it is not one of ours.
+        MaskError: If there is no such file, it is not one of ours, or it is damaged.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="ascii"))
@@ -344,11 +344,13 @@ def read_rle(path: str | Path) -> Iterator[tuple[int, np.ndarray]]:
     for frame in content["frames"]:
         ids = np.zeros(content["size"], dtype=np.uint8)
         for entry in frame["objects"]:
-            with warnings.catch_warnings():
-                # pycocotools 2.0.11 has not caught up with numpy 2.
-                warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
-                region = coco.decode(entry["segmentation"])
-            ids[region.astype(bool)] = entry["id"]
+            try:
+                region = decode_mask(entry["segmentation"]["counts"], *content["size"])
+            except ValueError as error:
+                raise MaskError(
+                    f"{path}: frame {frame['name']}, object {entry['id']}: {error}: run it again"
+                ) from error
+            ids[region] = entry["id"]
         yield frame["index"], ids
 
 

@@ -407,6 +407,16 @@ def test_other_json_is_refused(tmp_path):
     refusal(lambda: next(read_rle(tmp_path / "masks.json")), "masks.json", "no readable JSON")
 
 
+def test_damaged_run_lengths_are_refused_by_frame_and_object(tmp_path):
+    """pycocotools would return whatever lies behind the mask in memory."""
+    with RleWriter(tmp_path / "masks.json", 39, 17) as writer:
+        writer.write(frames_of_ids()[0], index=0, name="00000", time_s=0.0)
+    content = json.loads((tmp_path / "masks.json").read_text())
+    content["size"] = [39, 18]
+    (tmp_path / "masks.json").write_text(json.dumps(content))
+    refusal(lambda: next(read_rle(tmp_path / "masks.json")), "masks.json", "frame 00000, object")
+
+
 # Whole or not at all
 
 

@@ -4,33 +4,47 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage.morphology import dilation, disk
 
 from propagate.eval.metrics import (
-    boundary_f,
-    boundary_map,
-    dilate_disk,
+    PixelGrid,
     region_similarity,
+    score_all_pairs,
     score_frame,
+    score_masks,
     statistics,
     tolerance_px,
 )
 
-quickly = settings(deadline=None, max_examples=60, database=None)
-sizes = st.tuples(st.integers(1, 11), st.integers(1, 11))
+quickly = settings(deadline=None, max_examples=100, database=None)
+# Long frames: there the tolerance of the frame's size is more than one pixel.
+sizes = st.one_of(
+    st.tuples(st.integers(1, 11), st.integers(1, 11)),
+    st.tuples(st.integers(1, 3), st.integers(100, 300)),
+    st.tuples(st.integers(100, 300), st.integers(1, 3)),
+)
 
 
-def pairs_of_frames(largest_id):
-    """Two frames of one size, as ids 0..largest_id."""
-    ids = st.integers(0, largest_id)
-    frame = sizes.flatmap(lambda size: arrays(np.uint8, (2, *size), elements=ids))
-    return frame.map(tuple)
-
-
-pairs_of_masks = pairs_of_frames(1).map(lambda pair: tuple(ids == 1 for ids in pair))
+@st.composite
+def frames(draw, count=2, largest_id=1):
+    """So many frames of one size: noise, or up to four boxes, so also lines, borders, nothing."""
+    height, width = draw(sizes)
+    drawn = []
+    for _ in range(count):
+        if height * width <= 121 and draw(st.booleans()):
+            ids = st.integers(0, largest_id)
+            drawn.append(draw(arrays(np.uint8, (height, width), elements=ids)))
+            continue
+        frame = np.zeros((height, width), dtype=np.uint8)
+        for _ in range(draw(st.integers(0, 4))):
+            y, x = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
+            bottom, right = draw(st.integers(y, height)), draw(st.integers(x, width))
+            frame[y : bottom + 1, x : right + 1] = draw(st.integers(0, largest_id))
+        drawn.append(frame)
+    return drawn
 
 
 # --- the definitions, literally ------------------------------------------------------------------
@@ -70,55 +84,138 @@ def literal_f(pred, truth, radius):
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
+def literal_without(ids, void):
+    kept = [0 if v else i for i, v in zip(ids.flat, void.flat, strict=True)]
+    return np.array(kept).reshape(ids.shape)
+
+
+def literal_statistics(scores):
+    """Mean, share above a half, and mean of the first quarter minus mean of the last."""
+    n = len(scores)
+    # Quarter q ends with frame q (n - 1) / 4, halves go up, and the next begins with it.
+    cuts = [(q * (n - 1) + 2) // 4 for q in range(5)]
+
+    def mean(some):
+        return math.fsum(some) / len(some)
+
+    first, last = scores[: cuts[1] + 1], scores[cuts[3] : cuts[4] + 1]
+    return mean(scores), sum(x > 0.5 for x in scores) / n, mean(first) - mean(last)
+
+
+def outline_of_array(mask):
+    """The boundary map again: beyond the frame, its last row and column go on."""
+    padded = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
+    lower_and_right = padded[1:, :-1], padded[:-1, 1:], padded[1:, 1:]
+    return np.logical_or.reduce([mask != other for other in lower_and_right])
+
+
+def unpack(grid, bits):
+    """The (H, W) mask of an integer."""
+    pixels = [
+        [bits >> y * grid.stride + x & 1 for x in range(grid.width)] for y in range(grid.height)
+    ]
+    return np.array(pixels, dtype=bool)
+
+
 # --- fast equals literal -------------------------------------------------------------------------
 
 
 @quickly
-@given(pairs_of_masks, st.integers(0, 4))
-def test_scores_equal_the_literal_definitions_to_the_last_bit(masks, radius):
-    pred, truth = masks
+@given(frames(), st.integers(0, 5))
+def test_scores_equal_the_literal_definitions_to_the_last_bit(pair, radius):
+    pred, truth = (ids == 1 for ids in pair)
     assert region_similarity(pred, truth) == literal_j(pred, truth)
-    assert boundary_f(pred, truth, radius) == literal_f(pred, truth, radius)
+    assert score_masks(pred, truth, radius) == (
+        literal_j(pred, truth),
+        literal_f(pred, truth, radius),
+    )
 
 
 @quickly
-@given(pairs_of_masks)
-def test_boundary_map_equals_the_literal_definition(masks):
-    marked = [(int(y), int(x)) for y, x in np.argwhere(boundary_map(masks[0]))]
-    assert marked == literal_boundary(masks[0])
+@given(frames(count=1), st.integers(0, 9))
+def test_boundary_map_equals_the_literal_definition(frame, margin):
+    mask = frame[0] == 1
+    grid = PixelGrid(*mask.shape, margin_px=margin)
+    marked = np.argwhere(unpack(grid, grid.boundary(grid.pack(mask))))
+    assert [(int(y), int(x)) for y, x in marked] == literal_boundary(mask)
 
 
 @quickly
-@given(pairs_of_frames(4))
-def test_scoring_a_window_of_each_object_equals_scoring_the_whole_frame(frames):
-    pred, truth = frames
-    region, boundary = score_frame(pred, truth, 3)
-    for row, object_id in enumerate((1, 2, 3)):
+@given(frames(largest_id=4))
+def test_objects_of_a_frame_are_scored_one_by_one_in_the_order_asked_for(pair):
+    pred, truth = pair
+    region, boundary = score_frame(pred, truth, (3, 1, 200))
+    for row, object_id in enumerate((3, 1, 200)):
         masks = pred == object_id, truth == object_id
         assert region[row] == literal_j(*masks)
         assert boundary[row] == literal_f(*masks, tolerance_px(*truth.shape))
 
 
+@quickly
+@given(frames(count=3, largest_id=3), st.booleans())
+def test_all_pairs_are_scored_outside_void(three, is_void):
+    pred, truth, void = three
+    void = (void == 1) & is_void
+    region, boundary = score_all_pairs(pred, truth, (2, 1, 3), (3, 2), void if is_void else None)
+    pred, truth = literal_without(pred, void), literal_without(truth, void)
+    for row, pred_id in enumerate((2, 1, 3)):
+        for column, truth_id in enumerate((3, 2)):
+            masks = pred == pred_id, truth == truth_id
+            assert region[row, column] == literal_j(*masks)
+            assert boundary[row, column] == literal_f(*masks, tolerance_px(*truth.shape))
+
+
+@quickly
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
+@example([0.5])
+def test_statistics_equal_the_literal_definitions(scores):
+    found = statistics(np.array(scores))
+    # Sums are taken in another order here.
+    assert (found.mean, found.recall, found.decay) == pytest.approx(
+        literal_statistics(scores), abs=1e-12
+    )
+
+
 def test_windows_hold_on_a_real_frame_size_with_objects_on_every_edge():
     generator = np.random.default_rng(0)
-    for _ in range(8):
-        frames = np.zeros((2, 480, 854), dtype=np.uint8)
-        for frame in frames:
-            for object_id in (1, 2, 3):
+    ids = (1, 2, 3)
+    for _ in range(2):
+        pair = np.zeros((2, 480, 854), dtype=np.uint8)
+        for frame in pair:
+            for object_id in ids:
                 y, x = generator.integers(0, 480), generator.integers(0, 854)
                 frame[y : y + 90, x : x + 150] = object_id
-        region, boundary = score_frame(frames[0], frames[1], 3)
-        for row in range(3):
-            masks = frames[0] == row + 1, frames[1] == row + 1
-            assert region[row] == region_similarity(*masks)
-            assert boundary[row] == boundary_f(*masks, 8)
+        # Whole frames, and scikit-image.
+        outlines = [[outline_of_array(frame == i) for i in ids] for frame in pair]
+        near = [[dilation(outline, disk(8)) for outline in frame] for frame in outlines]
+        region, boundary = score_all_pairs(pair[0], pair[1], ids, ids)
+        for p in range(3):
+            for k in range(3):
+                masks = pair[0] == p + 1, pair[1] == k + 1
+                assert region[p, k] == (masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum()
+                precision = near[1][k][outlines[0][p]].mean()
+                recall = near[0][p][outlines[1][k]].mean()
+                expected = 2 * precision * recall / (precision + recall) if precision else 0
+                assert boundary[p, k] == expected
+        one_by_one = score_frame(pair[0], pair[1], ids)
+        assert np.array_equal(one_by_one, (np.diag(region), np.diag(boundary)))
 
 
-@pytest.mark.parametrize("radius", [0, 1, 2, 5, 8, 18])
-def test_dilation_by_a_disk_equals_scikit_image(radius):
+@pytest.mark.parametrize("radius", [0, 1, 2, 3, 5, 8, 9, 10, 12, 18])
+@pytest.mark.parametrize("spare", [0, 1, 5])
+def test_dilation_by_a_disk_equals_scikit_image(radius, spare):
     mask = np.random.default_rng(radius).random((37, 53)) > 0.995
-    mask[0, -1] = mask[-1, 7] = True
-    assert np.array_equal(dilate_disk(mask, radius), dilation(mask, disk(radius)))
+    mask[0, -1] = mask[-1, 7] = mask[5, 0] = True
+    grid = PixelGrid(*mask.shape, margin_px=radius + spare)
+    dilated = unpack(grid, grid.dilate(grid.pack(mask), radius))
+    assert np.array_equal(dilated, dilation(mask, disk(radius)))
+
+
+def test_no_object_and_no_proposal_make_empty_tables():
+    ids = np.ones((4, 5), dtype=np.uint8)
+    assert [scores.shape for scores in score_frame(ids, ids, ())] == [(0,)] * 2
+    assert [scores.shape for scores in score_all_pairs(ids, ids, (), (1, 2))] == [(0, 2)] * 2
+    assert [scores.shape for scores in score_all_pairs(ids, ids, (1,), ())] == [(1, 0)] * 2
 
 
 # --- cases worth naming --------------------------------------------------------------------------
@@ -126,30 +223,33 @@ def test_dilation_by_a_disk_equals_scikit_image(radius):
 
 def test_two_empty_masks_score_one():
     empty = np.zeros((5, 7), dtype=bool)
-    assert region_similarity(empty, empty) == 1
-    assert boundary_f(empty, empty, 1) == 1
+    assert score_masks(empty, empty, 1) == (1, 1)
 
 
 def test_one_empty_mask_scores_zero():
     empty, square = np.zeros((9, 9), dtype=bool), np.zeros((9, 9), dtype=bool)
     square[3:6, 3:6] = True
     for pair in ((empty, square), (square, empty)):
-        assert region_similarity(*pair) == 0
-        assert boundary_f(*pair, 1) == 0
+        assert score_masks(*pair, 1) == (0, 0)
 
 
 def test_a_mask_of_the_whole_frame_has_no_boundary_and_so_matches_an_empty_one():
     full, empty = np.ones((6, 6), dtype=bool), np.zeros((6, 6), dtype=bool)
-    assert not boundary_map(full).any()
-    assert region_similarity(full, empty) == 0
-    assert boundary_f(full, empty, 1) == 1
+    assert score_masks(full, empty, 1) == (0, 1)
 
 
 def test_a_pixel_has_four_boundary_pixels_inside_the_frame_and_one_in_the_first_corner():
     inside, corner = np.zeros((2, 5, 5), dtype=bool)
     inside[2, 2] = corner[0, 0] = True
-    assert boundary_map(inside).sum() == 4
-    assert boundary_map(corner).sum() == 1
+    grid = PixelGrid(5, 5, margin_px=1)
+    assert [grid.boundary(grid.pack(mask)).bit_count() for mask in (inside, corner)] == [4, 1]
+
+
+def test_a_prediction_moved_within_the_tolerance_has_a_perfect_outline():
+    truth, pred = np.zeros((2, 40, 40), dtype=bool)
+    truth[10:20, 10:20] = pred[12:22, 10:20] = True
+    assert score_masks(pred, truth, 2) == (80 / 120, 1)
+    assert score_masks(pred, truth, 1)[1] < 1
 
 
 @pytest.mark.parametrize(
@@ -190,7 +290,7 @@ def test_decay_is_true_beyond_255_frames(length):
 # --- wrong arguments -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("score", [region_similarity, lambda p, t: boundary_f(p, t, 1)])
+@pytest.mark.parametrize("score", [region_similarity, lambda p, t: score_masks(p, t, 1)])
 def test_masks_of_two_sizes_or_of_ids_are_refused(score):
     mask = np.zeros((4, 5), dtype=bool)
     with pytest.raises(ValueError, match=r"\(4, 5\) and \(5, 4\)"):

@@ -1,0 +1,343 @@
+"""Folders of masks, one sequence in each subfolder, whatever the layout.
+
+Four layouts are told apart by what lies in the subfolders:
+
+    <sequence>/<frame>.png              object ids as pixel values: DAVIS, YouTube-VOS, MOSE, LVOS
+    <sequence>/<object id>/<frame>.png  one object each, not 0 where it is: SA-V
+    <sequence>/masks/<frame>.png        a run of this program
+    <sequence>/masks.json               the run lengths of a run without PNGs
+
+Hidden files and files that are no PNGs are ignored. Nothing is guessed: a tree of two layouts, an
+unfinished run, or a mask that holds anything but ids is an error that names the file. One frame is
+decoded at a time; a `masks.json` is kept, as run lengths, while its frames are read.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from propagate.eval.labels import Labels, UnusableMaskError, read_ids
+from propagate.io.rle import decode_mask
+
+_RUN_MASKS = "masks"
+_RUN_LENGTHS = "masks.json"
+_RUN_LENGTHS_FORMAT = "propagate-rle"
+
+
+@dataclass(frozen=True, slots=True)
+class MaskTree:
+    """Masks of many sequences, read one frame at a time. May be sent to another process.
+
+    Attributes:
+        root: The folder.
+        layout: Which, as a pattern of paths: `<sequence>/<frame>.png`.
+        sequences: The names of the subfolders, sorted; some may hold no mask.
+    """
+
+    root: Path
+    layout: str
+    sequences: tuple[str, ...]
+
+    def frames(self, sequence: str) -> tuple[str, ...]:
+        """Name the frames of a sequence, in order; none if it holds no mask.
+
+        The order is that of the names as text, as in davis2017-evaluation. Names whose numbers say
+        otherwise (2 and 10) are refused: sorted as text the first and last frame are not those of
+        the video, and sorted by number the score is not the official one.
+
+        Raises:
+            UnusableMaskError: If there is no such sequence, its run is not finished, its order is
+                not clear, or (for run lengths) its file cannot be read.
+        """
+        folder = self.root / sequence
+        names = tuple(sorted(_LAYOUTS[self.layout].frames(folder)))
+        _check_order(folder, names)
+        return names
+
+    def where(self, sequence: str, frame: str) -> Path:
+        """Name the mask of a frame in a message, whether it is there or not.
+
+        The masks of several objects are `<sequence>/*/<frame>.png`; one in a JSON file is
+        `<sequence>/masks.json:<frame>`.
+        """
+        return _LAYOUTS[self.layout].where(self.root / sequence, frame)
+
+    def read(self, sequence: str, frame: str) -> Labels:
+        """Read the objects of one frame.
+
+        Raises:
+            UnusableMaskError: If the mask is missing or broken, or holds anything but ids.
+        """
+        return _LAYOUTS[self.layout].read(self.root / sequence, frame)
+
+
+def open_mask_tree(root: str | Path, *, what: str = "predictions") -> MaskTree:
+    """Look through a folder of masks and tell its layout; no mask is read yet.
+
+    Args:
+        root: The folder that holds one folder per sequence.
+        what: What the masks are, for messages.
+
+    Raises:
+        UnusableMaskError: If there is no such folder, or it holds no masks, or masks in two
+            layouts.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise UnusableMaskError(root, f"no such folder of {what}", "check the path")
+    sequences = tuple(entry.name for entry in _entries(root) if entry.is_dir())
+    examples: dict[str, str] = {}
+    for sequence in sequences:
+        for layout in _layouts_of(root / sequence):
+            examples.setdefault(layout, sequence)
+    # One run given by itself looks like a tree of one sequence called "masks".
+    if not examples or sequences == (_RUN_MASKS,):
+        raise _no_sequences(root, what)
+    if len(examples) > 1:
+        found = ", ".join(f"{layout} of {sequence}" for layout, sequence in examples.items())
+        raise UnusableMaskError(root, f"{what} in two layouts ({found})", "keep one of them here")
+    return MaskTree(root, next(iter(examples)), sequences)
+
+
+def _no_sequences(root: Path, what: str) -> UnusableMaskError:
+    if _layouts_of(root):
+        found = f"the {what} of one sequence, not a folder of sequences"
+        return UnusableMaskError(root, found, "give the folder above it")
+    remedy = f"give a folder of {' or '.join(_LAYOUTS)}"
+    return UnusableMaskError(root, f"no {what} in this folder", remedy)
+
+
+# --- what lies on the disk -----------------------------------------------------------------------
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """List a folder by name, without hidden files and what macOS packs beside the real ones."""
+    try:
+        with os.scandir(folder) as entries:
+            visible = [e for e in entries if not e.name.startswith(".") and e.name != "__MACOSX"]
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UnusableMaskError(folder, f"cannot be listed ({reason})", "check the path") from error
+    return sorted(visible, key=lambda entry: entry.name)
+
+
+def _folders(parent: Path) -> dict[str, Path]:
+    return {entry.name: Path(entry.path) for entry in _entries(parent) if entry.is_dir()}
+
+
+def _stems(folder: Path) -> list[str]:
+    """Name the PNGs of a folder."""
+    return [e.name.removesuffix(".png") for e in _entries(folder) if e.name.endswith(".png")]
+
+
+def _layouts_of(folder: Path) -> list[str]:
+    """Tell in which layouts the folder of a sequence holds masks; more than one is a mistake."""
+    found: list[str] = []
+    if _stems(folder):
+        found.append(_INDEX)
+    folders = _folders(folder)
+    if any(_stems(path) for name, path in folders.items() if name.isdecimal()):
+        found.append(_OBJECTS)
+    if _RUN_MASKS in folders and _stems(folders[_RUN_MASKS]):
+        found.append(_RUN)
+    if not found and (folder / _RUN_LENGTHS).is_file():
+        found.append(_RUN_RLE)
+    return found
+
+
+def _check_order(folder: Path, names: tuple[str, ...]) -> None:
+    def by_numbers(name: str) -> tuple[list[str | int], str]:
+        # Text and numbers take turns, so that like is compared with like.
+        parts = re.split(r"([0-9]+)", name)
+        return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+
+    for name, other in zip(names, sorted(names, key=by_numbers), strict=True):
+        if name != other:
+            found = f"{name}.png comes before {other}.png as text, but after it by its number"
+            remedy = "pad the numbers in truth and predictions alike (00002, 00010)"
+            raise UnusableMaskError(folder, found, remedy)
+
+
+# --- one PNG per frame ---------------------------------------------------------------------------
+
+
+def _where_index(folder: Path, frame: str) -> Path:
+    return folder / f"{frame}.png"
+
+
+def _read_index(folder: Path, frame: str) -> Labels:
+    return Labels.of_ids(read_ids(_where_index(folder, frame)))
+
+
+# --- one folder per object -----------------------------------------------------------------------
+
+
+def _object_folders(folder: Path) -> dict[int, Path]:
+    """Find the folder of each object by its id."""
+    folders: dict[int, Path] = {}
+    for name, path in _folders(folder).items():
+        if not name.isdecimal():
+            continue
+        object_id = int(name)
+        if object_id in folders:
+            found = f"a second folder of object {object_id}, beside {folders[object_id].name}"
+            raise UnusableMaskError(path, found, "keep one of them")
+        folders[object_id] = path
+    return folders
+
+
+def _frames_of_objects(folder: Path) -> set[str]:
+    for name, path in _folders(folder).items():
+        if not name.isdecimal() and _stems(path):
+            found = "a folder of masks whose name is no object id"
+            raise UnusableMaskError(path, found, "call it like 001, or move it away")
+    return {name for path in _object_folders(folder).values() for name in _stems(path)}
+
+
+def _where_objects(folder: Path, frame: str) -> Path:
+    return folder / "*" / f"{frame}.png"
+
+
+def _read_objects(folder: Path, frame: str) -> Labels:
+    """Read all objects; one that is not in this frame has an empty mask, not no mask."""
+    masks: dict[int, np.ndarray] = {}
+    shape: tuple[int, ...] = ()
+    for object_id, object_folder in _object_folders(folder).items():
+        path = object_folder / f"{frame}.png"
+        ids = read_ids(path)
+        mask, largest = ids > 0, ids.max()
+        if np.count_nonzero(mask) > np.count_nonzero(ids == largest):
+            found = f"values {ids[mask].min()} and {largest} in the mask of one object"
+            raise UnusableMaskError(path, found, "use 0 and one other value")
+        shape = shape or ids.shape
+        if ids.shape != shape:
+            found = f"{_size(ids.shape)} pixels, the objects before it {_size(shape)}"
+            raise UnusableMaskError(path, found, "write all objects at one size")
+        masks[object_id] = mask
+    if not masks:
+        raise _no_such_mask(_where_objects(folder, frame))
+    return Labels.of_masks(masks, shape)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    height, width = shape
+    return f"{width}x{height}"
+
+
+def _no_such_mask(path: Path) -> UnusableMaskError:
+    return UnusableMaskError(path, "no such mask", "write it, empty if need be")
+
+
+# --- runs of this program ------------------------------------------------------------------------
+
+
+def _check_finished(folder: Path) -> None:
+    # Not imported above: it brings the video encoder, 0.2 s in every process that scores.
+    from propagate.io.run_folder import INCOMPLETE, MARKER
+
+    # A run takes its marker away when its report is written.
+    if (folder / INCOMPLETE).exists() or (folder / MARKER).exists():
+        raise UnusableMaskError(folder, "an unfinished run", "run it again to its end")
+
+
+def _frames_of_run(folder: Path) -> list[str]:
+    _check_finished(folder)
+    return _stems(folder / _RUN_MASKS) if (folder / _RUN_MASKS).is_dir() else []
+
+
+def _where_run(folder: Path, frame: str) -> Path:
+    return _where_index(folder / _RUN_MASKS, frame)
+
+
+def _read_run(folder: Path, frame: str) -> Labels:
+    return _read_index(folder / _RUN_MASKS, frame)
+
+
+# --- run lengths of a run ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _RunLengths:
+    """The content of one `masks.json`: (H, W), and by frame the counts of each object."""
+
+    shape: tuple[int, int]
+    counts: Mapping[str, Mapping[int, str]]
+
+
+def _frames_of_run_lengths(folder: Path) -> Collection[str]:
+    _check_finished(folder)
+    return _run_lengths(folder).counts if (folder / _RUN_LENGTHS).exists() else ()
+
+
+def _where_run_lengths(folder: Path, frame: str) -> Path:
+    return folder / f"{_RUN_LENGTHS}:{frame}"
+
+
+def _read_frame_of_run_lengths(folder: Path, frame: str) -> Labels:
+    content = _run_lengths(folder)
+    path = _where_run_lengths(folder, frame)
+    if frame not in content.counts:
+        raise _no_such_mask(path)
+    try:
+        masks = {i: decode_mask(c, *content.shape) for i, c in content.counts[frame].items()}
+    except ValueError as error:
+        raise UnusableMaskError(path, str(error), "run it again") from error
+    return Labels.of_masks(masks, content.shape)
+
+
+def _run_lengths(folder: Path) -> _RunLengths:
+    path = folder / _RUN_LENGTHS
+    try:
+        status = path.stat()
+        return _parse_run_lengths(path, status.st_mtime_ns, status.st_size)
+    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+        found = "no readable run lengths of this program"
+        raise UnusableMaskError(path, found, "run it again") from error
+
+
+# Two files, for truth and predictions are read in turns.
+@lru_cache(maxsize=2)
+def _parse_run_lengths(path: Path, modified_ns: int, size: int) -> _RunLengths:
+    """Read a file once for all its frames; time and size tell it from a later one."""
+    content: Any = json.loads(path.read_text(encoding="ascii"))
+    if content["format"] != _RUN_LENGTHS_FORMAT:
+        raise ValueError("another format")
+    height, width = map(int, content["size"])
+    counts = {
+        str(frame["name"]): {
+            int(entry["id"]): str(entry["segmentation"]["counts"]) for entry in frame["objects"]
+        }
+        for frame in content["frames"]
+    }
+    return _RunLengths((height, width), counts)
+
+
+# --- the layouts ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How the masks of one sequence lie on the disk; each function takes its folder first."""
+
+    frames: Callable[[Path], Iterable[str]]
+    where: Callable[[Path, str], Path]
+    read: Callable[[Path, str], Labels]
+
+
+_INDEX = "<sequence>/<frame>.png"
+_OBJECTS = "<sequence>/<object id>/<frame>.png"
+_RUN = "<sequence>/masks/<frame>.png"
+_RUN_RLE = "<sequence>/masks.json"
+_LAYOUTS = {
+    _INDEX: _Layout(_stems, _where_index, _read_index),
+    _OBJECTS: _Layout(_frames_of_objects, _where_objects, _read_objects),
+    _RUN: _Layout(_frames_of_run, _where_run, _read_run),
+    _RUN_RLE: _Layout(_frames_of_run_lengths, _where_run_lengths, _read_frame_of_run_lengths),
+}

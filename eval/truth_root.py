@@ -1,0 +1,82 @@
+"""Where a data set keeps its truth, and which sequences a split of it has."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from propagate.errors import EvaluationError
+from propagate.eval.protocols import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class TruthRoot:
+    """The truth of a data set.
+
+    Attributes:
+        masks: The folder that holds one folder per sequence.
+        sequences: Those to score, in order; None for every folder of truth.
+        source: Where the sequences are from, in words.
+    """
+
+    masks: Path
+    sequences: tuple[str, ...] | None
+    source: str
+
+
+def find_truth(root: Path, protocol: Protocol, split: str | None, resolution: str) -> TruthRoot:
+    """Find the truth in a data set's root, or take the root itself for a folder of truth.
+
+    Args:
+        root: Of a data set, or any folder of masks.
+        protocol: Tells the folders to look in.
+        split: Name of a list of sequences. None, or a root without lists, stands for all.
+        resolution: Name of the folder under `Annotations`, where the data set has such.
+
+    Raises:
+        EvaluationError: If the folder, the resolution or the list is missing, or the list empty.
+    """
+    if not root.is_dir():
+        raise EvaluationError(f"{root}: no such folder of ground truth: check the path")
+    masks = _find_masks(root, protocol, resolution)
+    listed = None if split is None else _find_list(root, protocol, split)
+    if listed is None:
+        return TruthRoot(masks, None, "every folder of truth")
+    names = _read_list(listed)
+    if not names:
+        raise EvaluationError(f"{listed}: no sequence in this list: name another split, or none")
+    return TruthRoot(masks, names, listed.relative_to(root).as_posix())
+
+
+def _find_masks(root: Path, protocol: Protocol, resolution: str) -> Path:
+    folders = [root / folder.format(resolution=resolution) for folder in protocol.annotations]
+    for folder in folders:
+        if folder.is_dir():
+            return folder
+    for folder in folders:
+        if folder.name == resolution and folder.parent.is_dir():
+            others = ", ".join(sorted(p.name for p in folder.parent.iterdir() if p.is_dir()))
+            raise EvaluationError(
+                f"{folder}: no such resolution (there is: {others or 'none'}): name another"
+            )
+    return root
+
+
+def _find_list(root: Path, protocol: Protocol, split: str) -> Path | None:
+    folders = [root / folder for folder in protocol.lists if (root / folder).is_dir()]
+    if not folders:
+        return None
+    for folder in folders:
+        if (folder / f"{split}.txt").is_file():
+            return folder / f"{split}.txt"
+    others = ", ".join(sorted({path.stem for folder in folders for path in folder.glob("*.txt")}))
+    raise EvaluationError(
+        f"{folders[0] / split}.txt: no such list of sequences (there is: {others or 'none'}): "
+        "name another split, or none to score every folder of truth"
+    )
+
+
+def _read_list(path: Path) -> tuple[str, ...]:
+    """Read one sequence per line, or (DAVIS-2016) one image and one mask of it."""
+    lines = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
+    last_words = (words[-1] for words in lines if words)
+    names = (Path(word).parent.name if "/" in word else word for word in last_words)
+    return tuple(dict.fromkeys(names))
