@@ -1,6 +1,7 @@
 """Which mask belongs to which video: one file, numbered files, or a folder of videos' names."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,14 +10,14 @@ from propagate.io.masks import read_mask, read_references
 from propagate.records import Mask
 
 
-def masks_of_sources(path: Path, sources: Sequence[str], frame: int = 0) -> list[dict[int, Mask]]:
+def masks_of_sources(path: Path, sources: Sequence[str]) -> list[dict[int, Mask]]:
     """Find the reference masks of each source.
 
     Args:
-        path: For one source, a mask image or a folder of `<frame number>.png`. For any number, a
-            folder that holds `<name>.png` or `<name>/<frame number>.png` for each source's name.
+        path: For one source, a mask image of frame 0 or a folder of `<frame number>.png`. For any
+            number, a folder that holds `<name>.png` or `<name>/<frame number>.png` for each
+            source's name.
         sources: Paths of videos or folders, or live addresses.
-        frame: The frame that a single image is for.
 
     Returns:
         Frame index -> mask, for each source in order.
@@ -37,8 +38,43 @@ def masks_of_sources(path: Path, sources: Sequence[str], frame: int = 0) -> list
                 f"{path}: one mask for {len(sources)} sources; give a folder that holds "
                 "<name>.png for each"
             )
-        return [{frame: read_mask(path)}]
-    return [_masks_of(path, name, len(sources), frame) for name in names]
+        return [{0: read_mask(path)}]
+    return [_masks_of(path, name, len(sources)) for name in names]
+
+
+def add_references(masks: list[dict[int, Mask]], entries: Sequence[str]) -> list[dict[int, Mask]]:
+    """Add masks of named frames to those of the one source.
+
+    Args:
+        masks: For each source, frame index -> mask.
+        entries: "120=b.png": frame number, counted from 0, and mask image.
+
+    Raises:
+        MaskError: There are several sources, an entry is no such thing, a frame gets a second mask,
+            or a mask cannot be used.
+    """
+    if not entries:
+        return masks
+    if len(masks) > 1:
+        raise MaskError(
+            f"{entries[0]}: a reference of one source, and there are {len(masks)}; put numbered "
+            "masks into a folder for each, and give the folder above with -m"
+        )
+    joined = dict(masks[0])
+    for entry in entries:
+        number, _, path = entry.partition("=")
+        if not re.fullmatch("[0-9]+", number) or not path:
+            raise MaskError(
+                f"{entry!r}: no reference; write FRAME=MASK, the frame's number from 0 and the "
+                "mask's path, such as 120=b.png"
+            )
+        frame = int(number)
+        if frame in joined:
+            raise MaskError(
+                f"{path}: frame {frame} has a second mask, {joined[frame].source}: keep one"
+            )
+        joined[frame] = read_mask(path)
+    return [joined]
 
 
 def _name_of(source: str) -> str:
@@ -48,11 +84,11 @@ def _name_of(source: str) -> str:
     return path.resolve().name if os.path.isdir(path) else path.stem
 
 
-def _masks_of(path: Path, name: str, count: int, frame: int) -> dict[int, Mask]:
+def _masks_of(path: Path, name: str, count: int) -> dict[int, Mask]:
     if (path / name).is_dir():
         return read_references(path / name)
     if (path / f"{name}.png").is_file():
-        return {frame: read_mask(path / f"{name}.png")}
+        return {0: read_mask(path / f"{name}.png")}
     if count > 1:
         raise MaskError(f"{path}: no mask for {name!r}; add {name}.png or a folder {name}/")
     return read_references(path)

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Window = Literal["square", "circle"]
+Reduction = Literal["share", "nearest", "linear"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +21,9 @@ class Matcher:
         recent_frames: Frames kept behind the current one, beside the references.
         repeat_reference: Whether the first reference also fills the places of the recent frames
             until there are any.
-        hard_reference: Whether a reference mask is reduced to cells by its nearest pixel; if not,
-            by the share of the cell that each object covers.
+        reduction: How a reference mask is reduced to cells. "share": the share of the cell that
+            each object covers. "nearest": the pixel at the cell's centre. "linear": the four
+            pixels around its centre.
         standardize: Whether features are brought to mean zero and spread one per channel, as they
             are on the first frame, before cosines are taken. U-Net features share a large constant
             part, which makes all cosines alike.
@@ -44,7 +46,7 @@ class Matcher:
     temperature: float
     recent_frames: int
     repeat_reference: bool = False
-    hard_reference: bool = True
+    reduction: Reduction = "share"
     standardize: bool = False
     stretch_above: float | None = None
     through_grid: bool = False
@@ -71,7 +73,6 @@ MATCHERS: dict[str, Matcher] = {
         reference_window=True,
         temperature=0.06,
         recent_frames=7,
-        hard_reference=False,
         standardize=True,
         stretch_above=0.3,
         moved_reference=True,
@@ -85,6 +86,7 @@ MATCHERS: dict[str, Matcher] = {
         reference_window=True,
         temperature=0.1,
         recent_frames=7,
+        reduction="nearest",
         stretch_above=0.0,
         through_grid=True,
     ),
@@ -96,6 +98,7 @@ MATCHERS: dict[str, Matcher] = {
         reference_window=True,
         temperature=0.2,
         recent_frames=28,
+        reduction="nearest",
         stretch_above=0.0,
         through_grid=True,
     ),
@@ -107,6 +110,7 @@ MATCHERS: dict[str, Matcher] = {
         reference_window=False,
         temperature=0.05,
         recent_frames=20,
+        reduction="linear",
         repeat_reference=True,
     ),
 }

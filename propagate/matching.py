@@ -49,6 +49,7 @@ def local_top_k(
     top_k: int,
     radius: int,
     window: Literal["square", "circle"] = "square",
+    needed: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Find the most similar memory cells of every query cell, within a window around it.
 
@@ -60,14 +61,19 @@ def local_top_k(
         top_k: Matches to keep; fewer exist at the border of a small grid.
         radius: Reach of the window in cells; a radius of max(h, w) is the whole frame.
         window: "square": |dy|, |dx| <= radius. "circle": dy^2 + dx^2 < radius^2.
+        needed: (h, w) bool: tiles in which no query cell is needed get no matches. None: all are.
 
     Returns:
         Cosines (h, w, k) in falling order, -inf where there is no match, and their memory cells
         (h, w, k) int64. Which of several equal cosines is kept at the k-th place is not defined.
     """
     frames, height, width, channels = memory.shape
-    values = query.new_empty(height, width, top_k)
-    cells = torch.empty(height, width, top_k, dtype=torch.int64, device=query.device)
+    if needed is None:
+        needed = torch.ones(height, width, dtype=torch.bool, device=query.device)
+    values = query.new_full((height, width, top_k), -torch.inf)
+    cells = torch.zeros(height, width, top_k, dtype=torch.int64, device=query.device)
+    # Asked for all tiles at once: on a GPU every single answer would have to be waited for.
+    blocks = F.max_pool2d(needed[None, None].float(), TILE, ceil_mode=True)[0, 0].tolist()
     # The penalty of a tile depends on where its search area is cut off by the border; inside the
     # grid it is one and the same.
     penalties: dict[tuple[int, ...], torch.Tensor] = {}
@@ -75,6 +81,8 @@ def local_top_k(
         bottom = min(top + TILE, height)
         y0, y1 = max(0, top - radius), min(height, bottom + radius)
         for left in range(0, width, TILE):
+            if not blocks[top // TILE][left // TILE]:
+                continue
             right = min(left + TILE, width)
             x0, x1 = max(0, left - radius), min(width, right + radius)
             area = (y1 - y0) * (x1 - x0)
@@ -187,7 +195,9 @@ def propagate_labels(
         (..., L) soft labels that sum to one; background where nothing voted.
     """
     k = values.shape[-1]
-    weights = torch.softmax(values / temperature, dim=-1)
+    # Where there is no match at all, a soft-max of nothing but -inf would be NaN.
+    unmatched = values[..., :1] == -torch.inf
+    weights = torch.softmax(values / temperature, dim=-1).masked_fill(unmatched, 0)
     voted = F.embedding_bag(
         cells.view(-1, k),
         labels.flatten(0, 2),
@@ -294,7 +304,10 @@ def _overlap(by: int, size: int) -> tuple[slice, slice]:
 
 
 def labels_from_ids(
-    ids: torch.Tensor, object_ids: list[int], grid: tuple[int, int], hard: bool
+    ids: torch.Tensor,
+    object_ids: list[int],
+    grid: tuple[int, int],
+    reduction: Literal["share", "nearest", "linear"],
 ) -> torch.Tensor:
     """Reduce a mask to soft labels of the feature grid.
 
@@ -302,17 +315,19 @@ def labels_from_ids(
         ids: (H, W) uint8; an id that is neither 0 nor listed is void.
         object_ids: K ids; label i + 1 stands for object_ids[i].
         grid: (h, w).
-        hard: Take the nearest pixel of a cell, instead of the share of it that an id covers.
+        reduction: "share": the share of a cell that an id covers. "nearest": the pixel at its
+            centre. "linear": the four pixels around its centre.
 
     Returns:
         (h, w, L) float32. Void has no label, so a cell sums to less than one by its void share.
     """
-    wanted = torch.tensor([0, *object_ids], device=ids.device)[:, None, None]
-    if hard:
-        ids = F.interpolate(ids[None, None].float(), grid, mode="nearest")[0, 0]
-        return (ids == wanted).float().permute(1, 2, 0).contiguous()
-    one_hot = (ids == wanted).float()  # (L, H, W)
-    return F.interpolate(one_hot[None], grid, mode="area")[0].permute(1, 2, 0).contiguous()
+    mode = {"share": "area", "nearest": "nearest-exact", "linear": "bilinear"}[reduction]
+    # One label at a time: a hundred objects need no hundred full-size maps.
+    shares = [
+        F.interpolate((ids == i)[None, None].float(), grid, mode=mode)[0, 0]
+        for i in (0, *object_ids)
+    ]
+    return torch.stack(shares, dim=-1)
 
 
 def ids_from_labels(
@@ -346,13 +361,15 @@ def ids_from_labels(
     for soft, object_id in zip(labels.permute(2, 0, 1), [0, *object_ids], strict=True):
         large = F.interpolate(soft[None, None], area, mode="bilinear")[0, 0]
         rival = large
-        if stretch_above is not None and large.max() >= max(stretch_above, 1e-6):
-            rival = (large - large.min()) / (large.max() - large.min()).clamp_min(1e-6)
+        low, high = large.aminmax()
+        # What is the same everywhere but for rounding has no shape to stretch.
+        if stretch_above is not None and high >= stretch_above and high - low > 1e-6 * high:
+            rival = (large - low) / (high - low)
         better = rival > best
         best = torch.where(better, rival, best)
         strength = torch.where(better, large, strength)
         winner[better] = object_id
     if area != size:
-        winner = F.interpolate(winner[None, None].float(), size, mode="nearest")[0, 0].byte()
-        strength = F.interpolate(strength[None, None], size, mode="nearest")[0, 0]
+        winner = F.interpolate(winner[None, None], size, mode="nearest-exact")[0, 0]
+        strength = F.interpolate(strength[None, None], size, mode="nearest-exact")[0, 0]
     return winner, strength

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,17 +13,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from propagate.config import Config
 from propagate.errors import MaskError, VideoError
 from propagate.features import load_backbone
+from propagate.features.frames import working_size
 from propagate.io.live import label
 from propagate.io.masks import check_size, mask_from_array
 from propagate.io.prefetch import Prefetcher
 from propagate.io.run_folder import RunFolder
-from propagate.io.video import Decoder, open_video
+from propagate.io.video import Decoder, FrameSource, open_video
 from propagate.records import Frame, Mask, Result
 from propagate.session import Session
+from propagate.two_way import (
+    SPOOL_BYTES,
+    Block,
+    follow_both_ways,
+    frame_bytes,
+    plan_blocks,
+)
 
 Source = str | PathLike[str] | int
 References = Mapping[int, Mask | np.ndarray]
@@ -105,34 +114,50 @@ class Propagator:
         decoder: Decoder = "auto",
         max_frames: int | None = None,
         probabilities: bool = False,
+        both_ways: bool = True,
+        spool_bytes: int = SPOOL_BYTES,
     ) -> Iterator[Result]:
         """Follow the objects of the references through a video, frame by frame.
 
         Args:
             source: A video file, a folder of images, a camera index or stream address, or frames.
-            references: Frame index -> mask. Frames before the first come out empty.
+            references: Frame index -> mask.
             batch_size: Frames whose features are computed at once; None: 8 on a GPU, 1 on a CPU.
                 It does not change a mask on a CPU; on a GPU features agree to rounding.
             decoder: "auto", "decord" or "pyav".
             max_frames: Stop after so many.
             probabilities: Whether each result carries the soft label of every object.
+            both_ways: Whether frames before a reference are reached backwards from it too, in a
+                file or folder. If not, and from live sources and plain frames, objects are followed
+                forwards only, and frames before the first reference come out empty.
+            spool_bytes: Most temporary disk space for that. Where more is needed, frames are gone
+                back over as far as it reaches, and a warning says how far.
 
         Yields:
-            One `Result` per frame, in order, as soon as its batch is done.
+            One `Result` per frame, in order, as soon as its batch is done; those that are gone back
+            over when the reference after them has been read.
 
         Raises:
             VideoError: The source cannot be opened, or breaks off; frames before that come first.
             MaskError: A reference has another size, or lies past the end.
+            OutputError: There is no room for temporary files.
         """
         session = self.session(probabilities=probabilities)
+        masks = _as_masks(references)
+        blocks = self._blocks(source, masks, spool_bytes) if both_ways else []
         opened = (
             open_video(source, decoder=decoder)
             if isinstance(source, (str, PathLike, int))
             else nullcontext(source)
         )
         with opened as frames:
+            if blocks:
+                yield from self._follow_both_ways(
+                    session, frames, masks, blocks, batch_size, max_frames, StageClock()
+                )
+                return
             for _, result in self.follow(
-                session, frames, references, batch_size=batch_size, max_frames=max_frames
+                session, frames, masks, batch_size=batch_size, max_frames=max_frames
             ):
                 yield result
 
@@ -147,6 +172,8 @@ class Propagator:
         batch_size: int | None = None,
         decoder: Decoder = "auto",
         max_frames: int | None = None,
+        both_ways: bool = True,
+        spool_bytes: int = SPOOL_BYTES,
         overwrite: bool = False,
         progress: Progress | None = None,
     ) -> RunSummary:
@@ -154,6 +181,7 @@ class Propagator:
 
         Args:
             source, references, batch_size, decoder, max_frames: See `propagate`.
+            both_ways, spool_bytes: See `propagate`.
             out: Folder for the folders of videos.
             formats: Of "png" and "rle".
             overlay: Whether to write `overlay.mp4`.
@@ -167,15 +195,16 @@ class Propagator:
         started = time.monotonic()
         clock = StageClock()
         session = self.session()
+        masks = _as_masks(references)
+        blocks = self._blocks(source, masks, spool_bytes) if both_ways else []
         with open_video(source, decoder=decoder) as frames:
             info = frames.info
             total = _at_most(info.frame_count, max_frames)
             exact = info.frame_count if info.decoder == "images" else None
-            _check_within(references, _at_most(exact, max_frames))
-            masks = {index: _as_mask(index, mask) for index, mask in references.items()}
+            _check_within(masks, _at_most(exact, max_frames))
             for mask in masks.values():
                 check_size(mask, info.height, info.width)
-            settings = self._settings(source, masks, max_frames)
+            settings = self._settings(source, masks, blocks, max_frames)
             with RunFolder(
                 Path(out) / info.name,
                 settings,
@@ -184,14 +213,23 @@ class Propagator:
                 fps=info.fps,
                 overwrite=overwrite,
             ) as folder:
-                results = self.follow(
-                    session,
-                    frames,
-                    masks,
-                    batch_size=batch_size,
-                    max_frames=max_frames,
-                    clock=clock,
-                )
+                if blocks:
+                    results = _beside_frames(
+                        self._follow_both_ways(
+                            session, frames, masks, blocks, batch_size, max_frames, clock
+                        ),
+                        open_video(source, decoder=decoder),
+                        clock,
+                    )
+                else:
+                    results = self.follow(
+                        session,
+                        frames,
+                        masks,
+                        batch_size=batch_size,
+                        max_frames=max_frames,
+                        clock=clock,
+                    )
                 done = 0
                 # Closed at once when writing fails: its thread reads from the source.
                 with closing(results):
@@ -206,7 +244,7 @@ class Propagator:
                     decoder=frames.info.decoder,
                     object_ids=list(session.object_ids),
                     device=str(self.backbone.device),
-                    versions=_versions(),
+                    versions=versions(),
                     timing={"seconds": round(seconds, 3), **clock.rounded()},
                 )
         stages = dict(clock.seconds)
@@ -233,31 +271,79 @@ class Propagator:
             clock: Adds up the seconds of each stage.
         """
         clock = clock or StageClock()
+        masks = _as_masks(references)
+        count = 0
+        with closing(self._read(session, frames, batch_size, max_frames, clock)) as read:
+            for frame, features in read:
+                with clock("match"):
+                    size = frame.image.shape[:2]
+                    result = session.advance(size, features, masks.get(count), frame.time_s)
+                count += 1
+                yield frame, result
+        _check_within(masks, count)
+
+    def _follow_both_ways(
+        self,
+        session: Session,
+        frames: Iterable[Frame],
+        masks: Mapping[int, Mask],
+        blocks: Sequence[Block],
+        batch_size: int | None,
+        max_frames: int | None,
+        clock: "StageClock",
+    ) -> Generator[Result, None, None]:
+        """Do what `follow` does, and go back over the blocks; no frame is kept for its result."""
+        count = 0
+        with (
+            closing(self._read(session, frames, batch_size, max_frames, clock)) as read,
+            closing(follow_both_ways(session, read, masks, blocks, clock)) as results,
+        ):
+            for result in results:
+                count += 1
+                yield result
+        _check_within(masks, count)
+
+    def _read(
+        self,
+        session: Session,
+        frames: Iterable[Frame],
+        batch_size: int | None,
+        max_frames: int | None,
+        clock: "StageClock",
+    ) -> Generator[tuple[Frame, torch.Tensor], None, None]:
+        """Give each frame with its features (C, h, w), computed in batches, read ahead."""
         if batch_size is None:
             batch_size = 1 if self.backbone.device.type == "cpu" else GPU_BATCH_SIZE
         if batch_size < 1:
             raise ValueError(f"batch_size: at least 1, not {batch_size}")
-        # Masks are checked before the first frame is decoded.
-        masks = {index: _as_mask(index, mask) for index, mask in references.items()}
-        if not masks:
-            raise MaskError("no reference: give the mask of at least one frame")
-        count = 0
         with Prefetcher(
             islice(frames, max_frames), bytes_limit=PREFETCH_BYTES, deadline_s=FRAME_DEADLINE_S
         ) as ahead:
             for batch in _batches(ahead, batch_size, clock):
                 with clock("features"):
                     features = session.extract(batch)
-                for frame, cells in zip(batch, features, strict=True):
-                    with clock("match"):
-                        size = frame.image.shape[:2]
-                        result = session.advance(size, cells, masks.get(count), frame.time_s)
-                    count += 1
-                    yield frame, result
-        _check_within(masks, count)
+                yield from zip(batch, features, strict=True)
+
+    def _blocks(self, source: object, masks: Mapping[int, Mask], spool_bytes: int) -> list[Block]:
+        """Choose the frames to go back over: none in what is live, or comes as frames."""
+        if not isinstance(source, (str, PathLike)) or not Path(source).exists():
+            return []
+        if spool_bytes < 1:
+            raise ValueError(f"spool_bytes: more than 0, not {spool_bytes}")
+        height, width = next(iter(masks.values())).ids.shape
+        rows, columns = working_size(height, width, self.config, self.backbone.multiple)
+        grid = rows // self.backbone.stride, columns // self.backbone.stride
+        named = {index: mask.object_ids for index, mask in masks.items()}
+        objects = len(set().union(*named.values()))
+        per_frame = frame_bytes(self.backbone.channels, grid, objects)
+        return plan_blocks(named, max(1, spool_bytes // per_frame))
 
     def _settings(
-        self, source: Source, masks: Mapping[int, Mask], max_frames: int | None
+        self,
+        source: Source,
+        masks: Mapping[int, Mask],
+        blocks: Sequence[Block],
+        max_frames: int | None,
     ) -> dict[str, Any]:
         """Everything that decides the masks of a run, as plain values."""
         live = isinstance(source, int) or not Path(source).exists()
@@ -270,6 +356,9 @@ class Propagator:
                 str(index): hashlib.sha256(mask.ids.tobytes()).hexdigest()
                 for index, mask in sorted(masks.items())
             },
+            "backwards": [
+                {"from": block.end, "to": block.start, "whole": block.whole} for block in blocks
+            ],
             "max_frames": max_frames,
         }
         if live:
@@ -329,6 +418,29 @@ def _batches(frames: Iterator[Frame], size: int, clock: StageClock) -> Iterator[
         raise failure
 
 
+def _beside_frames(
+    results: Generator[Result, None, None], frames: FrameSource, clock: StageClock
+) -> Generator[tuple[Frame, Result], None, None]:
+    """Give each result with its frame, read for a second time."""
+    with frames, closing(results):
+        for result in results:
+            with clock("decode"):
+                frame = next(frames, None)
+            if frame is None:
+                raise VideoError(
+                    f"frame {result.index} was there when the source was read first, and is gone; "
+                    "leave the source as it is while it is followed"
+                )
+            yield frame, result
+
+
+def _as_masks(references: References) -> dict[int, Mask]:
+    """Check references before the first frame is decoded."""
+    if not references:
+        raise MaskError("no reference: give the mask of at least one frame")
+    return {index: _as_mask(index, mask) for index, mask in references.items()}
+
+
 def _as_mask(index: int, mask: Mask | np.ndarray) -> Mask:
     if index < 0:
         raise MaskError(f"reference on frame {index}: frames are counted from 0")
@@ -337,7 +449,7 @@ def _as_mask(index: int, mask: Mask | np.ndarray) -> Mask:
     return mask_from_array(mask, source=f"mask of frame {index}")
 
 
-def _check_within(references: References, count: int | None) -> None:
+def _check_within(references: Mapping[int, object], count: int | None) -> None:
     """Refuse references on frames that are not there; `count` None: not known."""
     beyond = [index for index in references if count is not None and index >= count]
     if beyond:
@@ -354,7 +466,8 @@ def _at_most(count: int | None, limit: int | None) -> int | None:
     return min(known, default=None)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Name the versions of this program and of the libraries that decide its masks."""
     names = ("propagate-video", "torch", "diffusers", "av", "decord2", "numpy")
     found = {}
     for name in names:

@@ -126,6 +126,21 @@ class Session:
             features: (C, h, w), as `extract` gives them.
             mask, time_s: See `step`.
         """
+        given = None if mask is None else self._checked(mask, size)
+        labels = self.label(size, features, given)
+        return self.result(self._index - 1, size, labels, given, time_s)
+
+    def label(
+        self,
+        size: tuple[int, int],
+        features: torch.Tensor,
+        mask: Mask | np.ndarray | torch.Tensor | None = None,
+    ) -> torch.Tensor | None:
+        """Do what `advance` does, but leave the labels on the grid of the features.
+
+        Returns:
+            (h, w, L) soft labels, background first, then `object_ids`; None before any mask.
+        """
         if self._size not in (None, size):
             height, width = self._size
             raise VideoError(
@@ -142,9 +157,50 @@ class Session:
             labels = self._take(given, cells, labels)
         elif labels is not None:
             self._memory.add_recent(cells, labels)
-        result = self._result(size, labels, given, time_s)
         self._index += 1
-        return result
+        return labels
+
+    def turned(self) -> "Session":
+        """Make a session that goes on from the frame just seen, a reference, in reverse order.
+
+        It remembers that frame alone; objects that its mask does not name stay where they were
+        found, until they are named.
+        """
+        matcher = self._config.matcher
+        copies = matcher.recent_frames if matcher.repeat_reference else 1
+        state = self.state_dict()
+        memory = state["memory"]
+        seen = {
+            "references": memory["references"][-1:],
+            "recent": memory["recent"][-1:] * copies,
+        }
+        turned = Session(self._backbone, self._config)
+        turned.load_state_dict({**state, "memory": {**memory, **seen}})
+        return turned
+
+    def remove(self, object_id: int) -> None:
+        """Follow an object no longer: from the next frame on it is in no result.
+
+        What is remembered of it becomes background, which is what is known of it: none of the
+        objects that are followed. Were it void, the few cells left to vote there would be those of
+        a neighbour that looks alike. A mask may bring the id back.
+
+        Raises:
+            ValueError: No such object is followed.
+        """
+        if object_id not in self._object_ids:
+            followed = ", ".join(map(str, self._object_ids)) or "none"
+            raise ValueError(f"object_id: one that is followed ({followed}), not {object_id}")
+        label = self._object_ids.index(object_id) + 1
+        self._object_ids.remove(object_id)
+        if not self._object_ids:
+            # Nothing to tell apart is left; an object that comes now is the first one.
+            self._memory = TemporalMemory(self._config.matcher.recent_frames)
+            return
+        labels = self._memory.read().labels.clone()
+        labels[..., 0] += labels[..., label]
+        kept = [i for i in range(labels.shape[-1]) if i != label]
+        self._memory.relabel(labels[..., kept])
 
     def _match(self, cells: torch.Tensor) -> torch.Tensor:
         """Soft labels (h, w, L) of a frame's cells (h, w, C), from the memory."""
@@ -220,7 +276,7 @@ class Session:
 
         def reduced(ids: torch.Tensor) -> torch.Tensor:
             grid = (cells.shape[0], cells.shape[1])
-            return labels_from_ids(ids, self._object_ids, grid, matcher.hard_reference)
+            return labels_from_ids(ids, self._object_ids, grid, matcher.reduction)
 
         if labels is None:
             reference = reduced(ids)
@@ -283,16 +339,26 @@ class Session:
             stride=self._backbone.stride if matcher.through_grid else None,
         )
 
-    def _result(
+    def result(
         self,
+        index: int,
         size: tuple[int, int],
         labels: torch.Tensor | None,
         given: Mask | None,
         time_s: float | None,
     ) -> Result:
+        """Turn labels into a mask of the frame's size.
+
+        Args:
+            index: Of the frame.
+            size: (H, W) of the frame.
+            labels: (h, w, L), as `label` gives them.
+            given: The mask that came with the frame: its objects come out exactly so.
+            time_s: See `step`.
+        """
         if labels is None:
             nothing = np.zeros(size, np.uint8)
-            return Result(self._index, time_s, nothing, {}, {}, {} if self._probabilities else None)
+            return Result(index, time_s, nothing, {}, {}, {} if self._probabilities else None)
         ids, strength = self._enlarge(labels)
         if given is not None:
             # A given object is exactly as given, to the pixel; the rest is as found.
@@ -314,7 +380,7 @@ class Session:
                 i: channel.cpu().numpy()
                 for i, channel in zip([0, *self._object_ids], large, strict=True)
             }
-        return Result(self._index, time_s, ids.cpu().numpy(), scores, states, soft)
+        return Result(index, time_s, ids.cpu().numpy(), scores, states, soft)
 
     def _checked(self, mask: Mask | np.ndarray | torch.Tensor, size: tuple[int, int]) -> Mask:
         if isinstance(mask, torch.Tensor):

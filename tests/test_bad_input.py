@@ -328,14 +328,14 @@ def test_black_and_white_is_one_object_and_the_run_says_so(run, drawn, tmp_path)
 def test_a_reference_past_the_end_of_a_folder_is_told_before_anything_is_written(
     run, drawn, tmp_path
 ):
-    line = error_line(run("--mask-frame", 12, source=drawn.folder))
+    line = error_line(run("--reference", f"12={drawn.mask}", source=drawn.folder))
     assert "the reference on frame 12 is past the end: there are 12 frames, 0 to 11; name" in line
     assert not (tmp_path / "out").exists()
 
 
-def test_a_reference_past_the_end_of_a_video_is_told_at_its_end(run, tmp_path):
+def test_a_reference_past_the_end_of_a_video_is_told_at_its_end(run, drawn, tmp_path):
     # A container's frame count is an estimate, so only the last frame tells.
-    line = error_line(run("--mask-frame", 40))
+    line = error_line(run("--reference", f"40={drawn.mask}"))
     assert "the reference on frame 40 is past the end: there are 12 frames, 0 to 11; name" in line
     assert_kept(tmp_path / "out/clip", 12)
 
@@ -559,7 +559,6 @@ BAD_USAGE = {
     "unknown matcher": ("--matcher", "magic"),
     "unknown decoder": ("--decoder", "vlc"),
     "no frames": ("--max-frames", "0"),
-    "negative frame": ("--mask-frame", "-1"),
 }
 
 

@@ -150,7 +150,7 @@ def test_soft_labels_are_the_share_of_the_cell_that_each_id_covers():
     ids[:8, :4] = 7
     ids[8:, 8:16] = 2
     ids[0, 23] = 255
-    labels = labels_from_ids(ids, [7, 2], (2, 3), hard=False)
+    labels = labels_from_ids(ids, [7, 2], (2, 3), "share")
     assert labels[0, 0].tolist() == [0.5, 0.5, 0.0]
     assert labels[1, 1].tolist() == [0.0, 0.0, 1.0]
     assert labels[0, 2].tolist() == pytest.approx([63 / 64, 0, 0])
@@ -160,7 +160,7 @@ def test_hard_labels_are_those_of_one_pixel_of_each_cell():
     ids = torch.zeros(16, 16, dtype=torch.uint8)
     ids[:8, :8] = 1
     ids[8:, 8:] = 255
-    labels = labels_from_ids(ids, [1], (2, 2), hard=True)
+    labels = labels_from_ids(ids, [1], (2, 2), "nearest")
     assert labels.flatten(0, 1).tolist() == [[0, 1], [1, 0], [1, 0], [0, 0]]
 
 
