@@ -21,6 +21,26 @@ REPORT = "result.json"
 INCOMPLETE = "incomplete.json"
 
 
+def read_report(path: str | Path) -> dict[str, Any] | None:
+    """Read the report of a finished run; None where there is none.
+
+    Args:
+        path: The folder of the run.
+
+    Raises:
+        OutputError: The report cannot be read.
+    """
+    file = Path(path) / REPORT
+    if not file.exists():
+        return None
+    try:
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise OutputError(
+            f"{file}: not a readable report ({error}): remove the folder and run it again"
+        ) from error
+
+
 class RunFolder:
     """Takes the results of one video. Use it in a `with` block.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from propagate.cli_benchmark import benchmark_app
 from propagate.cli_eval import eval_app
 from propagate.errors import PropagateError
 from propagate.terminal import progress_of, say, say_error, show
@@ -28,6 +29,7 @@ app = typer.Typer(
     "Example: propagate run clip.mp4 -m first.png -o out --overlay",
 )
 app.add_typer(eval_app, name="eval")
+app.add_typer(benchmark_app, name="benchmark")
 
 INTERRUPTED = 130
 
@@ -95,26 +97,37 @@ def run(
             metavar="SOURCE", help="Video files, folders of images, a camera index or address."
         ),
     ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
     masks: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "-m",
             "--mask",
             metavar="MASK",
-            help="Mask of one frame (index PNG), or a folder: of <frame number>.png for one "
+            help="Mask of frame 0 (index PNG), or a folder: of <frame number>.png for one "
             "source, of <name>.png or <name>/ for several.",
         ),
-    ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
+    ] = None,
+    named: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reference",
+            metavar="FRAME=MASK",
+            help="Mask of any frame, counted from 0: 120=b.png. May be repeated.",
+        ),
+    ] = None,
+    forward_only: Annotated[
+        bool,
+        typer.Option(
+            "--forward-only", help="Do not go back from a reference to the frames before it."
+        ),
+    ] = False,
     model: Annotated[
         str, typer.Option(help="Preset (see `propagate models`), diffusers folder, or hub id.")
     ] = "tiny",
     matcher: Annotated[
         MatcherName, typer.Option(help="How labels travel: our default, or another method's.")
     ] = MatcherName.default,
-    mask_frame: Annotated[
-        int, typer.Option(min=0, help="Frame that a single MASK was drawn on, from 0.")
-    ] = 0,
     device: Annotated[
         str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N.")
     ] = "auto",
@@ -140,17 +153,21 @@ def run(
     """Follow the objects of a mask through a video.
 
     Writes OUT/<name>/masks/00000.png ... and, last, OUT/<name>/result.json. White on black is one
-    object; other values are object ids, 255 is void.
+    object; other values are object ids, 255 is void. Frames before a reference are reached
+    backwards from it, those between two from both.
 
     Example: propagate run clip.mp4 -m first.png -o out --overlay
     """
     from propagate.io.live import label
-    from propagate.io.references import masks_of_sources
+    from propagate.io.references import add_references, masks_of_sources
 
     chosen = tuple(part.strip() for part in formats.split(",") if part.strip())
     if not chosen or set(chosen) - {"png", "rle"}:
         raise typer.BadParameter(f"{formats!r}: png, rle, or png,rle", param_hint="--format")
-    references = masks_of_sources(masks, sources, mask_frame)
+    if masks is None and not named:
+        raise typer.BadParameter("give a mask, or --reference FRAME=MASK", param_hint="--mask")
+    given = [{} for _ in sources] if masks is None else masks_of_sources(masks, sources)
+    references = add_references(given, named or [])
     for mask in {id(m): m for masks in references for m in masks.values()}.values():
         if mask.binary:
             say(f"{mask.source}: black and white: one object, id 1")
@@ -174,6 +191,7 @@ def run(
                     batch_size=batch_size,
                     decoder=decoder.value,
                     max_frames=max_frames,
+                    both_ways=not forward_only,
                     overwrite=overwrite,
                     progress=progress,
                 )

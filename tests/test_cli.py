@@ -41,7 +41,11 @@ def python(*arguments, cwd=ROOT):
 
 
 def test_the_commands_are_these():
-    assert set(COMMANDS) == {(), ("run",), ("models",), ("eval",), ("eval", "davis")}
+    names = (
+        *("run", "models", "eval", "eval davis", "eval protocols", "eval permis"),
+        *("eval permis build", "benchmark", "benchmark davis", "benchmark permis"),
+    )
+    assert set(COMMANDS) == {(), *(tuple(name.split()) for name in names)}
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
