@@ -100,7 +100,9 @@ def davis(
 @benchmark_app.command()
 def permis(
     root: Annotated[Path, typer.Option(help="Images, as for `propagate eval permis build`.")],
-    permis_list: Annotated[Path, typer.Option("--list", help="The list that wrote.")],
+    permis_list: Annotated[
+        Path, typer.Option("--list", help="The list that `propagate eval permis build` wrote.")
+    ],
     models: Models,
     matchers: Matchers,
     out: Out,

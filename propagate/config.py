@@ -27,6 +27,11 @@ class Matcher:
         standardize: Whether features are brought to mean zero and spread one per channel, as they
             are on the first frame, before cosines are taken. U-Net features share a large constant
             part, which makes all cosines alike.
+        color_weight: How much the colours of a cell, standardised alike, count beside its features:
+            the cosine is that of the features plus the square of this times that of the colours,
+            over 1 plus the square. U-Net features hardly tell a white shirt from a white wall.
+        label_floor: Labels below this share of their peak on the reference become background's;
+            where no object's label is left within the window, nothing needs to be matched.
         stretch_above: Each label whose peak in a frame reaches this is stretched to 0..1 before the
             largest wins, so that an object that faded a little does not shrink. One that peaks
             lower has faded too far and is left to disappear. None: nothing is stretched. 0:
@@ -48,6 +53,8 @@ class Matcher:
     repeat_reference: bool = False
     reduction: Reduction = "share"
     standardize: bool = False
+    color_weight: float = 0.0
+    label_floor: float = 0.0
     stretch_above: float | None = None
     through_grid: bool = False
     moved_reference: bool = False
@@ -62,18 +69,27 @@ class Matcher:
             raise ValueError(f"temperature: above 0, not {self.temperature}")
         if self.recent_frames < 0:
             raise ValueError(f"recent_frames: 0 or more, not {self.recent_frames}")
+        if self.color_weight < 0 or (self.color_weight and not self.standardize):
+            raise ValueError(
+                f"color_weight: 0 or more, with standardize, not {self.color_weight} "
+                f"and standardize={self.standardize}"
+            )
+        if not 0 <= self.label_floor < 1:
+            raise ValueError(f"label_floor: 0 up to 1, not {self.label_floor}")
 
 
 MATCHERS: dict[str, Matcher] = {
     # Ours; measured on DAVIS-2016 training clips, see README "Numbers".
     "default": Matcher(
-        top_k=10,
+        top_k=5,
         radius=12,
         window="square",
         reference_window=True,
-        temperature=0.06,
-        recent_frames=7,
+        temperature=0.05,
+        recent_frames=4,
         standardize=True,
+        color_weight=0.8,
+        label_floor=0.02,
         stretch_above=0.3,
         moved_reference=True,
         reappear=True,

@@ -9,6 +9,7 @@ Label 0 is background. Features are L2-normalised, channels last, so that a cosi
 over contiguous numbers. A cell of the memory has one number: m * h * w + y * w + x.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -34,6 +35,35 @@ def normalize(
     if mean is not None and scale is not None:
         cells = (cells - mean) / scale
     return F.normalize(cells, dim=-1).contiguous()
+
+
+def join_colors(cells: torch.Tensor, colors: torch.Tensor, weight: float) -> torch.Tensor:
+    """Let colours count beside features.
+
+    Args:
+        cells: (h, w, C), normalised.
+        colors: (h, w, D), normalised.
+        weight: Of the colours.
+
+    Returns:
+        (h, w, C + D), normalised: its cosines are (cos of cells + weight^2 cos of colors) /
+        (1 + weight^2).
+    """
+    return torch.cat([cells, weight * colors], dim=-1) / math.sqrt(1 + weight**2)
+
+
+def within_reach(labels: torch.Tensor, radius: int) -> torch.Tensor:
+    """Mark the cells with a label other than background within the window, in any frame.
+
+    Args:
+        labels: (M, h, w, L) soft labels.
+        radius: Of the window, in cells.
+
+    Returns:
+        (h, w) bool. Where it is false, whatever is matched votes for background.
+    """
+    objects = (labels[..., 1:] > 0).any(-1).any(0).float()  # (h, w)
+    return F.max_pool2d(objects[None, None], 2 * radius + 1, stride=1, padding=radius)[0, 0] > 0
 
 
 def channel_statistics(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

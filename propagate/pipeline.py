@@ -18,7 +18,7 @@ import torch
 from propagate.config import Config
 from propagate.errors import MaskError, VideoError
 from propagate.features import load_backbone
-from propagate.features.frames import working_size
+from propagate.features.frames import channel_count, working_size
 from propagate.io.live import label
 from propagate.io.masks import check_size, mask_from_array
 from propagate.io.prefetch import Prefetcher
@@ -335,7 +335,7 @@ class Propagator:
         grid = rows // self.backbone.stride, columns // self.backbone.stride
         named = {index: mask.object_ids for index, mask in masks.items()}
         objects = len(set().union(*named.values()))
-        per_frame = frame_bytes(self.backbone.channels, grid, objects)
+        per_frame = frame_bytes(channel_count(self.backbone, self.config), grid, objects)
         return plan_blocks(named, max(1, spool_bytes // per_frame))
 
     def _settings(

@@ -11,6 +11,7 @@ from propagate.config import Config
 from propagate.errors import VideoError
 from propagate.features import Backbone
 from propagate.features.frames import Image, extract_features, frame_pixels
+from propagate.features.pixels import COLOR_CHANNELS
 from propagate.io.masks import check_size, mask_from_array
 from propagate.matching import (
     appearance_floor,
@@ -20,12 +21,14 @@ from propagate.matching import (
     global_top_k,
     ids_from_labels,
     instance_prototypes,
+    join_colors,
     labels_from_ids,
     local_top_k,
     merge_top_k,
     moved_instance,
     normalize,
     propagate_labels,
+    within_reach,
 )
 from propagate.memory import Remembered, TemporalMemory
 from propagate.records import VOID_ID, Frame, Mask, Result
@@ -149,9 +152,7 @@ class Session:
             )
         given = None if mask is None else self._checked(mask, size)
         self._size = size
-        if self._config.matcher.standardize and self._statistics is None:
-            self._statistics = channel_statistics(features)
-        cells = normalize(features, *(self._statistics or ()))  # (h, w, C)
+        cells = self._cells(features)
         labels = self._match(cells) if self._object_ids else None
         if given is not None:
             labels = self._take(given, cells, labels)
@@ -202,6 +203,19 @@ class Session:
         kept = [i for i in range(labels.shape[-1]) if i != label]
         self._memory.relabel(labels[..., kept])
 
+    def _cells(self, features: torch.Tensor) -> torch.Tensor:
+        """Turn (C, h, w) features, colours last if they count, into normalised (h, w, C) cells."""
+        matcher = self._config.matcher
+        if matcher.standardize and self._statistics is None:
+            self._statistics = channel_statistics(features)
+        if not matcher.color_weight:
+            return normalize(features, *(self._statistics or ()))
+        parts = self._backbone.channels, COLOR_CHANNELS
+        of_unet, of_color = zip(
+            *(part.split(parts) for part in (features, *(self._statistics or ()))), strict=True
+        )
+        return join_colors(normalize(*of_unet), normalize(*of_color), matcher.color_weight)
+
     def _match(self, cells: torch.Tensor) -> torch.Tensor:
         """Soft labels (h, w, L) of a frame's cells (h, w, C), from the memory."""
         matcher = self._config.matcher
@@ -210,7 +224,8 @@ class Session:
         searched = _with_moved(known, references) if matcher.moved_reference else known
         window = (matcher.top_k, matcher.radius, matcher.window)
         if matcher.reference_window:
-            matches = local_top_k(cells, searched.features, *window)
+            needed = within_reach(searched.labels, matcher.radius)
+            matches = local_top_k(cells, searched.features, *window, needed)
         else:
             grid = cells.shape[0] * cells.shape[1]
             values, places = global_top_k(
@@ -222,6 +237,11 @@ class Session:
                 values, places = local_top_k(cells, searched.features[references:], *window)
                 matches = merge_top_k(matches, (values, places + references * grid))
         labels = propagate_labels(*matches, searched.labels, matcher.temperature)
+        # An object smaller than a cell is faint even where it was given.
+        floors = matcher.label_floor * known.labels[:references].amax((0, 1, 2))  # (L,)
+        faint = labels < floors
+        faint[..., 0] = False
+        labels = _without(labels, faint)
         if matcher.reappear:
             labels = self._find_again(cells, labels, known, references)
         return labels
@@ -429,7 +449,7 @@ def _with_moved(known: Remembered, references: int) -> Remembered:
 
 
 def _without(labels: torch.Tensor, lost: torch.Tensor) -> torch.Tensor:
-    """Soft labels (h, w, L) with the lost ones (L,) taken out; what they held is background."""
+    """Soft labels (h, w, L) without the lost ones, (L,) or (h, w, L): theirs is background."""
     kept = torch.where(lost, 0, labels)
     kept[..., 0] += (labels * lost).sum(-1)
     return kept

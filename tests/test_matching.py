@@ -14,12 +14,14 @@ from propagate.matching import (
     global_top_k,
     ids_from_labels,
     instance_prototypes,
+    join_colors,
     labels_from_ids,
     local_top_k,
     merge_top_k,
     moved_instance,
     normalize,
     propagate_labels,
+    within_reach,
 )
 
 
@@ -88,6 +90,44 @@ def test_global_top_k_equals_the_dense_form():
     dense, places = (query @ memory.flatten(0, 2).T).topk(4)
     torch.testing.assert_close(values, dense)
     assert torch.equal(cells, places)
+
+
+def test_tiles_that_nobody_needs_are_left_out_and_the_others_are_as_before():
+    query, memory = random_cells(20, 27, 8), random_cells(2, 20, 27, 8, seed=1)
+    needed = torch.zeros(20, 27, dtype=torch.bool)
+    needed[3, 4] = needed[17, 26] = True
+    values, cells = local_top_k(query, memory, 5, 4, needed=needed)
+    all_values, all_cells = local_top_k(query, memory, 5, 4)
+    for y, x in ((3, 4), (17, 26)):
+        torch.testing.assert_close(values[y, x], all_values[y, x], rtol=0, atol=0)
+        assert cells[y, x].equal(all_cells[y, x])
+    assert (values[8:16] == -torch.inf).all()
+    labels = random_cells(2, 20, 27, 3).abs()
+    assert propagate_labels(values, cells, labels, 0.1)[8:16].equal(
+        torch.tensor([1.0, 0.0, 0.0]).expand(8, 27, 3)
+    )
+
+
+@pytest.mark.parametrize("radius", [1, 3, 30])
+def test_within_reach_is_what_a_loop_over_windows_finds(radius):
+    rng = torch.Generator().manual_seed(0)
+    labels = (torch.rand(3, 9, 14, 3, generator=rng) > 0.99).float()
+    labels[..., 0] = 1
+    reach = within_reach(labels, radius)
+    for y in range(9):
+        for x in range(14):
+            rows = slice(max(0, y - radius), y + radius + 1)
+            columns = slice(max(0, x - radius), x + radius + 1)
+            assert reach[y, x] == labels[:, rows, columns, 1:].any()
+
+
+def test_joined_cosines_are_those_of_features_and_colours_by_weight():
+    a, b = random_cells(4, 5, 8), random_cells(4, 5, 8, seed=1)
+    c, d = random_cells(4, 5, 3, seed=2), random_cells(4, 5, 3, seed=3)
+    joined = join_colors(a, c, 0.5), join_colors(b, d, 0.5)
+    expected = ((a * b).sum(-1) + 0.25 * (c * d).sum(-1)) / 1.25
+    torch.testing.assert_close((joined[0] * joined[1]).sum(-1), expected)
+    torch.testing.assert_close(joined[0].norm(dim=-1), torch.ones(4, 5))
 
 
 def test_merged_matches_are_the_best_of_both():

@@ -1,5 +1,6 @@
 """Every sample and every example of the README is run."""
 
+import itertools
 import json
 import re
 import shlex
@@ -98,7 +99,8 @@ def test_the_shell_examples_of_the_readme_parse():
     assert len(examples) >= 6
     for example in examples:
         words = shlex.split(example)[1:]
-        command = words[: 2 if words[0] == "eval" else 1]
+        named = itertools.takewhile(lambda word: word.isidentifier() and word.islower(), words)
+        command = list(named) if words[0] in ("eval", "benchmark") else words[:1]
         done = subprocess.run(
             [sys.executable, "-m", "propagate", *command, "--help"],
             capture_output=True,

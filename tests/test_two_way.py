@@ -17,6 +17,7 @@ from PIL import Image
 
 from propagate.config import MATCHERS, Config
 from propagate.errors import MaskError, OutputError, VideoError
+from propagate.features.frames import channel_count
 from propagate.pipeline import Propagator, StageClock
 from propagate.records import Frame, Mask
 from propagate.two_way import (
@@ -238,7 +239,9 @@ def test_a_block_is_cut_to_the_limit_and_says_so():
 
 def test_the_limit_keeps_its_word_in_bytes(color, passing, tmp_path, monkeypatch, caplog):
     folder, truth = passing
-    limit = 4 * frame_bytes(12, (HEIGHT // 8, WIDTH // 8), 2)
+    limit = 4 * frame_bytes(
+        channel_count(color.backbone, color.config), (HEIGHT // 8, WIDTH // 8), 2
+    )
     sizes = []
     put = Spool.put
     monkeypatch.setattr(

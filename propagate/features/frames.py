@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from propagate.config import Config
 from propagate.errors import DeviceError
 from propagate.features import Backbone
+from propagate.features.pixels import COLOR_CHANNELS, cell_colors
 from propagate.records import Frame
 
 log = logging.getLogger(__name__)
@@ -18,13 +19,13 @@ Image = Frame | np.ndarray | torch.Tensor
 
 
 def extract_features(backbone: Backbone, config: Config, frames: Sequence[Image]) -> torch.Tensor:
-    """Compute the features of frames of one size: (B, C, h, w).
+    """Compute the features of frames of one size: (B, C, h, w), colours last if they are wanted.
 
     A batch that does not fit into the device's memory is halved until it does.
 
     Args:
         backbone: Where features come from.
-        config: The size at which they are read.
+        config: The size at which they are read, and whether colours are.
         frames: (H, W, 3) uint8 RGB each, numpy, torch or `Frame`, all of one size.
 
     Raises:
@@ -34,7 +35,16 @@ def extract_features(backbone: Backbone, config: Config, frames: Sequence[Image]
     size = working_size(height, width, config, backbone.multiple)
     # Resized one by one: a batch of large frames in float32 would be most of the memory used.
     images = torch.cat([_resized(frame, size, backbone.device) for frame in frames])
-    return _extract(backbone, images)
+    features = _extract(backbone, images)
+    if config.matcher.color_weight:
+        rows, columns = features.shape[2:]
+        features = torch.cat([features, cell_colors(images, (rows, columns))], dim=1)
+    return features
+
+
+def channel_count(backbone: Backbone, config: Config) -> int:
+    """How many channels `extract_features` gives."""
+    return backbone.channels + (COLOR_CHANNELS if config.matcher.color_weight else 0)
 
 
 def _resized(frame: Image, size: tuple[int, int], device: torch.device) -> torch.Tensor:

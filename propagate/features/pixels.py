@@ -5,6 +5,21 @@ import torch.nn.functional as F
 
 # Per-cell colour statistics are all it knows: the mean, and a coarse 2 x 2 layout of the cell.
 LAYOUT = 2
+COLOR_CHANNELS = 3 * LAYOUT * LAYOUT
+
+
+def cell_colors(images: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """Average the colours of each quarter of each cell.
+
+    Args:
+        images: (B, 3, H, W).
+        grid: (h, w) cells that tile the images.
+
+    Returns:
+        (B, 12, h, w).
+    """
+    quarters = F.adaptive_avg_pool2d(images, (LAYOUT * grid[0], LAYOUT * grid[1]))
+    return F.pixel_unshuffle(quarters, LAYOUT)
 
 
 class ColorBackbone:
@@ -17,7 +32,7 @@ class ColorBackbone:
     name = "color"
     stride = 8
     multiple = 8
-    channels = 3 * LAYOUT * LAYOUT
+    channels = COLOR_CHANNELS
 
     def __init__(self, device: torch.device) -> None:
         """Make it; `device` is where frames come in."""
@@ -25,5 +40,5 @@ class ColorBackbone:
 
     def extract(self, images: torch.Tensor) -> torch.Tensor:
         """Compute features. See `Backbone.extract`."""
-        quarters = F.avg_pool2d(images - 0.5, self.stride // LAYOUT)  # (B, 3, 2h, 2w)
-        return F.pixel_unshuffle(quarters, LAYOUT)  # (B, 12, h, w)
+        height, width = images.shape[2:]
+        return cell_colors(images - 0.5, (height // self.stride, width // self.stride))
