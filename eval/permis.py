@@ -18,12 +18,13 @@ import numpy as np
 from propagate.eval.averages import average
 from propagate.eval.identity import IdentityScores, instance_under, score_identity
 from propagate.eval.labels import UnusableMaskError
-from propagate.eval.mask_trees import MaskTree, open_mask_tree
 from propagate.eval.metrics import score_masks, tolerance_px
 from propagate.eval.permis_list import PermisList
 from propagate.eval.permis_predictions import (
+    Predictions,
     Wanted,
     find_predictions,
+    open_predictions,
     read_prediction,
     refuse,
 )
@@ -86,7 +87,8 @@ def evaluate_permis(
     Args:
         permis: The list.
         predictions: Folder of masks in any layout of `propagate.eval.mask_trees`, with the names of
-            videos and frames, and the object ids, of the list. More frames than those may be there.
+            videos and frames, and the object ids, of the list; or a BURST JSON of one split, with
+            the tracks of the annotations. More frames than those may be there.
         allow_missing: Score what is there: videos and frames without a prediction are left out, and
             named in the protocol.
         jobs: Processes, each with a video at a time, the longest first. More than one starts fresh
@@ -99,7 +101,7 @@ def evaluate_permis(
         EvaluationError: If predictions are missing or cannot be used; it names the files.
         ValueError: If `jobs` is less than 1.
     """
-    tree = open_mask_tree(predictions)
+    tree = open_predictions(predictions, permis)
     whole = (Wanted(video, tuple(range(1, len(video.images)))) for video in permis.videos)
     wanted, missing = find_predictions(tree, whole, allow_missing=allow_missing)
     results = map_processes(
@@ -124,7 +126,7 @@ class _VideoScores:
     problems: Sequence[UnusableMaskError]
 
 
-def _score_video(tree: MaskTree, wanted: Wanted) -> _VideoScores:
+def _score_video(tree: Predictions, wanted: Wanted) -> _VideoScores:
     """Score every frame; problems are gathered, so that one run tells them all."""
     video = wanted.video
     shape = (len(video.object_ids), len(wanted.frames))

@@ -27,12 +27,13 @@ import numpy as np
 
 from propagate.errors import EvaluationError
 from propagate.eval.labels import UnusableMaskError
-from propagate.eval.mask_trees import MaskTree, open_mask_tree
 from propagate.eval.permis_list import PermisList, PermisVideo
 from propagate.eval.permis_predictions import (
+    Predictions,
     Wanted,
     describe_missing,
     find_predictions,
+    open_predictions,
     read_prediction,
     refuse,
 )
@@ -125,7 +126,7 @@ def evaluate_permis_images(
     Raises:
         EvaluationError: If the list has no pairs, or predictions are missing or cannot be used.
     """
-    tree = open_mask_tree(predictions)
+    tree = open_predictions(predictions, permis)
     whole = [Wanted(v, v.image_part.targets) for v in permis.videos if v.image_part]
     if not whole:
         raise EvaluationError(
@@ -174,7 +175,7 @@ def evaluate_permis_images(
     )
 
 
-def _score_pair(tree: MaskTree, video: PermisVideo, object_id: int, target: int) -> PairScore:
+def _score_pair(tree: Predictions, video: PermisVideo, object_id: int, target: int) -> PairScore:
     pred = read_prediction(tree, video, target).mask(object_id)
     truth = video.truth(target) == object_id
     distance = boundary_distance_px(video.height, video.width)

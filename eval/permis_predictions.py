@@ -2,11 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from propagate.eval.burst_predictions import BurstPredictions, open_burst_predictions
 from propagate.eval.labels import Labels, UnusableMaskError, refuse
-from propagate.eval.mask_trees import MaskTree
-from propagate.eval.permis_list import PermisVideo
+from propagate.eval.mask_trees import MaskTree, open_mask_tree
+from propagate.eval.permis_list import PermisList, PermisVideo
+
+Predictions = MaskTree | BurstPredictions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,8 +26,18 @@ class Wanted:
     frames: tuple[int, ...]
 
 
+def open_predictions(path: str | Path, permis: PermisList) -> Predictions:
+    """Open a folder of masks in any layout, or a BURST JSON.
+
+    Raises:
+        EvaluationError: If there is no such thing, or it holds no masks.
+    """
+    path = Path(path)
+    return open_burst_predictions(path, permis) if path.is_file() else open_mask_tree(path)
+
+
 def find_predictions(
-    tree: MaskTree, wanted: Iterable[Wanted], *, allow_missing: bool
+    tree: Predictions, wanted: Iterable[Wanted], *, allow_missing: bool
 ) -> tuple[list[Wanted], dict[str, Any]]:
     """Look which wanted frames have a prediction; no mask is read yet.
 
@@ -74,7 +88,7 @@ def describe_missing(missing: dict[str, Any]) -> str:
     return ", INCOMPLETE: missing " + ", ".join(f"{noun}: {n}" for noun, n in counts.items())
 
 
-def read_prediction(tree: MaskTree, video: PermisVideo, index: int) -> Labels:
+def read_prediction(tree: Predictions, video: PermisVideo, index: int) -> Labels:
     """Read the predicted masks of a frame.
 
     Args:

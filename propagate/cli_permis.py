@@ -29,7 +29,7 @@ def permis(
         Path | None,
         typer.Option(
             help="Folder of <video>/<frame>.png, or the -o of `propagate run`, under the names of "
-            "the list; for retrieval, the CSV or JSON table of similarities."
+            "the list, or a BURST JSON; for retrieval, the CSV or JSON table of similarities."
         ),
     ] = None,
     task: Annotated[

@@ -6,6 +6,7 @@ The annotations are drawn here: boxes in frames of 40x30, in three splits that s
 import csv
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -792,6 +793,38 @@ def test_the_commands_build_a_list_and_score_it(tmp_path: Path, propagate: Calla
     assert "bIoU" in propagate(*call, pred, "--task", "images").stdout
     table = write_table(tmp_path / "t.csv", *similarities(permis))
     assert "mAP" in propagate(*call, table, "--task", "retrieval").stdout
+
+
+def test_burst_predictions_score_as_the_same_masks_in_folders_do(tmp_path: Path):
+    """The annotations of a split are its perfect predictions; with two tracks renamed, a swap."""
+    permis = build(tmp_path, {"val": SPLITS["val"]})
+    perfect = evaluate_permis(permis, tmp_path / "val.json")
+    assert perfect.scores.global_["J&F-Mean"] == 1
+    content = json.loads((tmp_path / "val.json").read_text())
+    other = {"3": "5", "5": "3"}
+    for item in content["sequences"]:
+        item["segmentations"] = [
+            {other.get(track, track): mask for track, mask in masks.items() if track in other}
+            for masks in item["segmentations"]
+        ]
+    (tmp_path / "swapped.json").write_text(json.dumps(content))
+    folder = write_predictions(tmp_path, permis, swapped)
+    from_json = evaluate_permis(permis, tmp_path / "swapped.json", jobs=2)
+    assert from_json.to_json() == evaluate_permis(permis, folder).to_json()
+    assert from_json.identity.total.switches > 0
+
+
+def test_burst_predictions_that_do_not_fit_are_one_error(tmp_path: Path, permis: PermisList):
+    with pytest.raises(EvaluationError, match=r"test-YFCC100M-v_1: no such folder"):
+        evaluate_permis(permis, tmp_path / "val.json")
+    content = json.loads((tmp_path / "val.json").read_text())
+    item = next(item for item in content["sequences"] if item["seq_name"] == "v_1")
+    last = item["annotated_image_paths"].index("frame0151.jpg")
+    del item["annotated_image_paths"][last], item["segmentations"][last]
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    one_split = replace(permis, videos=(video_of(permis, VAL),))
+    with pytest.raises(EvaluationError, match=r"val.json:val-YFCC100M-v_1/frame0151: missing"):
+        evaluate_permis(one_split, tmp_path / "val.json")
 
 
 def test_the_commands_say_what_is_missing(tmp_path: Path, propagate: Callable[..., Any]):
