@@ -152,7 +152,11 @@ class RunFolder:
                     scores=result.scores,
                 )
         objects = {
-            str(i): {"score": round(score, 4), "state": result.states[i]}
+            str(i): {
+                "score": round(score, 4),
+                "margin": round(result.margins[i], 4),
+                "state": result.states[i],
+            }
             for i, score in result.scores.items()
         }
         self._frames.append({"name": frame.name, "time_s": frame.time_s, "objects": objects})

@@ -280,7 +280,7 @@ def copy_first_mask(frames: Iterable[Frame], references: Mapping[int, Mask]) -> 
     scores = dict.fromkeys(first.object_ids, 1.0)
     states = dict.fromkeys(first.object_ids, "tracked")
     for frame in frames:
-        yield frame, Result(frame.index, frame.time_s, ids, scores, states)
+        yield frame, Result(frame.index, frame.time_s, ids, scores, states, scores)
 
 
 def _refuse_others(runs: Sequence[_Runs]) -> None:

@@ -367,7 +367,7 @@ def ids_from_labels(
     *,
     stretch_above: float | None = None,
     stride: int | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Enlarge soft labels to the frame and let the largest win at each pixel.
 
     Args:
@@ -380,13 +380,15 @@ def ids_from_labels(
             neighbour; None: straight to the frame.
 
     Returns:
-        (H, W) uint8 ids, and the winner's soft label (H, W) float32, not stretched.
+        (H, W) uint8 ids; the winner's soft label (H, W) float32, not stretched; and by how much it
+        is above the best of the others, (H, W) float32: below 0 where stretching decided.
     """
     height, width, _ = labels.shape
     area = size if stride is None else (height * stride, width * stride)
     winner = torch.zeros(area, dtype=torch.uint8, device=labels.device)
     strength = labels.new_zeros(area)
     best = labels.new_full(area, -torch.inf)
+    first, second = labels.new_zeros(area), labels.new_zeros(area)
     # One label at a time: a hundred objects need no hundred full-size maps.
     for soft, object_id in zip(labels.permute(2, 0, 1), [0, *object_ids], strict=True):
         large = F.interpolate(soft[None, None], area, mode="bilinear")[0, 0]
@@ -399,7 +401,12 @@ def ids_from_labels(
         best = torch.where(better, rival, best)
         strength = torch.where(better, large, strength)
         winner[better] = object_id
+        second = torch.maximum(second, torch.minimum(first, large))
+        first = torch.maximum(first, large)
+    margin = strength - torch.where(strength == first, second, first)
     if area != size:
         winner = F.interpolate(winner[None, None], size, mode="nearest-exact")[0, 0]
-        strength = F.interpolate(strength[None, None], size, mode="nearest-exact")[0, 0]
-    return winner, strength
+        strength, margin = F.interpolate(
+            torch.stack([strength, margin])[None], size, mode="nearest-exact"
+        )[0]
+    return winner, strength, margin

@@ -95,6 +95,9 @@ class Result:
         scores: Per object id, 0..1: the mean soft label over the object's pixels, before any
             rescaling; 0 where no pixel is left of it.
         states: Per object id: "tracked", "unsure" (score below 0.6) or "absent" (no pixel).
+        margins: Per object id, -1..1: by how much that label is above the best of the others, on
+            average over the object's pixels, before any rescaling; near 0 where a look-alike or the
+            background is as likely, 0 where no pixel is left of it.
         probabilities: Per id, 0 (background) included: (H, W) float32 soft labels that sum to one;
             None unless the session was asked for them.
     """
@@ -104,6 +107,7 @@ class Result:
     mask: np.ndarray
     scores: dict[int, float]
     states: dict[int, str]
+    margins: dict[int, float]
     probabilities: dict[int, np.ndarray] | None = None
 
     def __repr__(self) -> str:

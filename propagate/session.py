@@ -305,7 +305,7 @@ class Session:
             return reference
         # What the mask does not name stays as it was found, and is void in the reference: a guess
         # must not be remembered for ever.
-        found, _ = self._enlarge(F.pad(labels, (0, len(new))))
+        found, _, _ = self._enlarge(F.pad(labels, (0, len(new))))
         named = torch.isin(found, torch.tensor([0, *given.object_ids], device=found.device))
         others = (ids == 0) & ~named
         reference = reduced(torch.where(others, VOID_ID, ids))
@@ -348,7 +348,7 @@ class Session:
             revised[position][stale] = 0
         self._memory.relabel(revised)
 
-    def _enlarge(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _enlarge(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         matcher = self._config.matcher
         assert self._size is not None
         return ids_from_labels(
@@ -378,8 +378,8 @@ class Session:
         """
         if labels is None:
             nothing = np.zeros(size, np.uint8)
-            return Result(index, time_s, nothing, {}, {}, {} if self._probabilities else None)
-        ids, strength = self._enlarge(labels)
+            return Result(index, time_s, nothing, {}, {}, {}, {} if self._probabilities else None)
+        ids, strength, margin = self._enlarge(labels)
         if given is not None:
             # A given object is exactly as given, to the pixel; the rest is as found.
             exact = torch.from_numpy(given.ids).to(ids.device)
@@ -388,10 +388,14 @@ class Session:
             ids = torch.where((exact != 0) & (exact != VOID_ID), exact, ids)
         pixels = ids.flatten().int()
         areas = pixels.bincount(minlength=VOID_ID + 1)
-        sums = pixels.bincount(weights=strength.flatten(), minlength=VOID_ID + 1)
-        means = (sums / areas.clamp_min(1)).tolist()
-        sure = set() if given is None else set(given.object_ids)
-        scores = {i: 1.0 if i in sure else min(1.0, means[i]) for i in self._object_ids}
+
+        def means(weights: torch.Tensor) -> dict[int, float]:
+            sums = pixels.bincount(weights=weights.flatten(), minlength=VOID_ID + 1)
+            by_id = (sums / areas.clamp_min(1)).tolist()
+            sure = () if given is None else given.object_ids
+            return {i: 1.0 if i in sure else min(1.0, by_id[i]) for i in self._object_ids}
+
+        scores, margins = means(strength), means(margin)
         states = {i: _state(score) for i, score in scores.items()}
         soft = None
         if self._probabilities:
@@ -400,7 +404,7 @@ class Session:
                 i: channel.cpu().numpy()
                 for i, channel in zip([0, *self._object_ids], large, strict=True)
             }
-        return Result(index, time_s, ids.cpu().numpy(), scores, states, soft)
+        return Result(index, time_s, ids.cpu().numpy(), scores, states, margins, soft)
 
     def _checked(self, mask: Mask | np.ndarray | torch.Tensor, size: tuple[int, int]) -> Mask:
         if isinstance(mask, torch.Tensor):

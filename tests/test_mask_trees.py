@@ -71,7 +71,7 @@ def write_runs(root, masks, formats=("png",)):
             for index, (stem, ids) in enumerate(frames.items()):
                 image = np.zeros((*ids.shape, 3), np.uint8)
                 time = Fraction(index, 25)
-                result = Result(index, float(time), ids, scores={}, states={})
+                result = Result(index, float(time), ids, scores={}, states={}, margins={})
                 folder.write(Frame(image, index, time, stem), result)
 
 
@@ -476,7 +476,7 @@ def test_two_folders_of_one_object_are_refused(tmp_path):
 def break_off(path, formats):
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     with RunFolder(path, {}, formats=formats) as folder:
-        result = Result(0, 0.0, frame(), scores={}, states={})
+        result = Result(0, 0.0, frame(), scores={}, states={}, margins={})
         folder.write(Frame(image, 0, Fraction(0), "00000"), result)
         raise KeyboardInterrupt
 

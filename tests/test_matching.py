@@ -207,10 +207,12 @@ def test_hard_labels_are_those_of_one_pixel_of_each_cell():
 @pytest.mark.parametrize("size", [(16, 24), (17, 23), (5, 4)])
 def test_the_largest_enlarged_label_wins_each_pixel(size):
     labels = torch.rand(4, 6, 3, generator=torch.Generator().manual_seed(0))
-    ids, strength = ids_from_labels(labels, [9, 4], size)
+    ids, strength, margin = ids_from_labels(labels, [9, 4], size)
     large = F.interpolate(labels.permute(2, 0, 1)[None], size, mode="bilinear")[0]
     assert torch.equal(ids.long(), torch.tensor([0, 9, 4])[large.argmax(0)])
     torch.testing.assert_close(strength, large.amax(0))
+    first, second = large.sort(dim=0, descending=True).values[:2]
+    torch.testing.assert_close(margin, first - second)
 
 
 def test_labels_are_stretched_before_they_compete():
@@ -218,19 +220,21 @@ def test_labels_are_stretched_before_they_compete():
     labels = torch.zeros(4, 4, 2)
     labels[..., 0] = 0.8
     labels[1, 1] = torch.tensor([0.75, 0.2])
-    plain, _ = ids_from_labels(labels, [1], (32, 32))
-    stretched, strength = ids_from_labels(labels, [1], (32, 32), stretch_above=0, stride=8)
+    plain, _, _ = ids_from_labels(labels, [1], (32, 32))
+    stretched, strength, margin = ids_from_labels(labels, [1], (32, 32), stretch_above=0, stride=8)
     assert not plain.any()
     assert stretched[12, 12] == 1
     assert stretched[30, 30] == 0
-    assert strength.max() < 0.81  # what it says of an object is from before the stretch
+    # What is said of an object is from before the stretch.
+    assert strength.max() < 0.81
+    assert margin[12, 12] < 0
 
 
 def test_a_label_that_peaks_too_low_is_not_stretched():
     labels = torch.zeros(4, 4, 3)
     labels[..., 0] = 0.6
     labels[1, 1] = torch.tensor([0.5, 0.2, 0.3])
-    ids, _ = ids_from_labels(labels, [1, 2], (32, 32), stretch_above=0.25)
+    ids, _, _ = ids_from_labels(labels, [1, 2], (32, 32), stretch_above=0.25)
     assert set(ids.unique().tolist()) == {0, 2}
 
 

@@ -196,7 +196,7 @@ def test_at_the_size_of_davis_nearest_pixels_are_the_scripts_but_for_one_column(
     ours = labels_from_ids(torch.from_numpy(ids), [1, 2], (60, 104), "nearest").permute(2, 0, 1)
     assert torch.equal(ours, labels_of_nearest_pixels(ids, (60, 104)))
     labels = torch.rand(60, 104, 3, generator=torch.Generator().manual_seed(0))
-    ours, _ = ids_from_labels(labels, [1, 2], (480, 854), stride=8)
+    ours, _, _ = ids_from_labels(labels, [1, 2], (480, 854), stride=8)
     large = F.interpolate(labels.permute(2, 0, 1)[None], scale_factor=8, mode="bilinear")[0]
     image = Image.fromarray(large.argmax(0).byte().numpy())
     theirs = np.array(image.resize((854, 480), Image.Resampling.NEAREST))

@@ -104,6 +104,7 @@ def test_the_report_holds_settings_and_a_score_and_state_of_every_object_and_fra
         assert set(frame["objects"]) == {"1", "2"}
         for entry in frame["objects"].values():
             assert 0 <= entry["score"] <= 1
+            assert -1 <= entry["margin"] <= 1
             assert entry["state"] in ("tracked", "unsure", "absent")
     assert {"propagate-video", "torch", "av", "decord2"} <= set(report["versions"])
     timing = report["timing"]
@@ -325,7 +326,7 @@ def test_a_failure_before_the_first_frame_leaves_no_folder_but_keeps_files_in_it
 
 def test_an_error_of_several_lines_is_reported_on_one(drawn, tmp_path):
     frame = Frame(drawn.images[0], 0, 0, "00000")  # type: ignore[arg-type]
-    result = Result(0, 0.0, drawn.truth[0], {1: 0.5}, {1: "unsure"})
+    result = Result(0, 0.0, drawn.truth[0], {1: 0.5}, {1: "unsure"}, {1: 0.1})
     folder = RunFolder(tmp_path / "clip", {})
     folder.write(frame, result)
     with pytest.raises(VideoError), folder:
