@@ -113,11 +113,11 @@ def _refuse_missing(plans: Sequence[SequencePlan], pred: MaskTree) -> dict[str, 
     problems: list[UnusableMaskError] = []
     for plan in plans:
         if plan.name not in pred.sequences:
-            remedy = "predict every sequence of the truth, or allow missing ones"
+            remedy = "predict every sequence of the truth, or pass --allow-missing"
             problems.append(UnusableMaskError(pred.root / plan.name, "no such folder", remedy))
             continue
         for frame in sorted(plan.unpredicted):
-            remedy = "predict every scored frame, or allow missing ones"
+            remedy = "predict every scored frame, or pass --allow-missing"
             problems.append(UnusableMaskError(pred.where(plan.name, frame), "missing", remedy))
     refuse(problems)
     return {"sequences": [], "frames": {}}

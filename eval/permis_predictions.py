@@ -58,13 +58,13 @@ def find_predictions(
     for item in wanted:
         name, names = item.video.name, item.video.frame_names
         if name not in tree.sequences:
-            remedy = "predict every video of the list, or allow missing ones"
+            remedy = "predict every video of the list, or pass --allow-missing"
             problems.append(UnusableMaskError(tree.root / name, "no such folder", remedy))
             missing["sequences"].append(name)
             continue
         predicted = set(tree.frames(name))
         absent = [names[t] for t in item.frames if names[t] not in predicted]
-        remedy = "predict every frame of the list, or allow missing ones"
+        remedy = "predict every frame of the list, or pass --allow-missing"
         problems += [UnusableMaskError(tree.where(name, f), "missing", remedy) for f in absent]
         if len(absent) == len(item.frames):
             missing["sequences"].append(name)

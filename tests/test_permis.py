@@ -442,8 +442,8 @@ def test_missing_predictions_are_refused_all_at_once(tmp_path: Path, permis: Per
         evaluate_permis(permis, predictions)
     assert str(error.value) == (
         f"{predictions / TEST}: no such folder; {predictions / VAL}/frame0091.png: missing: "
-        "predict every video of the list, or allow missing ones; "
-        "predict every frame of the list, or allow missing ones"
+        "predict every video of the list, or pass --allow-missing; "
+        "predict every frame of the list, or pass --allow-missing"
     )
 
 
