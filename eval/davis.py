@@ -9,13 +9,14 @@ One frame of truth and one of prediction are in memory at a time, whatever the l
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from propagate.errors import EvaluationError
 from propagate.eval.averages import average
-from propagate.eval.groups import check_lists, read_groups
+from propagate.eval.groups import GroupsOf, check_lists, read_groups
 from propagate.eval.labels import UnusableMaskError, refuse
 from propagate.eval.mask_trees import MaskTree, open_mask_tree
 from propagate.eval.processes import map_processes
@@ -77,14 +78,48 @@ def evaluate_davis(
     groups_of = read_groups(rules, Path(root), unseen, categories, attributes)
     found = find_truth(Path(root), rules, split, resolution)
     truth = open_mask_tree(found.masks, what="ground truth")
-    pred = open_mask_tree(predictions)
-    names = truth.sequences if found.sequences is None else found.sequences
-    plans = _accept(_plan(name, truth, pred, rules) for name in names)
-    missing = _leave_out(plans, pred) if allow_missing else _refuse_missing(plans, pred)
+    if found.sequences is not None:
+        truth = replace(truth, sequences=found.sequences)
+    return score_tree(
+        truth,
+        open_mask_tree(predictions),
+        rules,
+        source=found.source,
+        groups_of=groups_of,
+        allow_missing=allow_missing,
+        jobs=jobs,
+    )
+
+
+def score_tree(
+    truth: MaskTree,
+    predictions: MaskTree,
+    rules: Protocol,
+    *,
+    source: str,
+    groups_of: GroupsOf | None = None,
+    allow_missing: bool = False,
+    jobs: int = 1,
+) -> Scores:
+    """Score every sequence of a tree of truth. See `evaluate_davis`, which finds the trees.
+
+    Args:
+        truth: True masks.
+        predictions: Predicted masks.
+        rules: Of the benchmark.
+        source: Where the list of sequences is from, in words.
+        groups_of: The parts that an object is in.
+        allow_missing, jobs: See `evaluate_davis`.
+
+    Raises:
+        EvaluationError, ValueError: As `evaluate_davis`.
+    """
+    plans = _accept(_plan(name, truth, predictions, rules) for name in truth.sequences)
+    missing = (_leave_out if allow_missing else _refuse_missing)(plans, predictions)
     plans = [plan for plan in plans if plan.predicted]
-    score = partial(score_sequence, truth, pred, protocol=rules)
+    score = partial(score_sequence, truth, predictions, protocol=rules)
     results = _accept(map_processes(score, plans, jobs=jobs, cost=lambda p: len(p.frames)))
-    facts = {"sequence_source": found.source, "missing": missing}
+    facts = {"sequence_source": source, "missing": missing}
     return average(results, rules, groups_of, facts)
 
 

@@ -16,7 +16,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,13 @@ class MaskTree:
         root: The folder.
         layout: Which, as a pattern of paths: `<sequence>/<frame>.png`.
         sequences: The names of the subfolders, sorted; some may hold no mask.
+        limits: By sequence, the only frames that are looked at; all, for one that is not named.
     """
 
     root: Path
     layout: str
     sequences: tuple[str, ...]
+    limits: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def frames(self, sequence: str) -> tuple[str, ...]:
         """Name the frames of a sequence, in order; none if it holds no mask.
@@ -59,7 +61,8 @@ class MaskTree:
         folder = self.root / sequence
         names = tuple(sorted(_LAYOUTS[self.layout].frames(folder)))
         _check_order(folder, names)
-        return names
+        limit = self.limits.get(sequence)
+        return names if limit is None else tuple(name for name in names if name in limit)
 
     def where(self, sequence: str, frame: str) -> Path:
         """Name the mask of a frame in a message, whether it is there or not.

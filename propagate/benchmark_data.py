@@ -1,16 +1,15 @@
 """What a benchmark runs over: sequences of images with truth, and the rule they are scored by."""
 
 import dataclasses
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from propagate.errors import EvaluationError
-from propagate.eval.davis import evaluate_davis
+from propagate.eval.davis import score_tree
+from propagate.eval.groups import read_groups
 from propagate.eval.mask_trees import open_mask_tree
 from propagate.eval.permis import evaluate_permis
 from propagate.eval.permis_list import PermisVideo, read_permis_list
@@ -75,13 +74,10 @@ class DavisData:
         self._images = Path(root) / "JPEGImages" / resolution
         if not self._images.is_dir():
             raise EvaluationError(f"{self._images}: no such folder of frames: give a DAVIS root")
-        self._root, self._protocol, self._split = root, protocol, split
-        self._resolution, self._max_frames, self._jobs = resolution, max_frames, jobs
-        self._is_foreground = rules.objects is Objects.FOREGROUND
+        self._rules, self._max_frames, self._jobs = rules, max_frames, jobs
+        self._groups_of = read_groups(rules, Path(root), None, None, None)
         self.sequences = _choose(listed, sequences, found.source)
-        part = _part(self.sequences, listed, max_frames)
-        self._is_part = bool(part)
-        self.title = rules.title + part
+        self.title = rules.title + _part(self.sequences, listed, max_frames)
         self.about = {"root": str(root), "sequences": found.source}
 
     def images(self, sequence: str) -> list[Path]:
@@ -112,43 +108,23 @@ class DavisData:
         if ids is None:
             where = self._tree.where(sequence, frame)
             raise EvaluationError(f"{where}: objects overlap: give each pixel to one of them")
-        return (ids > 0).astype(np.uint8) if self._is_foreground else ids
+        return (ids > 0).astype(np.uint8) if self._rules.objects is Objects.FOREGROUND else ids
 
     def score(self, predictions: Path) -> Scored:
         """Score runs by the protocol."""
-        if not self._is_part:
-            scores = self._evaluate(self._root, predictions)
-        else:
-            with TemporaryDirectory() as folder:
-                self._copy_truth(Path(folder))
-                try:
-                    scores = self._evaluate(folder, predictions)
-                except EvaluationError as error:
-                    # A person knows the truth by its own place, and the copy is about to go.
-                    raise EvaluationError(
-                        str(error).replace(folder, str(self._tree.root))
-                    ) from error
-        return Scored(scores, scores.to_json())
-
-    def _evaluate(self, root: str | Path, predictions: Path) -> Scores:
-        return evaluate_davis(
-            root,
-            predictions,
-            protocol=self._protocol,
-            split=self._split,
-            resolution=self._resolution,
+        limits = {}
+        if self._max_frames is not None:
+            for name in self.sequences:
+                limits[name] = frozenset(image.stem for image in self.images(name))
+        scores = score_tree(
+            dataclasses.replace(self._tree, sequences=self.sequences, limits=limits),
+            open_mask_tree(predictions),
+            self._rules,
+            source=self.about["sequences"],
+            groups_of=self._groups_of,
             jobs=self._jobs,
         )
-
-    def _copy_truth(self, folder: Path) -> None:
-        """Copy the truth of the chosen sequences and frames: what is there is what is scored."""
-        for sequence in self.sequences:
-            (folder / sequence).mkdir()
-            given = {image.stem for image in self.images(sequence)}
-            for frame in self._tree.frames(sequence):
-                if frame in given:
-                    source = self._tree.where(sequence, frame)
-                    shutil.copyfile(source, folder / sequence / source.name)
+        return Scored(scores, scores.to_json())
 
 
 class PermisData:

@@ -113,8 +113,8 @@ def test_several_matchers_are_configurations_of_their_own(root, tmp_path):
     )
     assert ran == ["color: two", "color-dino: two", "first-mask: two"]
     facts = [entry.facts.get("matcher settings", "") for entry in result.entries]
-    assert "top_k 10," in facts[0]
-    assert "top_k 5," in facts[1]
+    assert "recent_frames 4," in facts[0]
+    assert "recent_frames 7," in facts[1]
 
 
 def test_a_first_mask_on_a_later_frame_is_given_there(root, tmp_path):

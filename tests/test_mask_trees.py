@@ -4,6 +4,7 @@ import json
 import pickle
 import struct
 import zlib
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -425,6 +426,13 @@ def test_frames_whose_numbers_are_not_padded_are_refused(tmp_path):
     for path in (tmp_path / "ant").iterdir():
         path.rename(path.with_stem(path.stem.zfill(2)))
     assert tree.frames("ant") == ("00", "01", "02", "10")
+
+
+def test_a_limit_hides_the_frames_that_are_not_in_it(tmp_path):
+    write_index(tmp_path, {name: {f"{t}": frame() for t in range(4)} for name in ("ant", "bee")})
+    limited = replace(open_mask_tree(tmp_path), limits={"ant": frozenset({"1", "3", "7"})})
+    assert limited.frames("ant") == ("1", "3")
+    assert limited.frames("bee") == ("0", "1", "2", "3")
 
 
 # --- one folder per object -----------------------------------------------------------------------
