@@ -126,7 +126,7 @@ class Session:
 
         Args:
             size: (H, W) of the frame.
-            features: (C, h, w), as `extract` gives them.
+            features: (C, h, w), as `extract` gives them: colours last, where they count.
             mask, time_s: See `step`.
         """
         given = None if mask is None else self._checked(mask, size)
@@ -210,7 +210,7 @@ class Session:
             self._statistics = channel_statistics(features)
         if not matcher.color_weight:
             return normalize(features, *(self._statistics or ()))
-        parts = self._backbone.channels, COLOR_CHANNELS
+        parts = len(features) - COLOR_CHANNELS, COLOR_CHANNELS
         of_unet, of_color = zip(
             *(part.split(parts) for part in (features, *(self._statistics or ()))), strict=True
         )
