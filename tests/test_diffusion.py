@@ -13,8 +13,9 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from propagate.errors import ModelError
 from propagate.features import load_backbone
-from propagate.features.diffusion import NOISE_SEED, DiffusionBackbone, Reading
+from propagate.features.diffusion import NOISE_SEED, DiffusionBackbone
 from propagate.features.loading import load_diffusion
+from propagate.features.reading import Reading
 from tests.tiny_models import pixel_unet, save_pixel_pipeline, save_unet, stable_diffusion
 
 CPU = torch.device("cpu")

@@ -18,8 +18,8 @@ from transformers import CLIPTextModel
 from propagate import Propagator
 from propagate.errors import ModelError
 from propagate.features import load_backbone
-from propagate.features.diffusion import Reading
 from propagate.features.loading import load_diffusion
+from propagate.features.reading import Reading
 from tests.tiny_models import pixel_unet, save_pixel_pipeline, save_unet, stable_diffusion
 
 CPU = torch.device("cpu")

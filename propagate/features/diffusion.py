@@ -1,67 +1,37 @@
-"""Features of a frozen diffusion U-Net: noise a frame a little, run the U-Net, read one module.
+"""Features of a frozen diffusion U-Net: noise a frame, run the U-Net, read some of its modules.
 
-One forward per frame at a low noise level, with one fixed noise for every frame, no inversion. The
-U-Net stops after the module that is read. DIFT (Tang et al. 2023) reads the output of a block, PDM
-(Samuel et al. 2024, eq. 1) queries and keys of a self-attention: `...attn1.to_q` names such a one.
+By default one forward per frame at a low noise level, with one fixed noise for every frame, no
+inversion; `recipes.py` names others. The U-Net stops after the last module that is read. DIFT (Tang
+et al. 2023) reads the output of a block, PDM (Samuel et al. 2024, eq. 1) queries and keys.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import DDPMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler
 from diffusers.models.modeling_utils import ModelMixin
 
 from propagate.errors import ModelError
+from propagate.features.attention import outputs_of
+from propagate.features.inversion import denoise, invert, noise_from_velocity
+from propagate.features.reading import CROSS_KEYS, MODULES, Reading
+from propagate.features.text import EmbeddedText
 
 NOISE_SEED = 0
 # Side of the small frame that is looked at once to learn what comes out.
 PROBE_PX = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What is read out of a U-Net. A model folder may carry its own as `reading.json`.
-
-    Attributes:
-        block: Dotted name of the U-Net's module whose output is the feature map.
-        timestep: Noise level of the frame, in steps of the training schedule.
-        scale: Size of the model's picture relative to the working size of the frame.
-    """
-
-    block: str
-    timestep: int
-    scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.block, str) or not self.block:
-            raise ValueError(f"block: the dotted name of a module, not {self.block!r}")
-        if not isinstance(self.timestep, int) or self.timestep < 0:
-            raise ValueError(f"timestep: an integer, 0 or more, not {self.timestep!r}")
-        if not isinstance(self.scale, int | float) or not 0 < self.scale < math.inf:
-            raise ValueError(f"scale: a number above 0, not {self.scale!r}")
-
-
-class _Reached(Exception):
-    """Carries the wanted output out of the U-Net; nothing after it is computed."""
-
-    def __init__(self, output: torch.Tensor) -> None:
-        super().__init__()
-        self.output = output
-
-
-def _raise_output(_module: torch.nn.Module, _inputs: Any, output: Any) -> None:
-    raise _Reached(output[0] if isinstance(output, tuple) else output)
-
-
 class DiffusionBackbone:
-    """Reads one module of a U-Net: a `Backbone`. Made by `load_diffusion`.
+    """Reads modules of a U-Net: a `Backbone`. Made by `load_diffusion`.
 
     Attributes:
         reading: What is read.
+        timestep: Noise level at which it is read.
         dtype: Precision the U-Net computes in.
     """
 
@@ -74,7 +44,7 @@ class DiffusionBackbone:
         encode: Callable[[torch.Tensor], torch.Tensor],
         multiple: int,
         device: torch.device,
-        prompt: torch.Tensor | None = None,
+        text: EmbeddedText | None = None,
     ) -> None:
         """Set the U-Net up for reading.
 
@@ -82,11 +52,11 @@ class DiffusionBackbone:
             name: For messages.
             unet: The network; moved to `device` here.
             scheduler: Its noise schedule.
-            reading: What to read.
+            reading: What to read, its block by dotted name.
             encode: (B, 3, H, W) in -1..1 -> (B, C, h, w), the U-Net's clean input.
             multiple: What both sides of a picture given to `encode` must be multiples of.
             device: Where to compute.
-            prompt: (1, T, D) embedding for a U-Net that takes text.
+            text: What a U-Net that takes text is told.
 
         Raises:
             ModelError: The reading does not fit the U-Net, or the U-Net cannot be run.
@@ -97,13 +67,17 @@ class DiffusionBackbone:
         self.reading = reading
         self._encode = encode
         self._scheduler = scheduler
-        self._prompt = None if prompt is None else prompt.to(device, self.dtype)
+        self._prompt = None if text is None else text.prompt.to(device, self.dtype)
+        self._name_tokens = {} if text is None else text.name_tokens
         self._noise = torch.empty(0)
-        self._check_timestep()
-        module = self._find_module(unet)
+        self._alphas = scheduler.alphas_cumprod.to(device)
+        self._levels = self._choose_levels()
+        self.timestep = min(
+            self._levels, default=reading.timestep, key=lambda level: abs(level - reading.timestep)
+        )
+        self._modules = [self._module_name(unet, tail) for tail in MODULES[reading.tensor]]
         unet.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportArgumentType]
         self._unet = unet.eval()
-        module.register_forward_hook(_raise_output)
 
         self.multiple = self._frame_multiple(multiple)
         side = self.multiple * -(-PROBE_PX // self.multiple)
@@ -119,11 +93,69 @@ class DiffusionBackbone:
         Raises:
             ModelError: The features are not finite.
         """
+        outputs = self._read(images, self._modules)
+        return sum(outputs[1:], outputs[0]) / len(outputs)
+
+    @torch.inference_mode()
+    def read(self, images: torch.Tensor, tails: Sequence[str]) -> list[torch.Tensor]:
+        """Read several modules in the same forwards.
+
+        Args:
+            images: As for `extract`.
+            tails: Modules as seen from the reading's block, such as `reading.QUERIES`, `KEYS`, and
+                `CROSS_QUERIES`, PDM's semantic features (eq. 2).
+
+        Returns:
+            (B, C, h, w) float32 of each.
+
+        Raises:
+            ModelError: The block has no such module, or what it gives is not finite.
+        """
+        return self._read(images, [self._module_name(self._unet, tail) for tail in tails])
+
+    @torch.inference_mode()
+    def class_tokens(self) -> dict[str, torch.Tensor]:
+        """The named classes as the block's cross-attention sees them (PDM, eq. 2 and 3).
+
+        Returns:
+            Name to (S,) float32: keys of the name's tokens, their mean. S is the length of a
+            cross-attention query. They do not depend on the frame.
+
+        Raises:
+            ModelError: The block has no cross-attention.
+        """
+        if not self._name_tokens:
+            return {}
+        to_k = self._unet.get_submodule(self._module_name(self._unet, CROSS_KEYS))
+        keys = to_k(self._prompt)[0].float()  # (T, S)
+        return {name: keys[tokens].mean(0) for name, tokens in self._name_tokens.items()}
+
+    def _read(self, images: torch.Tensor, modules: Sequence[str]) -> list[torch.Tensor]:
         # On a CPU a batch is no faster than its frames one by one, and its sums are rounded
         # otherwise: one by one, the batch size cannot change a mask.
         chunks = images.split(1) if self.device.type == "cpu" else (images,)
-        features = torch.cat([self._forward(chunk) for chunk in chunks])
-        if not torch.isfinite(features).all():
+        parts = [self._forward(self._noised(chunk), modules) for chunk in chunks]
+        return [torch.cat(outputs) for outputs in zip(*parts, strict=True)]
+
+    def _forward(
+        self, noisy_inputs: Iterator[torch.Tensor], modules: Sequence[str]
+    ) -> list[torch.Tensor]:
+        """The modules' outputs as grids, averaged over the noisy inputs."""
+        sums: list[torch.Tensor] = []
+        count = 0
+        for noisy in noisy_inputs:
+            outputs = outputs_of(self._unet, modules, partial(self._run, noisy, self.timestep))
+            missing = [name for name in modules if name not in outputs]
+            if missing:
+                raise ModelError(
+                    f"model {self.name}: its U-Net never runs {missing[0]!r}; "
+                    "name another block in reading.json"
+                )
+            grids = [self._as_grid(name, outputs[name], noisy).float() for name in modules]
+            sums = [a + b for a, b in zip(sums, grids, strict=True)] if sums else grids
+            count += 1
+        features = [total / count for total in sums]
+        if not all(torch.isfinite(feature).all() for feature in features):
             advice = (
                 "its weights are damaged, fetch them again"
                 if self.dtype == torch.float32
@@ -134,33 +166,49 @@ class DiffusionBackbone:
             )
         return features
 
-    def _forward(self, images: torch.Tensor) -> torch.Tensor:
-        if self.reading.scale != 1:
-            height, width = (round(side * self.reading.scale) for side in images.shape[2:])
-            images = F.interpolate(images, (height, width), mode="bilinear", antialias=True)
-        noisy, timestep = self._add_noise(self._encode(images * 2 - 1))
+    def _run(self, noisy: torch.Tensor, timestep: int) -> torch.Tensor:
         text = {}
         if self._prompt is not None:
             text["encoder_hidden_states"] = self._prompt.expand(len(noisy), -1, -1)
-        try:
-            self._unet(noisy, timestep, **text)  # pyright: ignore[reportCallIssue]
-        except _Reached as reached:
-            return self._as_grid(reached.output, noisy).float()
-        raise ModelError(
-            f"model {self.name}: its U-Net never runs {self.reading.block!r}; "
-            "name another block in reading.json"
-        )
+        noisy = noisy.to(self.dtype, memory_format=torch.channels_last)
+        return self._unet(noisy, torch.tensor([timestep], device=self.device), **text).sample  # pyright: ignore[reportCallIssue]
 
-    def _add_noise(self, clean: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take a clean input to the reading's noise level, always by the same noise."""
+    def _predict_noise(self, noisy: torch.Tensor, timestep: int) -> torch.Tensor:
+        output = self._run(noisy, timestep).float()
+        if self._scheduler.config["prediction_type"] == "v_prediction":
+            return noise_from_velocity(output, noisy, self._alphas[timestep])
+        return output
+
+    def _clean(self, images: torch.Tensor) -> torch.Tensor:
+        if self.reading.scale != 1:
+            height, width = (round(side * self.reading.scale) for side in images.shape[2:])
+            images = F.interpolate(images, (height, width), mode="bilinear", antialias=True)
+        return self._encode(images * 2 - 1)
+
+    def _noised(self, images: torch.Tensor) -> Iterator[torch.Tensor]:
+        """The frames at the level that is read, once per noise."""
+        clean = self._clean(images)
+        if self.reading.inversion is None:
+            yield from self._add_noise(clean)
+            return
+        predict, alphas = self._predict_noise, self._alphas
+        iterations = self.reading.inversion.iterations
+        noisy = invert(predict, clean, self._levels, alphas, iterations)
+        down = [level for level in reversed(self._levels) if level >= self.timestep]
+        yield denoise(predict, noisy, down, alphas)
+
+    def _add_noise(self, clean: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Take clean inputs to the level that is read, always by the same noises."""
         if self._noise.shape[1:] != clean.shape[1:]:
             rng = torch.Generator().manual_seed(NOISE_SEED)
-            self._noise = torch.randn(1, *clean.shape[1:], generator=rng).to(clean)
-        timestep = torch.tensor([self.reading.timestep], device=self.device)
-        noisy = self._scheduler.add_noise(clean, self._noise, timestep)  # pyright: ignore[reportArgumentType]
-        return noisy.to(self.dtype, memory_format=torch.channels_last), timestep
+            shape = (1, *clean.shape[1:])
+            noises = [torch.randn(shape, generator=rng) for _ in range(self.reading.ensemble)]
+            self._noise = torch.cat(noises).to(clean)
+        timestep = torch.tensor([self.timestep], device=self.device)
+        for noise in self._noise.split(1):
+            yield self._scheduler.add_noise(clean, noise, timestep)  # pyright: ignore[reportArgumentType]
 
-    def _as_grid(self, output: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
+    def _as_grid(self, module: str, output: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
         """Give tokens (B, N, C) of an attention their grid back: (B, C, h, w)."""
         if output.ndim == 4:
             return output
@@ -172,29 +220,55 @@ class DiffusionBackbone:
             if height * width == output.shape[1]:
                 return output.transpose(1, 2).unflatten(2, (height, width))
         raise ModelError(
-            f"model {self.name}: the output of {self.reading.block!r}, {tuple(output.shape)}, is "
+            f"model {self.name}: the output of {module!r}, {tuple(output.shape)}, is "
             "no feature map; name another block in reading.json"
         )
 
-    def _check_timestep(self) -> None:
+    def _choose_levels(self) -> list[int]:
+        """Levels that an inversion visits, from the cleanest on; none without one.
+
+        Raises:
+            ModelError: The schedule has no such levels, or the U-Net predicts no noise.
+        """
         steps = self._scheduler.config["num_train_timesteps"]
         if self.reading.timestep >= steps:
             raise ModelError(
                 f"model {self.name}: timestep {self.reading.timestep} is outside its schedule; "
                 f"write one of 0 to {steps - 1} into reading.json"
             )
-
-    def _find_module(self, unet: torch.nn.Module) -> torch.nn.Module:
-        try:
-            return unet.get_submodule(self.reading.block)
-        except AttributeError as error:
-            names = [name for name, _ in unet.named_modules()]
-            some = [name for name in names if name.startswith("up_blocks") and ".resnets." in name]
-            outer = [name for name in some if name.count(".") == 3]
+        if self.reading.inversion is None:
+            return []
+        prediction = self._scheduler.config["prediction_type"]
+        if prediction not in ("epsilon", "v_prediction"):
             raise ModelError(
-                f"model {self.name}: its U-Net has no module {self.reading.block!r}; name another "
-                f"in reading.json, for example {', '.join(outer)}"
+                f"model {self.name}: its U-Net predicts {prediction!r}, which cannot be inverted; "
+                "use a recipe without inversion"
+            )
+        count = self.reading.inversion.steps
+        if count >= steps:
+            raise ModelError(
+                f"model {self.name}: {count} inversion steps do not fit into its schedule of "
+                f"{steps}; use fewer"
+            )
+        sampler: Any = DDIMScheduler.from_config(self._scheduler.config)
+        sampler.set_timesteps(count)
+        return sampler.timesteps.flip(0).tolist()
+
+    def _module_name(self, unet: torch.nn.Module, tail: str) -> str:
+        name = ".".join(part for part in (self.reading.block, tail) if part)
+        try:
+            unet.get_submodule(name)
+        except AttributeError as error:
+            kind = ".transformer_blocks." if tail else ".resnets."
+            names = [name for name, _ in unet.named_modules()]
+            some = [name for name in names if name.startswith("up_blocks") and kind in name]
+            outer = [name for name in some if name.count(".") == (5 if tail else 3)]
+            known = f"for example {', '.join(outer)}" if outer else "it has no transformer block"
+            raise ModelError(
+                f"model {self.name}: its U-Net has no module {name!r}; name another block in "
+                f"reading.json, {known}"
             ) from error
+        return name
 
     def _frame_multiple(self, multiple: int) -> int:
         frame_multiple = multiple / self.reading.scale
@@ -205,10 +279,13 @@ class DiffusionBackbone:
             )
         return int(frame_multiple)
 
+    @torch.inference_mode()
     def _probe(self, side: int) -> tuple[int, int]:
         """Channels and rows of the features of a small grey frame."""
+        grey = torch.full((1, 3, side, side), 0.5, device=self.device)
         try:
-            features = self.extract(torch.full((1, 3, side, side), 0.5, device=self.device))
+            # Noised the short way: an inversion's many forwards would tell nothing more.
+            features = self._forward(self._add_noise(self._clean(grey)), self._modules)[0]
         except (ModelError, torch.OutOfMemoryError):
             raise
         # A U-Net that wants other inputs (class labels, a mask, a second prompt) says so in

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import diffusers
@@ -12,15 +13,23 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel, UNet2D
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from propagate.errors import ModelError
-from propagate.features.diffusion import DiffusionBackbone, Reading, one_line
+from propagate.features.diffusion import DiffusionBackbone, one_line
 from propagate.features.model_folder import PIXEL_UNET, ModelFolder, open_model_folder
+from propagate.features.reading import Reading, find_block
+from propagate.features.recipes import RECIPES
+from propagate.features.text import EmbeddedText, Text, embed_text
 
 READING_FILE = "reading.json"
-READING_KEYS = ("block", "timestep", "scale")
+READING_KEYS = ("block", "timestep", "scale", "tensor", "ensemble")
 
 
 def load_diffusion(
-    name: str, source: str, device: torch.device, dtype: torch.dtype, reading: Reading | None = None
+    name: str,
+    source: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    reading: Reading | None = None,
+    text: Text | None = None,
 ) -> DiffusionBackbone:
     """Load a U-Net from a folder or hub id in diffusers layout.
 
@@ -32,15 +41,22 @@ def load_diffusion(
         dtype: Precision of the U-Net and of the VAE.
         reading: What to read; None: what the folder's `reading.json` says, else chosen from the
             U-Net's shape.
+        text: What the U-Net is told; None: an empty prompt.
 
     Raises:
         ModelError: It cannot be reached, is of another kind, or parts are missing or damaged.
     """
     folder = open_model_folder(name, source)
     reading = reading or _stored_reading(folder)
-    load = _load_pixel if folder.unet_class == PIXEL_UNET else _load_latent
     with _quiet_libraries():
-        return load(folder, device, dtype, reading)
+        if folder.unet_class != PIXEL_UNET:
+            return _load_latent(folder, device, dtype, reading, text or Text())
+        if text is not None and text.class_names:
+            raise ModelError(
+                f"model {name}: its U-Net takes no text; leave the class names out, or pass a "
+                "Stable Diffusion pipeline"
+            )
+        return _load_pixel(folder, device, dtype, reading)
 
 
 def _load_pixel(
@@ -63,6 +79,8 @@ def _load_pixel(
         block = levels - 1 - level
         reading = Reading(f"up_blocks.{block}.resnets.{len(unet.up_blocks[block].resnets) - 1}", 20)
 
+    reading = _with_block_found(folder, unet, reading)
+
     def encode(images: torch.Tensor) -> torch.Tensor:
         return F.pixel_unshuffle(images, fold)
 
@@ -71,53 +89,63 @@ def _load_pixel(
 
 
 def _load_latent(
-    folder: ModelFolder, device: torch.device, dtype: torch.dtype, reading: Reading | None
+    folder: ModelFolder,
+    device: torch.device,
+    dtype: torch.dtype,
+    reading: Reading | None,
+    text: Text,
 ) -> DiffusionBackbone:
-    """A Stable Diffusion pipeline with an empty prompt; only the parts needed are kept."""
-    prompt = _embed_prompt(folder, "")
+    """A Stable Diffusion pipeline; only the parts needed are kept."""
+    embedded = _embed_text(folder, text)
     unet = _load_weights(folder, UNet2DConditionModel, "unet", dtype)
-    if prompt.shape[2] != unet.config["cross_attention_dim"]:
+    if embedded.prompt.shape[2] != unet.config["cross_attention_dim"]:
         raise ModelError(
-            f"model {folder.name}: its text encoder gives {prompt.shape[2]} numbers per token, its "
-            f"U-Net takes {unet.config['cross_attention_dim']}; put parts of one model together"
+            f"model {folder.name}: its text encoder gives {embedded.prompt.shape[2]} numbers per "
+            f"token, its U-Net takes {unet.config['cross_attention_dim']}; put parts of one model "
+            "together"
         )
     scheduler = _load_scheduler(folder)
     vae = _load_weights(folder, AutoencoderKL, "vae", dtype)
     vae.decoder = None
     vae = vae.to(device, memory_format=torch.channels_last).eval()
-    if reading is None:
-        # DIFT's choice (third of four up blocks, t = 51), counted from the end so that it is at the
-        # finest level but one in a U-Net of any depth.
-        block = max(0, len(unet.config["block_out_channels"]) - 2)
-        reading = Reading(f"up_blocks.{block}", 51)
+    reading = _with_block_found(folder, unet, reading or RECIPES["default"].reading)
+    seed = reading.posterior_seed
 
     def encode(images: torch.Tensor) -> torch.Tensor:
         images = images.to(vae.dtype, memory_format=torch.channels_last)
-        # The posterior's mode, not a sample: the same frame has the same features.
-        return vae.encode(images).latent_dist.mode().float() * vae.config["scaling_factor"]
+        posterior = vae.encode(images).latent_dist
+        # The mode, if no sample is asked for, or always the same sample: the same frame has the
+        # same features.
+        latents = posterior.mode().float()
+        if seed is not None:
+            rng = torch.Generator().manual_seed(seed)
+            noise = torch.randn(1, *latents.shape[1:], generator=rng).to(device)
+            latents = latents + posterior.std.float() * noise
+        return latents * vae.config["scaling_factor"]
 
     multiple = 2 ** (len(vae.config["block_out_channels"]) - 1)
     return DiffusionBackbone(
-        folder.name, unet, scheduler, reading, encode, multiple, device, prompt
+        folder.name, unet, scheduler, reading, encode, multiple, device, embedded
     )
 
 
-@torch.inference_mode()
-def _embed_prompt(folder: ModelFolder, text: str) -> torch.Tensor:
-    """Embed a prompt once: (1, T, D) float32. The text encoder is not kept."""
+def _with_block_found(folder: ModelFolder, unet: Any, reading: Reading) -> Reading:
+    """The reading, its block by dotted name."""
+    try:
+        return replace(reading, block=find_block(unet, reading.block))
+    except LookupError as error:
+        raise ModelError(
+            f"model {folder.name}: its U-Net cannot be read at {reading.block!r}: {error}; use "
+            "another recipe, or a Stable Diffusion pipeline"
+        ) from error
+
+
+def _embed_text(folder: ModelFolder, text: Text) -> EmbeddedText:
+    """Embed a text once. The text encoder is not kept."""
     with _loading(folder, "tokenizer"):
         tokenizer = CLIPTokenizer.from_pretrained(folder.path / "tokenizer")
     encoder = _load_weights(folder, CLIPTextModel, "text_encoder", torch.float32)
-    length = encoder.config.max_position_embeddings
-    tokens = tokenizer(
-        text, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-    ).input_ids
-    if int(tokens.max()) >= encoder.config.vocab_size:
-        raise ModelError(
-            f"model {folder.name}: its tokenizer knows more tokens than its text encoder "
-            f"({encoder.config.vocab_size}); put parts of one model together"
-        )
-    return encoder(tokens).last_hidden_state
+    return embed_text(folder.name, text, tokenizer, encoder)
 
 
 def _load_scheduler(folder: ModelFolder) -> DDPMScheduler:
@@ -169,7 +197,7 @@ def _stored_reading(folder: ModelFolder) -> Reading | None:
         reason = f"unknown key {unknown}" if unknown else one_line(error)
         raise ModelError(
             f"model {folder.name}: {folder.path / READING_FILE} cannot be used ({reason}); it "
-            "takes block, timestep and, if wanted, scale"
+            "takes block, timestep and, if wanted, scale, tensor, ensemble"
         ) from error
 
 

@@ -1,0 +1,93 @@
+"""What is read out of a U-Net, and how the frame that it is given was noised."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+
+from propagate.features.inversion import Inversion
+
+TensorName = Literal["resnet", "q", "k", "qk"]
+
+# Modules of a transformer block: self-attention, then cross-attention.
+QUERIES = "attn1.to_q"
+KEYS = "attn1.to_k"
+CROSS_QUERIES = "attn2.to_q"
+CROSS_KEYS = "attn2.to_k"
+# The modules behind a tensor, seen from `Reading.block`; of several, the mean is taken.
+MODULES: dict[TensorName, tuple[str, ...]] = {
+    "resnet": ("",),
+    "q": (QUERIES,),
+    "k": (KEYS,),
+    "qk": (QUERIES, KEYS),
+}
+# Blocks that are found by the U-Net's shape.
+UP_BLOCK = "second-finest-up-block"
+FIRST_ATTENTION = "first-attention-of-last-layer"
+LAST_ATTENTION = "last-attention-of-last-layer"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is read out of a U-Net. A model folder may carry its own as `reading.json`.
+
+    Attributes:
+        block: Dotted name of a module of the U-Net, for `q`, `k` and `qk` of a transformer block;
+            or one of `UP_BLOCK`, `FIRST_ATTENTION`, `LAST_ATTENTION`.
+        timestep: Noise level of the frame, in steps of the training schedule; with an inversion,
+            the nearest of its levels.
+        scale: Size of the model's picture relative to the working size of the frame.
+        tensor: `resnet`, the module's output; `q` or `k`, queries or keys of the block's
+            self-attention, heads side by side; `qk`, their mean (PDM, eq. 1).
+        ensemble: Noises whose features are averaged, a forward each (DIFT).
+        inversion: Where the noise comes from instead: up to the schedule's top and back to
+            `timestep`. None: a fixed noise is added.
+        posterior_seed: Seed of a sample from the VAE's posterior; None: its mode.
+    """
+
+    block: str
+    timestep: int
+    scale: float = 1.0
+    tensor: TensorName = "resnet"
+    ensemble: int = 1
+    inversion: Inversion | None = None
+    posterior_seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.block, str) or not self.block:
+            raise ValueError(f"block: the dotted name of a module, not {self.block!r}")
+        if not isinstance(self.timestep, int) or self.timestep < 0:
+            raise ValueError(f"timestep: an integer, 0 or more, not {self.timestep!r}")
+        if not isinstance(self.scale, int | float) or not 0 < self.scale < math.inf:
+            raise ValueError(f"scale: a number above 0, not {self.scale!r}")
+        if self.tensor not in get_args(TensorName):
+            raise ValueError(f"tensor: {', '.join(get_args(TensorName))}, not {self.tensor!r}")
+        if not isinstance(self.ensemble, int) or self.ensemble < 1:
+            raise ValueError(f"ensemble: an integer, 1 or more, not {self.ensemble!r}")
+        if self.inversion is not None and not isinstance(self.inversion, Inversion):
+            raise ValueError(f"inversion: an Inversion or None, not {self.inversion!r}")
+        if self.inversion is not None and self.ensemble > 1:
+            raise ValueError("ensemble: 1 with an inversion, which has no noise to draw")
+        if not isinstance(self.posterior_seed, int | None):
+            raise ValueError(f"posterior_seed: an integer or None, not {self.posterior_seed!r}")
+
+
+def find_block(unet: torch.nn.Module, block: str) -> str:
+    """The dotted name that `Reading.block` means in this U-Net.
+
+    Raises:
+        LookupError: It asks for an attention, and no layer on the way up has one.
+    """
+    ups = unet.get_submodule("up_blocks")
+    if block == UP_BLOCK:
+        # DIFT's choice in a U-Net of four levels, counted from the end for one of any depth.
+        return f"up_blocks.{max(0, len(list(ups.children())) - 2)}"
+    if block not in (FIRST_ATTENTION, LAST_ATTENTION):
+        return block
+    # SDXL's finest layer has no attention; "last layer" then is the one before.
+    for level, layer in reversed(list(ups.named_children())):
+        names = [name for name, _ in layer.named_modules() if name.endswith("transformer_blocks.0")]
+        if names:
+            return f"up_blocks.{level}.{names[0 if block == FIRST_ATTENTION else -1]}"
+    raise LookupError("it has no transformer block on its way up")

@@ -1,0 +1,97 @@
+"""The text that a U-Net is told, and which of its tokens name a class."""
+
+from dataclasses import dataclass
+
+import torch
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from propagate.errors import ModelError
+
+TEMPLATE = "a photo of a {name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What a U-Net is told.
+
+    Attributes:
+        prompt: The prompt where no class is named.
+        class_names: Classes that the template is filled in with, each once: "dog", "cat".
+        template: The prompt where classes are named, with {name} in their place.
+    """
+
+    prompt: str = ""
+    class_names: tuple[str, ...] = ()
+    template: str = TEMPLATE
+
+    def __post_init__(self) -> None:
+        if self.template.count("{name}") != 1:
+            raise ValueError(f"template: a text with {{name}} in it once, not {self.template!r}")
+        if any(not name or name != name.strip() for name in self.class_names):
+            raise ValueError(f"class_names: words without blanks around, not {self.class_names!r}")
+        if len(set(self.class_names)) < len(self.class_names):
+            raise ValueError(f"class_names: each once, not {self.class_names!r}")
+
+    def compose(self) -> tuple[str, dict[str, tuple[int, int]]]:
+        """The prompt, and from which character to which each class name stands in it."""
+        if not self.class_names:
+            return self.prompt, {}
+        before, after = self.template.split("{name}")
+        spans = {}
+        text = before
+        for index, name in enumerate(self.class_names):
+            text += " and " if index else ""
+            spans[name] = (len(text), len(text) + len(name))
+            text += name
+        return text + after, spans
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddedText:
+    """A prompt as the U-Net's cross-attention takes it.
+
+    Attributes:
+        prompt: (1, T, D) float32.
+        name_tokens: Positions, of 0 to T - 1, of each class name's tokens.
+    """
+
+    prompt: torch.Tensor
+    name_tokens: dict[str, list[int]]
+
+
+@torch.inference_mode()
+def embed_text(
+    model: str, text: Text, tokenizer: CLIPTokenizer, encoder: CLIPTextModel
+) -> EmbeddedText:
+    """Embed a text once for all frames.
+
+    Raises:
+        ModelError: Tokenizer and encoder do not fit together, or a class name does not fit into
+            the prompt's length.
+    """
+    prompt, spans = text.compose()
+    length = encoder.config.max_position_embeddings
+    tokens = tokenizer(
+        prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+    ).input_ids
+    if int(tokens.max()) >= encoder.config.vocab_size:
+        raise ModelError(
+            f"model {model}: its tokenizer knows more tokens than its text encoder "
+            f"({encoder.config.vocab_size}); put parts of one model together"
+        )
+
+    def tokens_before(character: int) -> int:
+        return 1 + len(tokenizer(prompt[:character], add_special_tokens=False).input_ids)
+
+    name_tokens = {
+        name: list(range(tokens_before(begin), tokens_before(end)))
+        for name, (begin, end) in spans.items()
+    }
+    for name, positions in name_tokens.items():
+        # The first and the last token of a prompt are special ones.
+        if positions[-1] >= length - 1:
+            raise ModelError(
+                f"model {model}: its prompts have room for {length - 2} tokens, and {name!r} ends "
+                "after them; shorten the class names"
+            )
+    return EmbeddedText(encoder(tokens).last_hidden_state, name_tokens)
