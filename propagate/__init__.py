@@ -26,6 +26,16 @@ if TYPE_CHECKING:
         VideoError,
     )
     from propagate.eval.davis import evaluate_davis
+    from propagate.eval.identity import evaluate_identity
+    from propagate.eval.mask_trees import open_mask_tree
+    from propagate.eval.official_csv import write_official_csv
+    from propagate.eval.permis import evaluate_permis
+    from propagate.eval.permis_build import build_permis_list
+    from propagate.eval.permis_images import evaluate_permis_images
+    from propagate.eval.permis_list import read_permis_list, write_permis_list
+    from propagate.eval.permis_retrieval import evaluate_permis_retrieval
+    from propagate.eval.protocols import PROTOCOLS
+    from propagate.eval.scores import Scores
     from propagate.features import PRESETS
     from propagate.io.masks import read_mask, read_references, write_mask
     from propagate.io.overlay import OverlayWriter, draw_overlay
@@ -49,6 +59,16 @@ _HOMES = {
         "VideoError",
     ),
     "propagate.eval.davis": ("evaluate_davis",),
+    "propagate.eval.identity": ("evaluate_identity",),
+    "propagate.eval.mask_trees": ("open_mask_tree",),
+    "propagate.eval.official_csv": ("write_official_csv",),
+    "propagate.eval.permis": ("evaluate_permis",),
+    "propagate.eval.permis_build": ("build_permis_list",),
+    "propagate.eval.permis_images": ("evaluate_permis_images",),
+    "propagate.eval.permis_list": ("read_permis_list", "write_permis_list"),
+    "propagate.eval.permis_retrieval": ("evaluate_permis_retrieval",),
+    "propagate.eval.protocols": ("PROTOCOLS",),
+    "propagate.eval.scores": ("Scores",),
     "propagate.features": ("PRESETS",),
     "propagate.io.masks": ("read_mask", "read_references", "write_mask"),
     "propagate.io.overlay": ("OverlayWriter", "draw_overlay"),
@@ -62,6 +82,7 @@ _HOMES = {
 __all__ = [
     "MATCHERS",
     "PRESETS",
+    "PROTOCOLS",
     "Config",
     "DeviceError",
     "EvaluationError",
@@ -76,17 +97,27 @@ __all__ = [
     "Propagator",
     "Result",
     "RunSummary",
+    "Scores",
     "Session",
     "VideoError",
     "VideoInfo",
     "appearance_map",
+    "build_permis_list",
     "draw_overlay",
     "evaluate_davis",
+    "evaluate_identity",
+    "evaluate_permis",
+    "evaluate_permis_images",
+    "evaluate_permis_retrieval",
     "instance_prototypes",
+    "open_mask_tree",
     "open_video",
     "read_mask",
+    "read_permis_list",
     "read_references",
     "write_mask",
+    "write_official_csv",
+    "write_permis_list",
 ]
 
 
