@@ -37,6 +37,10 @@ CPU = torch.device("cpu")
 ORACLE = Path(__file__).resolve().parents[1].parent / "shared" / "oracle" / "pdm"
 needs_oracle = pytest.mark.skipif(not ORACLE.is_dir(), reason="../shared/oracle/pdm is not here")
 ORACLE_SEED = 1234
+# A hundred forwards in a row amplify rounding: against the same chain in double precision the
+# recorded one is off by 2.2e-3 itself, and ours by 4e-5 to 1e-3 from the recorded one, by the
+# number of threads. A step more or less, or timesteps one off, are off by more than 1e-2.
+CHAIN = 5e-3
 TAILS = {"self.Q": QUERIES, "self.K": KEYS, "cross.Q": CROSS_QUERIES, "cross.K": CROSS_KEYS}
 
 
@@ -104,7 +108,7 @@ def test_official_reads_the_queries_and_keys_of_the_released_code(
 ) -> None:
     for name, found in zip(("self.Q", "self.K", "cross.Q"), official[picture], strict=True):
         expected = recorded(picture, f"step49.att2.{name}")
-        assert relative_error(found.flatten(1).T, expected) < 1e-4
+        assert relative_error(found.flatten(1).T, expected) < CHAIN
 
 
 @needs_oracle
@@ -115,7 +119,9 @@ def test_official_votes_as_the_released_code(
     official: dict[str, list[torch.Tensor]], script: str, tensor: str
 ) -> None:
     reference, target = (official[picture]["QK".index(tensor)] for picture in ("ref", "tgt"))
-    assert torch.equal(*heat_maps(reference, target, script, tensor))
+    # The chain's rounding moves a few votes of a thousand between cells that are as similar: by
+    # 0 to 0.013 of the map, by the number of threads, and 0.021 in double precision.
+    assert relative_error(*heat_maps(reference, target, script, tensor)) < 0.05
 
 
 @needs_oracle
@@ -156,14 +162,16 @@ class OracleUNet:
     def predict(self, noisy: torch.Tensor, timestep: int) -> torch.Tensor:
         return self.unet(noisy, timestep, encoder_hidden_states=self.prompt).sample
 
-    def check_step(self, picture: str, step: int, noisy: torch.Tensor, timestep: int) -> None:
+    def check_step(
+        self, picture: str, step: int, noisy: torch.Tensor, timestep: int, tolerance: float
+    ) -> None:
         for i in range(3):
             block = f"up_blocks.3.attentions.{i}.transformer_blocks.0"
             names = {f"{block}.{tail}": name for name, tail in TAILS.items()}
             outputs = outputs_of(self.unet, list(names), lambda: self.predict(noisy, timestep))
             for module, name in names.items():
                 expected = recorded(picture, f"step{step}.att{i}.{name}")
-                assert relative_error(outputs[module][0], expected) < 1e-4
+                assert relative_error(outputs[module][0], expected) < tolerance
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +184,7 @@ def oracle_unet() -> OracleUNet:
 def test_every_attention_of_the_last_layer_agrees_at_the_noisiest_step(
     oracle_unet: OracleUNet, picture: str
 ) -> None:
-    oracle_unet.check_step(picture, 0, recorded(picture, "zT"), 981)
+    oracle_unet.check_step(picture, 0, recorded(picture, "zT"), 981, 1e-4)
 
 
 @needs_oracle
@@ -189,7 +197,7 @@ def test_fifty_steps_up_and_twenty_five_down_agree_with_the_released_code(
     noisy = invert(predict, recorded("tgt", "z0"), up, alphas)
     assert relative_error(noisy, recorded("tgt", "zT")) < 1e-4
     half_way = denoise(predict, noisy, up[:23:-1], alphas)
-    oracle_unet.check_step("tgt", 25, half_way, 481)
+    oracle_unet.check_step("tgt", 25, half_way, 481, CHAIN)
 
 
 # --- The paper -------------------------------------------------------------------------------
