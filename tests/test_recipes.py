@@ -14,6 +14,7 @@ from PIL import Image
 
 from propagate import pdm
 from propagate.errors import ModelError
+from propagate.features import load_backbone
 from propagate.features.attention import outputs_of
 from propagate.features.diffusion import NOISE_SEED, DiffusionBackbone
 from propagate.features.inversion import Inversion, denoise, invert
@@ -372,6 +373,41 @@ def test_a_posterior_sample_is_the_same_every_time_and_another_for_another_seed(
     assert torch.equal(features(0), first)
     assert not torch.allclose(features(1), first)
     assert not torch.allclose(features(None), first)
+
+
+@torch.inference_mode()
+def test_both_kinds_of_features_come_from_one_forward(latent_folder: Path) -> None:
+    backbone = load(latent_folder, RECIPES["default"], "a a")
+    block = "up_blocks.1.attentions.1.transformer_blocks.0"
+    caught: list[torch.Tensor] = []
+    query = backbone._unet.get_submodule(f"{block}.attn2.to_q")
+    hook = query.register_forward_hook(lambda *args: caught.append(args[2][0]))
+    appearance, semantic = backbone.extract_both(images(1))
+    hook.remove()
+
+    assert len(caught) == 1
+    assert torch.equal(appearance, backbone.extract(images(1)))
+    grid = caught[0].T.unflatten(1, (3, 4))  # the attention runs before the block enlarges
+    enlarged = F.interpolate(grid[None], appearance.shape[2:], mode="bilinear")
+    torch.testing.assert_close(semantic, enlarged)
+    assert backbone.class_tokens()["a a"].shape == semantic.shape[1:2]
+
+
+def test_a_block_without_cross_attention_has_no_semantic_features(latent_folder: Path) -> None:
+    backbone = load(latent_folder, Recipe(Reading("up_blocks.1.resnets.0", 51)), "a a")
+    with pytest.raises(ModelError, match=r"'up_blocks\.1\.resnets\.0' .* has no cross-attention"):
+        backbone.extract_both(images(1))
+
+
+def test_a_recipe_is_named_when_a_model_is_loaded(latent_folder: Path, tmp_path: Path) -> None:
+    named = load_backbone(str(latent_folder), device="cpu", dtype="float32", recipe="dift")
+    assert torch.equal(
+        named.extract(images(1)), load(latent_folder, RECIPES["dift"]).extract(images(1))
+    )
+    with pytest.raises(ValueError, match="no recipe is named 'mine'; there are default, dift"):
+        load_backbone("tiny", recipe="mine")
+    with pytest.raises(ModelError, match="model color: it reads plain colours; leave recipe"):
+        load_backbone("color", recipe="dift")
 
 
 # --- Blocks ----------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Backbones: what turns frames into a grid of feature vectors. One registry, and it is a dict."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -8,6 +9,10 @@ import torch
 from propagate.errors import DeviceError, ModelError
 from propagate.features.device import choose_device, choose_dtype
 from propagate.features.presets import PRESETS
+from propagate.features.recipes import RECIPES
+
+# What a U-Net is told of the classes that are named.
+TEMPLATE = "a photo of a {name}"
 
 
 class Backbone(Protocol):
@@ -40,7 +45,15 @@ class Backbone(Protocol):
         ...
 
 
-def load_backbone(model: str, *, device: str = "auto", dtype: str = "auto") -> Backbone:
+def load_backbone(
+    model: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    recipe: str | None = None,
+    class_names: Sequence[str] = (),
+    template: str = TEMPLATE,
+) -> Backbone:
     """Load a model by preset name, local folder or hub id.
 
     Args:
@@ -49,29 +62,44 @@ def load_backbone(model: str, *, device: str = "auto", dtype: str = "auto") -> B
         device: "auto" (CUDA if there is one, else CPU) or a torch device name.
         dtype: "auto" (half precision where the device computes it faster) or "float32", "bfloat16",
             "float16".
+        recipe: A key of `RECIPES`: what is read, and how the frame is noised. None: what the
+            model's own `reading.json` says, else "default".
+        class_names: Classes the U-Net is told of ("dog"), for semantic maps; each once.
+        template: The prompt around them, with {name} in their place.
 
     Raises:
+        ValueError: No recipe has that name, or the names or the template cannot be used.
         ModelError: There is no such model, it cannot be reached, or parts of it are missing.
         DeviceError: The device is not there, or too small for the model.
     """
     where = choose_device(device)
     precision = choose_dtype(dtype, where)
+    if recipe is not None and recipe not in RECIPES:
+        raise ValueError(f"no recipe is named {recipe!r}; there are {', '.join(RECIPES)}")
     preset = PRESETS.get(model)
     if preset is not None and preset.source is None:
         from propagate.features.pixels import ColorBackbone
 
+        if recipe is not None or class_names:
+            raise ModelError(
+                f"model {model}: it reads plain colours; leave recipe and class names out, or pass "
+                "another model"
+            )
         return ColorBackbone(where)
     # Imported here: diffusers takes seconds, and whoever asks for colours need not wait for it.
     from propagate.features.loading import load_diffusion
+    from propagate.features.text import Text
 
     if preset is None and "/" not in model and not Path(model).exists():
         raise ModelError(
             f"no model is named {model!r}: pass one of {', '.join(PRESETS)}, a folder in diffusers "
             "layout, or a hub id of the form owner/name"
         )
+    chosen = None if recipe is None else RECIPES[recipe]
+    text = Text("" if chosen is None else chosen.prompt, tuple(class_names), template)
     source = model if preset is None or preset.source is None else preset.source
     try:
-        return load_diffusion(model, source, where, precision)
+        return load_diffusion(model, source, where, precision, chosen and chosen.reading, text)
     except torch.OutOfMemoryError as error:
         raise DeviceError(
             f"model {model} does not fit into the memory of {where}: use a smaller one, "

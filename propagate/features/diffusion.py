@@ -18,7 +18,13 @@ from diffusers.models.modeling_utils import ModelMixin
 from propagate.errors import ModelError
 from propagate.features.attention import outputs_of
 from propagate.features.inversion import denoise, invert, noise_from_velocity
-from propagate.features.reading import CROSS_KEYS, MODULES, Reading
+from propagate.features.reading import (
+    CROSS_KEYS,
+    CROSS_QUERIES,
+    MODULES,
+    Reading,
+    attention_in,
+)
 from propagate.features.text import EmbeddedText
 
 NOISE_SEED = 0
@@ -76,6 +82,7 @@ class DiffusionBackbone:
             self._levels, default=reading.timestep, key=lambda level: abs(level - reading.timestep)
         )
         self._modules = [self._module_name(unet, tail) for tail in MODULES[reading.tensor]]
+        self._attention = attention_in(unet, reading.block)
         unet.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportArgumentType]
         self._unet = unet.eval()
 
@@ -114,6 +121,27 @@ class DiffusionBackbone:
         return self._read(images, [self._module_name(self._unet, tail) for tail in tails])
 
     @torch.inference_mode()
+    def extract_both(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute appearance and semantic features in the same forwards.
+
+        Args:
+            images: As for `extract`.
+
+        Returns:
+            What `extract` gives, (B, C, h, w), and the queries of the block's cross-attention (PDM,
+            eq. 2), (B, S, h, w) float32, enlarged to the same grid where theirs is coarser.
+
+        Raises:
+            ModelError: The block has no cross-attention, or the features are not finite.
+        """
+        query = self._cross_attention(CROSS_QUERIES)
+        *outputs, semantic = self._read(images, [*self._modules, query])
+        appearance = sum(outputs[1:], outputs[0]) / len(outputs)
+        if semantic.shape[2:] != appearance.shape[2:]:
+            semantic = F.interpolate(semantic, appearance.shape[2:], mode="bilinear")
+        return appearance, semantic
+
+    @torch.inference_mode()
     def class_tokens(self) -> dict[str, torch.Tensor]:
         """The named classes as the block's cross-attention sees them (PDM, eq. 2 and 3).
 
@@ -126,7 +154,7 @@ class DiffusionBackbone:
         """
         if not self._name_tokens:
             return {}
-        to_k = self._unet.get_submodule(self._module_name(self._unet, CROSS_KEYS))
+        to_k = self._unet.get_submodule(self._cross_attention(CROSS_KEYS))
         keys = to_k(self._prompt)[0].float()  # (T, S)
         return {name: keys[tokens].mean(0) for name, tokens in self._name_tokens.items()}
 
@@ -253,6 +281,14 @@ class DiffusionBackbone:
         sampler: Any = DDIMScheduler.from_config(self._scheduler.config)
         sampler.set_timesteps(count)
         return sampler.timesteps.flip(0).tolist()
+
+    def _cross_attention(self, tail: str) -> str:
+        if self._attention is None:
+            raise ModelError(
+                f"model {self.name}: {self.reading.block!r} of its U-Net has no cross-attention, "
+                "which class names need; name another block in reading.json, or leave them out"
+            )
+        return f"{self._attention}.{tail}"
 
     def _module_name(self, unet: torch.nn.Module, tail: str) -> str:
         name = ".".join(part for part in (self.reading.block, tail) if part)

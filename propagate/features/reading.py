@@ -1,6 +1,7 @@
 """What is read out of a U-Net, and how the frame that it is given was noised."""
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -91,3 +92,17 @@ def find_block(unet: torch.nn.Module, block: str) -> str:
         if names:
             return f"up_blocks.{level}.{names[0 if block == FIRST_ATTENTION else -1]}"
     raise LookupError("it has no transformer block on its way up")
+
+
+def attention_in(unet: torch.nn.Module, block: str) -> str | None:
+    """The dotted name of the last transformer block in a module, or the module itself if it is one.
+
+    Read with the module, its cross-attention costs nothing: it runs anyway.
+    """
+    if block not in dict(unet.named_modules()):
+        return None
+    inside = [name for name, _ in unet.get_submodule(block).named_modules()]
+    for name in reversed(inside):
+        if re.search(r"transformer_blocks\.\d+$", f"{block}.{name}" if name else block):
+            return f"{block}.{name}" if name else block
+    return None

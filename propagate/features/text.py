@@ -6,8 +6,7 @@ import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from propagate.errors import ModelError
-
-TEMPLATE = "a photo of a {name}"
+from propagate.features import TEMPLATE
 
 
 @dataclass(frozen=True, slots=True)
