@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+
 from propagate.errors import OutputError
 from propagate.io.files import remove_partial_files, write_atomically
 from propagate.io.masks import RleWriter, write_mask
@@ -19,6 +21,8 @@ FORMATS = ("png", "rle")
 MARKER = ".run.json"
 REPORT = "result.json"
 INCOMPLETE = "incomplete.json"
+MASKS = "masks"
+REFINED = "refined"
 
 
 def read_report(path: str | Path) -> dict[str, Any] | None:
@@ -45,8 +49,9 @@ class RunFolder:
     """Takes the results of one video. Use it in a `with` block.
 
         masks/00000.png ...   palette PNGs in DAVIS layout, under the frames' own names
+        refined/00000.png ... with `refined`: a refiner's masks, beside the others
         masks.json            run lengths, with format "rle"
-        overlay.mp4           with `overlay`
+        overlay.mp4           with `overlay`; of refined masks, if there are any
         result.json           the report; written last, so its presence means that all is there
         incomplete.json       the report in its place, with the error, when the run broke off
 
@@ -61,6 +66,7 @@ class RunFolder:
         *,
         formats: tuple[str, ...] = ("png",),
         overlay: bool = False,
+        refined: bool = False,
         fps: Fraction | None = None,
         overwrite: bool = False,
     ) -> None:
@@ -72,6 +78,7 @@ class RunFolder:
                 replaced; one of others is left alone.
             formats: Of "png" and "rle".
             overlay: Whether to write `overlay.mp4`.
+            refined: Whether every frame comes with a refined mask.
             fps: Of the overlay.
             overwrite: Whether to remove the files of another or a finished run first.
 
@@ -84,6 +91,7 @@ class RunFolder:
             raise ValueError(f"formats: of {', '.join(FORMATS)}, not {', '.join(sorted(unknown))}")
         self.path = Path(path)
         self._formats, self._overlay, self._fps = formats, overlay, fps
+        self._refined = refined
         self._writers: list[RleWriter | OverlayWriter] = []
         self._frames: list[dict[str, Any]] = []
         self._report = dict(settings)
@@ -110,14 +118,19 @@ class RunFolder:
             # Of an unfinished run too: its last masks would outlive a shorter second one.
             self._clear()
             remove_partial_files(self.path)
-            if "png" in self._formats:
-                (self.path / "masks").mkdir(exist_ok=True)
-                remove_partial_files(self.path / "masks")
+            for folder in self._mask_folders:
+                folder.mkdir(exist_ok=True)
         except OSError as error:
             raise OutputError(
                 f"{self.path}: cannot be used as output folder ({error.strerror}); "
                 "choose another one with -o"
             ) from error
+
+    @property
+    def _mask_folders(self) -> list[Path]:
+        """Those of this run."""
+        wanted = {MASKS: "png" in self._formats, REFINED: self._refined}
+        return [self.path / name for name, is_wanted in wanted.items() if is_wanted]
 
     def _is_ours(self, marker: bytes) -> bool:
         path = self.path / MARKER
@@ -127,22 +140,38 @@ class RunFolder:
         """Remove what runs write, the report first; files of anybody else stay."""
         for name in (REPORT, INCOMPLETE, "masks.json", "overlay.mp4"):
             (self.path / name).unlink(missing_ok=True)
-        for mask in (self.path / "masks").glob("*.png"):
-            mask.unlink()
+        for folder in (self.path / MASKS, self.path / REFINED):
+            for mask in folder.glob("*.png"):
+                mask.unlink()
+            remove_partial_files(folder)
+            # No empty folder of refined masks beside a run without them.
+            with suppress(OSError):
+                folder.rmdir()
 
-    def write(self, frame: Frame, result: Result) -> None:
+    def write(self, frame: Frame, result: Result, refined: np.ndarray | None = None) -> None:
         """Write one frame in every format.
+
+        Args:
+            frame: The frame.
+            result: What was found in it.
+            refined: Its refined mask, (H, W) uint8 object ids, in a folder with `refined`.
 
         Raises:
             OutputError: It cannot be written.
+            ValueError: There is a refined mask where none was announced, or the other way round.
         """
+        if (refined is not None) != self._refined:
+            raise ValueError(f"refined: a mask with refined=True only, which is {self._refined}")
         if not self._frames:
             self._open_writers(frame)
         if "png" in self._formats:
-            write_mask(self.path / "masks" / f"{frame.name}.png", result.mask)
+            write_mask(self.path / MASKS / f"{frame.name}.png", result.mask)
+        if refined is not None:
+            write_mask(self.path / REFINED / f"{frame.name}.png", refined)
         for writer in self._writers:
             if isinstance(writer, OverlayWriter):
-                writer.write(frame.image, result.mask, frame.time)
+                shown = result.mask if refined is None else refined
+                writer.write(frame.image, shown, frame.time)
             else:
                 writer.write(
                     result.mask,
@@ -176,7 +205,7 @@ class RunFolder:
     @property
     def written(self) -> list[str]:
         """What is in the folder, for a person: "masks/ (80 PNG)", "overlay.mp4", ..."""
-        masks = [f"masks/ ({len(self._frames)} PNG)"] if "png" in self._formats else []
+        masks = [f"{folder.name}/ ({len(self._frames)} PNG)" for folder in self._mask_folders]
         return masks + [
             name
             for name in ("masks.json", "overlay.mp4", REPORT, INCOMPLETE)
@@ -217,7 +246,7 @@ class RunFolder:
         """Remove the marker, and the folders unless somebody's files are in them."""
         with suppress(OSError):
             (self.path / MARKER).unlink(missing_ok=True)
-        for folder in (self.path / "masks", self.path):
+        for folder in (*self._mask_folders, self.path):
             with suppress(OSError):
                 folder.rmdir()
 

@@ -12,8 +12,13 @@ import typer
 
 from propagate.cli_benchmark import benchmark_app
 from propagate.cli_eval import eval_app
+from propagate.cli_features import features
+from propagate.cli_find import find
+from propagate.cli_images import segment
+from propagate.cli_models import models
+from propagate.config import TEMPLATE, Config
 from propagate.errors import PropagateError
-from propagate.terminal import progress_of, say, say_error, show
+from propagate.terminal import progress_of, say, say_error
 
 if TYPE_CHECKING:
     from propagate.pipeline import RunSummary
@@ -30,6 +35,10 @@ app = typer.Typer(
 )
 app.add_typer(eval_app, name="eval")
 app.add_typer(benchmark_app, name="benchmark")
+app.command()(models)
+app.command()(features)
+app.command()(find)
+app.command()(segment)
 
 INTERRUPTED = 130
 
@@ -125,16 +134,33 @@ def run(
     model: Annotated[
         str, typer.Option(help="Preset (see `propagate models`), diffusers folder, or hub id.")
     ] = "tiny",
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="What is read of a Stable Diffusion model: default, dift, dift-semantic, paper, "
+            "official. [what its folder says, else default]"
+        ),
+    ] = None,
     matcher: Annotated[
         MatcherName, typer.Option(help="How labels travel: our default, or another method's.")
     ] = MatcherName.default,
+    names: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--name",
+            metavar="ID=CLASS",
+            help="What an object is, for models that take text: 1=dog. May be repeated. Helps to "
+            "find it when it was lost.",
+        ),
+    ] = None,
+    template: Annotated[str, typer.Option(help="The prompt around class names.")] = TEMPLATE,
     device: Annotated[
         str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N.")
     ] = "auto",
     dtype: Annotated[DtypeName, typer.Option(help="Precision of the U-Net.")] = DtypeName.auto,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Frames through the U-Net at once. [8 on a GPU, 1 on a CPU]"),
+        typer.Option(min=1, help="Frames through the U-Net at once. [as many as fit, 1 on a CPU]"),
     ] = None,
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Write overlay.mp4 with the masks drawn.")
@@ -142,6 +168,14 @@ def run(
     formats: Annotated[
         str, typer.Option("--format", help="png (palette, DAVIS layout), rle (COCO), or png,rle.")
     ] = "png",
+    refine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Refine the masks with SAM: sam, sam2, a folder in transformers layout, or hub "
+            "id. They go into refined/, beside masks/, and into the overlay.",
+        ),
+    ] = None,
     decoder: Annotated[DecoderName, typer.Option(help="Who decodes files.")] = DecoderName.auto,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the files of an earlier run.")
@@ -172,12 +206,28 @@ def run(
         if mask.binary:
             say(f"{mask.source}: black and white: one object, id 1")
 
-    from propagate.config import Config
+    class_names = parse_class_names(names or [])
+    given_ids = {i for masks in references for mask in masks.values() for i in mask.object_ids}
+    if unknown := class_names.keys() - given_ids:
+        raise typer.BadParameter(
+            f"no mask has an object {min(unknown)}; there are {sorted(given_ids)}",
+            param_hint="--name",
+        )
+
     from propagate.pipeline import Propagator
 
-    propagator = Propagator(
-        model, device=device, dtype=dtype.value, config=Config.named(matcher.value)
-    )
+    try:
+        config = Config.named(
+            matcher.value, recipe=recipe, class_names=class_names, template=template
+        )
+        propagator = Propagator(model, device=device, dtype=dtype.value, config=config)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    refiner = None
+    if refine is not None:
+        from propagate.refine import load_refiner
+
+        refiner = load_refiner(refine, device=device, dtype=dtype.value)
     failures = 0
     for source, frames in zip(sources, references, strict=True):
         try:
@@ -188,6 +238,7 @@ def run(
                     out,
                     formats=chosen,
                     overlay=overlay,
+                    refine=refiner,
                     batch_size=batch_size,
                     decoder=decoder.value,
                     max_frames=max_frames,
@@ -207,22 +258,15 @@ def run(
         raise typer.Exit(1)
 
 
-@app.command()
-def models() -> None:
-    """List the named models: size, licence, and whether each is on this machine.
-
-    Example: propagate models
-    """
-    from rich.table import Table
-
-    from propagate.features.presets import PRESETS, is_present
-
-    table = Table("model", "size", "licence", "here", "what", box=None, pad_edge=False)
-    for name, preset in PRESETS.items():
-        size = f"{preset.size_mb:,.0f} MB" if preset.size_mb else "-"
-        here = "yes" if is_present(preset) else "no"
-        table.add_row(name, size, preset.license, here, preset.description)
-    show(table)
+def parse_class_names(named: list[str]) -> dict[int, str]:
+    """Read `1=dog` and the like: object id -> class name."""
+    class_names = {}
+    for text in named:
+        object_id, _, name = text.partition("=")
+        if not object_id.strip().isdecimal() or not name.strip():
+            raise typer.BadParameter(f"{text!r}: an object id and a class, such as 1=dog")
+        class_names[int(object_id)] = name.strip()
+    return class_names
 
 
 def _last_line(summary: "RunSummary") -> str:

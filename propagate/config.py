@@ -1,10 +1,14 @@
 """Settings: frozen, checked when made, saved beside every result."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Window = Literal["square", "circle"]
 Reduction = Literal["share", "nearest", "linear"]
+
+# What a U-Net is told of the classes that are named.
+TEMPLATE = "a photo of a {name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,28 +146,51 @@ class Config:
             480: the size at which DAVIS and its label-propagation protocols work.
         max_aspect: A longer side counts as this many short sides at most, so that a frame of one
             by thousands of pixels costs no more than an ordinary one.
+        recipe: What is read out of the model, a key of `RECIPES`; None: what the model's own folder
+            says, else "default".
+        class_names: Object id -> name of its class ("dog"), as far as known. PDM's semantic map
+            then helps to find an object that was lost.
+        template: The prompt around class names, with {name} in their place.
     """
 
     matcher: Matcher = field(default_factory=lambda: MATCHERS["default"])
     short_side_px: int = 480
     max_aspect: float = 4.0
+    recipe: str | None = None
+    class_names: Mapping[int, str] = field(default_factory=dict)
+    template: str = TEMPLATE
 
     def __post_init__(self) -> None:
         if self.short_side_px < 16:
             raise ValueError(f"short_side_px: at least 16, not {self.short_side_px}")
         if self.max_aspect < 1:
             raise ValueError(f"max_aspect: at least 1, not {self.max_aspect}")
+        if any(not 1 <= object_id <= 254 for object_id in self.class_names):
+            raise ValueError(f"class_names: of objects 1 to 254, not {dict(self.class_names)}")
+        if self.class_names and not self.matcher.reappear:
+            raise ValueError(
+                "class_names: only with a matcher that finds objects again, as default"
+            )
 
     @classmethod
-    def named(cls, matcher: str) -> "Config":
+    def named(cls, matcher: str, **settings: Any) -> "Config":
         """Make the configuration with the matcher of that name.
 
+        Args:
+            matcher: A key of `MATCHERS`.
+            settings: Other fields.
+
         Raises:
-            ValueError: There is none; the message lists the names.
+            ValueError: There is none, the message lists the names; or a setting is nonsense.
         """
         if matcher not in MATCHERS:
             raise ValueError(f"no matcher is named {matcher!r}; there are {', '.join(MATCHERS)}")
-        return cls(matcher=MATCHERS[matcher])
+        return cls(matcher=MATCHERS[matcher], **settings)
+
+    @property
+    def named_classes(self) -> tuple[str, ...]:
+        """The class names, each once, in the order in which they appear."""
+        return tuple(dict.fromkeys(self.class_names.values()))
 
     def to_json(self) -> dict[str, Any]:
         """The settings as plain values."""

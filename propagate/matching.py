@@ -271,6 +271,36 @@ def appearance_map(features: torch.Tensor, prototypes: torch.Tensor) -> torch.Te
     return features @ prototypes.T
 
 
+def fused_on_one_scale(
+    appearance: torch.Tensor,
+    semantic: torch.Tensor,
+    reference_appearance: torch.Tensor,
+    reference_semantic: torch.Tensor,
+) -> torch.Tensor:
+    """Average appearance and semantic maps (PDM, eq. 7), each brought to one scale before.
+
+    The paper brings them to none, and a semantic map of raw dot products drowns the other. Here
+    both have mean zero and spread one on the reference frames.
+
+    Args:
+        appearance: (..., L) of the target, S_A.
+        semantic: (..., L) of the target, S_S; NaN for a label without a class, which is left to
+            appearance alone.
+        reference_appearance, reference_semantic: (R, h, w, L), the same of the reference frames.
+
+    Returns:
+        (..., L).
+    """
+
+    def scaled(maps: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        spread, mean = torch.std_mean(reference.flatten(0, -2), dim=0, correction=0)  # (L,)
+        return (maps - mean) / spread.clamp_min(1e-6)
+
+    of_appearance = scaled(appearance, reference_appearance)
+    of_class = scaled(semantic, reference_semantic)
+    return torch.where(of_class.isnan(), of_appearance, (of_appearance + of_class) / 2)
+
+
 def appearance_floor(appearance: torch.Tensor, labels: torch.Tensor, share: float) -> torch.Tensor:
     """The appearance that all but `share` of an instance's own cells reach on its reference frame.
 

@@ -2,8 +2,8 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -19,13 +19,15 @@ from propagate.config import Config
 from propagate.errors import MaskError, VideoError
 from propagate.features import load_backbone
 from propagate.features.frames import channel_count, working_size
+from propagate.frame_batches import batch_frames
 from propagate.io.live import label
 from propagate.io.masks import check_size, mask_from_array
-from propagate.io.prefetch import Prefetcher
 from propagate.io.run_folder import RunFolder
 from propagate.io.video import Decoder, FrameSource, open_video
 from propagate.records import Frame, Mask, Result
+from propagate.refine import Refiner
 from propagate.session import Session
+from propagate.stage_clock import StageClock
 from propagate.two_way import (
     SPOOL_BYTES,
     Block,
@@ -37,14 +39,6 @@ from propagate.two_way import (
 Source = str | PathLike[str] | int
 References = Mapping[int, Mask | np.ndarray]
 Progress = Callable[[int, int | None], None]
-
-# Frames decoded while the one before is matched. Their decoder bounds its own reading ahead.
-PREFETCH_BYTES = 64 * 2**20
-# No source needs longer for one frame, nor for saying that there is none.
-FRAME_DEADLINE_S = 120.0
-STAGES = ("decode", "features", "match", "write")
-# A GPU is filled by a batch; on a CPU frames are computed one by one anyway.
-GPU_BATCH_SIZE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +80,24 @@ class Propagator:
                 hub id.
             device: "auto", "cpu", "cuda", "cuda:1".
             dtype: Precision of the U-Net: "auto", "float32", "bfloat16", "float16".
-            config: How features are matched; None: the measured default.
+            config: What is read and how it is matched; None: the measured default.
 
         Raises:
-            ModelError: The model cannot be loaded.
+            ModelError: The model cannot be loaded, or takes no class names where some are given.
             DeviceError: The device is not there.
+            ValueError: There is no such recipe.
         """
         self.model = model
         self.dtype = dtype
         self.config = config or Config()
-        self.backbone = load_backbone(model, device=device, dtype=dtype)
+        self.backbone = load_backbone(
+            model,
+            device=device,
+            dtype=dtype,
+            recipe=self.config.recipe,
+            class_names=self.config.named_classes,
+            template=self.config.template,
+        )
 
     def session(self, *, probabilities: bool = False) -> Session:
         """Begin a video: feed it frames with `step`.
@@ -122,8 +124,9 @@ class Propagator:
         Args:
             source: A video file, a folder of images, a camera index or stream address, or frames.
             references: Frame index -> mask.
-            batch_size: Frames whose features are computed at once; None: 8 on a GPU, 1 on a CPU.
-                It does not change a mask on a CPU; on a GPU features agree to rounding.
+            batch_size: Frames whose features are computed at once; None: 1 on a CPU, on a GPU as
+                many as its memory has room for, up to 32. It does not change a mask on a CPU; on a
+                GPU features agree to rounding.
             decoder: "auto", "decord" or "pyav".
             max_frames: Stop after so many.
             probabilities: Whether each result carries the soft label of every object.
@@ -169,6 +172,7 @@ class Propagator:
         *,
         formats: tuple[str, ...] = ("png",),
         overlay: bool = False,
+        refine: Refiner | None = None,
         batch_size: int | None = None,
         decoder: Decoder = "auto",
         max_frames: int | None = None,
@@ -185,6 +189,8 @@ class Propagator:
             out: Folder for the folders of videos.
             formats: Of "png" and "rle".
             overlay: Whether to write `overlay.mp4`.
+            refine: Refines the mask of each frame that has no reference; refined masks go beside
+                the others, into `refined/`.
             overwrite: Whether to replace a finished run.
             progress: Called after each frame with the frames done and about how many there are.
 
@@ -205,11 +211,14 @@ class Propagator:
             for mask in masks.values():
                 check_size(mask, info.height, info.width)
             settings = self._settings(source, masks, blocks, max_frames)
+            if refine is not None:
+                settings["refiner"] = refine.settings
             with RunFolder(
                 Path(out) / info.name,
                 settings,
                 formats=formats,
                 overlay=overlay,
+                refined=refine is not None,
                 fps=info.fps,
                 overwrite=overwrite,
             ) as folder:
@@ -233,9 +242,9 @@ class Propagator:
                 done = 0
                 # Closed at once when writing fails: its thread reads from the source.
                 with closing(results):
-                    for frame, result in results:
+                    for frame, result, refined in _refined(results, refine, masks, clock):
                         with clock("write"):
-                            folder.write(frame, result)
+                            folder.write(frame, result, refined)
                         done += 1
                         if progress is not None:
                             progress(done, total)
@@ -260,7 +269,7 @@ class Propagator:
         *,
         batch_size: int | None = None,
         max_frames: int | None = None,
-        clock: "StageClock | None" = None,
+        clock: StageClock | None = None,
     ) -> Generator[tuple[Frame, Result], None, None]:
         """Do what `propagate` does in a session of the caller's; yield each frame with its result.
 
@@ -290,7 +299,7 @@ class Propagator:
         blocks: Sequence[Block],
         batch_size: int | None,
         max_frames: int | None,
-        clock: "StageClock",
+        clock: StageClock,
     ) -> Generator[Result, None, None]:
         """Do what `follow` does, and go back over the blocks; no frame is kept for its result."""
         count = 0
@@ -309,17 +318,18 @@ class Propagator:
         frames: Iterable[Frame],
         batch_size: int | None,
         max_frames: int | None,
-        clock: "StageClock",
+        clock: StageClock,
     ) -> Generator[tuple[Frame, torch.Tensor], None, None]:
         """Give each frame with its features (C, h, w), computed in batches, read ahead."""
-        if batch_size is None:
-            batch_size = 1 if self.backbone.device.type == "cpu" else GPU_BATCH_SIZE
-        if batch_size < 1:
-            raise ValueError(f"batch_size: at least 1, not {batch_size}")
-        with Prefetcher(
-            islice(frames, max_frames), bytes_limit=PREFETCH_BYTES, deadline_s=FRAME_DEADLINE_S
-        ) as ahead:
-            for batch in _batches(ahead, batch_size, clock):
+        batches = batch_frames(
+            islice(frames, max_frames),
+            self.backbone,
+            self.config,
+            batch_size=batch_size,
+            clock=clock,
+        )
+        with closing(batches):
+            for batch in batches:
                 with clock("features"):
                     features = session.extract(batch)
                 yield from zip(batch, features, strict=True)
@@ -367,55 +377,20 @@ class Propagator:
         return settings
 
 
-class StageClock:
-    """Adds up the seconds spent in each stage of a run."""
-
-    def __init__(self) -> None:
-        """Start at zero."""
-        self.seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Count the time of a `with` block."""
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[stage] += time.monotonic() - started
-
-    def rounded(self) -> dict[str, float]:
-        """Seconds per stage, to the millisecond."""
-        return {f"{stage}_s": round(seconds, 3) for stage, seconds in self.seconds.items()}
-
-
-def _batches(frames: Iterator[Frame], size: int, clock: StageClock) -> Iterator[list[Frame]]:
-    """Group frames of one size. Where reading fails, the frames before come out first."""
-    batch: list[Frame] = []
-    failure: Exception | None = None
-    while True:
-        try:
-            with clock("decode"):
-                frame = next(frames, None)
-        except TimeoutError as error:
-            failure = VideoError(f"the source gave no frame: {error}; check it, and try again")
-            failure.__cause__ = error
-            break
-        except Exception as error:
-            failure = error
-            break
-        if frame is None:
-            break
-        if batch and frame.image.shape != batch[0].image.shape:
-            yield batch
-            batch = []
-        batch.append(frame)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-    if failure is not None:
-        raise failure
+def _refined(
+    results: Iterable[tuple[Frame, Result]],
+    refiner: Refiner | None,
+    drawn: Container[int],
+    clock: StageClock,
+) -> Iterator[tuple[Frame, Result, np.ndarray | None]]:
+    """Add the refined mask of each frame; what a person drew is as it should be."""
+    for frame, result in results:
+        refined = None
+        if refiner is not None:
+            with clock("refine"):
+                known = result.index in drawn
+                refined = result.mask if known else refiner.refine(frame.image, result.mask)
+        yield frame, result, refined
 
 
 def _beside_frames(
@@ -468,7 +443,7 @@ def _at_most(count: int | None, limit: int | None) -> int | None:
 
 def versions() -> dict[str, str]:
     """Name the versions of this program and of the libraries that decide its masks."""
-    names = ("propagate-video", "torch", "diffusers", "av", "decord2", "numpy")
+    names = ("propagate-video", "torch", "diffusers", "transformers", "av", "decord2", "numpy")
     found = {}
     for name in names:
         try:

@@ -13,14 +13,12 @@ from propagate.features import Backbone
 from propagate.features.frames import Image, extract_features, frame_pixels
 from propagate.features.pixels import COLOR_CHANNELS
 from propagate.io.masks import check_size, mask_from_array
+from propagate.lost import find_again, lost_objects, without
 from propagate.matching import (
-    appearance_floor,
-    appearance_map,
     centre,
     channel_statistics,
     global_top_k,
     ids_from_labels,
-    instance_prototypes,
     join_colors,
     labels_from_ids,
     local_top_k,
@@ -37,12 +35,6 @@ from propagate.records import VOID_ID, Frame, Mask, Result
 UNSURE_SCORE = 0.6
 # An object that has moved so many cells is also searched for where it is now.
 MOVED_CELLS = 4
-# An object left when no more than this share of its cells in the recent frames is left. It is back
-# when at least another share of its cells on the reference is seen, counting those that look like
-# all but the least typical of them.
-LOST_AREA_SHARE = 0.03
-REAPPEAR_AREA_SHARE = 0.2
-REAPPEAR_ATYPICAL_SHARE = 0.25
 
 
 class Session:
@@ -66,6 +58,8 @@ class Session:
         self._probabilities = probabilities
         self._memory = TemporalMemory(config.matcher.recent_frames)
         self._statistics: tuple[torch.Tensor, torch.Tensor] | None = None
+        # Semantic maps (h, w, N) of the memory's reference frames.
+        self._reference_classes: list[torch.Tensor] = []
         self._object_ids: list[int] = []
         self._index = 0
         self._size: tuple[int, int] | None = None
@@ -78,7 +72,7 @@ class Session:
     @property
     def memory_bytes(self) -> int:
         """Bytes of features and labels remembered."""
-        return self._memory.nbytes
+        return self._memory.nbytes + sum(maps.nbytes for maps in self._reference_classes)
 
     def step(
         self,
@@ -126,7 +120,7 @@ class Session:
 
         Args:
             size: (H, W) of the frame.
-            features: (C, h, w), as `extract` gives them: colours last, where they count.
+            features: (C, h, w), as `extract` gives them.
             mask, time_s: See `step`.
         """
         given = None if mask is None else self._checked(mask, size)
@@ -152,10 +146,12 @@ class Session:
             )
         given = None if mask is None else self._checked(mask, size)
         self._size = size
-        cells = self._cells(features)
-        labels = self._match(cells) if self._object_ids else None
+        unet, maps, colors = self._parts(features)
+        cells = self._cells(unet, colors)
+        classes = maps.permute(1, 2, 0).contiguous()  # (h, w, N)
+        labels = self._match(cells, classes) if self._object_ids else None
         if given is not None:
-            labels = self._take(given, cells, labels)
+            labels = self._take(given, cells, classes, labels)
         elif labels is not None:
             self._memory.add_recent(cells, labels)
         self._index += 1
@@ -176,7 +172,13 @@ class Session:
             "recent": memory["recent"][-1:] * copies,
         }
         turned = Session(self._backbone, self._config)
-        turned.load_state_dict({**state, "memory": {**memory, **seen}})
+        turned.load_state_dict(
+            {
+                **state,
+                "reference_classes": state["reference_classes"][-1:],
+                "memory": {**memory, **seen},
+            }
+        )
         return turned
 
     def remove(self, object_id: int) -> None:
@@ -197,27 +199,39 @@ class Session:
         if not self._object_ids:
             # Nothing to tell apart is left; an object that comes now is the first one.
             self._memory = TemporalMemory(self._config.matcher.recent_frames)
+            self._reference_classes = []
             return
         labels = self._memory.read().labels.clone()
         labels[..., 0] += labels[..., label]
         kept = [i for i in range(labels.shape[-1]) if i != label]
         self._memory.relabel(labels[..., kept])
 
-    def _cells(self, features: torch.Tensor) -> torch.Tensor:
-        """Turn (C, h, w) features, colours last if they count, into normalised (h, w, C) cells."""
+    def _parts(self, features: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Take apart what `extract_features` joined: of the U-Net, of classes, of colours."""
+        maps = len(self._config.named_classes)
+        colors = COLOR_CHANNELS if self._config.matcher.color_weight else 0
+        return features.split((len(features) - maps - colors, maps, colors))
+
+    def _cells(self, unet: torch.Tensor, colors: torch.Tensor) -> torch.Tensor:
+        """Turn features (C, h, w) and colours (D or 0, h, w) into normalised (h, w, C + D)."""
         matcher = self._config.matcher
         if matcher.standardize and self._statistics is None:
-            self._statistics = channel_statistics(features)
+            self._statistics = channel_statistics(torch.cat([unet, colors]))
         if not matcher.color_weight:
-            return normalize(features, *(self._statistics or ()))
-        parts = len(features) - COLOR_CHANNELS, COLOR_CHANNELS
-        of_unet, of_color = zip(
-            *(part.split(parts) for part in (features, *(self._statistics or ()))), strict=True
+            return normalize(unet, *(self._statistics or ()))
+        assert self._statistics is not None  # colours are never counted without
+        of_unet, of_colors = zip(
+            *(statistic.split([len(unet), len(colors)]) for statistic in self._statistics),
+            strict=True,
         )
-        return join_colors(normalize(*of_unet), normalize(*of_color), matcher.color_weight)
+        cells = normalize(unet, *of_unet)
+        return join_colors(cells, normalize(colors, *of_colors), matcher.color_weight)
 
-    def _match(self, cells: torch.Tensor) -> torch.Tensor:
-        """Soft labels (h, w, L) of a frame's cells (h, w, C), from the memory."""
+    def _match(self, cells: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        """Soft labels (h, w, L) of a frame's cells (h, w, C), from the memory.
+
+        `classes` are the semantic maps of the named classes, (h, w, N).
+        """
         matcher = self._config.matcher
         known = self._memory.read()
         references = self._memory.reference_count
@@ -241,52 +255,58 @@ class Session:
         floors = matcher.label_floor * known.labels[:references].amax((0, 1, 2))  # (L,)
         faint = labels < floors
         faint[..., 0] = False
-        labels = _without(labels, faint)
+        labels = without(labels, faint)
         if matcher.reappear:
-            labels = self._find_again(cells, labels, known, references)
+            labels = self._find_again(cells, classes, labels, known, references)
         return labels
 
     def _find_again(
-        self, cells: torch.Tensor, labels: torch.Tensor, known: Remembered, references: int
+        self,
+        cells: torch.Tensor,
+        classes: torch.Tensor,
+        labels: torch.Tensor,
+        known: Remembered,
+        references: int,
     ) -> torch.Tensor:
-        """Take out the objects that left, and look for them in the whole frame.
-
-        PDM's appearance map proposes cells that look like the object as a whole; the reference
-        frames' cells, all of them, then vote there, so that a look-alike on them can object. Few
-        such cells prove nothing: what left stays away until enough of it is seen.
-        """
-        reference_cells = known.features[:references]
+        """Take out the objects that left, and look for them in the whole frame."""
         reference_labels = known.labels[:references]
-        # An object smaller than a cell peaks below one even where it was given.
-        held = 0.5 * reference_labels.amax((0, 1, 2))  # (L,)
         recent = known.labels[references:] if len(known.labels) > references else known.labels
-        before = (recent > held).sum((1, 2))  # (M, L) cells
-        lost = (before[-1] == 0) | ((labels > held).sum((0, 1)) <= LOST_AREA_SHARE * before.amax(0))
-        lost[0] = False
+        lost = lost_objects(labels, recent, reference_labels)
         if not lost.any():
             return labels
-        labels = _without(labels, lost)
-        prototypes = instance_prototypes(reference_cells, reference_labels)
-        floors = appearance_floor(
-            appearance_map(reference_cells, prototypes), reference_labels, REAPPEAR_ATYPICAL_SHARE
-        )
-        likely = (appearance_map(cells, prototypes) >= floors) & lost  # (h, w, L)
-        # What another object holds is not up for grabs.
-        proposed = likely.any(-1) & (labels.argmax(-1) == 0)
-        if not proposed.any():
-            return labels
+        semantic = None
+        if self._config.class_names:
+            on_reference = torch.stack(self._reference_classes)
+            semantic = self._of_objects(classes), self._of_objects(on_reference)
         matcher = self._config.matcher
-        matches = global_top_k(cells[proposed], reference_cells, matcher.top_k)
-        voted = propagate_labels(*matches, reference_labels, matcher.temperature)  # (n, L)
-        winner = voted.argmax(-1)  # (n,)
-        agreed = likely[proposed].gather(1, winner[:, None])[:, 0]
-        found = winner.bincount(weights=agreed.float(), minlength=labels.shape[-1])
-        wanted = REAPPEAR_AREA_SHARE * reference_labels.sum((1, 2)).amax(0)
-        agreed &= (found >= wanted)[winner]
-        labels[proposed] = torch.where(agreed[:, None], voted, labels[proposed])
-        return labels
+        return find_again(
+            cells,
+            without(labels, lost),
+            lost,
+            known.features[:references],
+            reference_labels,
+            semantic,
+            matcher.top_k,
+            matcher.temperature,
+        )
 
-    def _take(self, given: Mask, cells: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+    def _of_objects(self, classes: torch.Tensor) -> torch.Tensor:
+        """Semantic maps (..., N) of the classes as maps (..., L) of the labels, NaN without one."""
+        names = self._config.class_names
+        order = self._config.named_classes
+        maps = classes.new_full((*classes.shape[:-1], len(self._object_ids) + 1), torch.nan)
+        for label, object_id in enumerate(self._object_ids, start=1):
+            if object_id in names:
+                maps[..., label] = classes[..., order.index(names[object_id])]
+        return maps
+
+    def _take(
+        self,
+        given: Mask,
+        cells: torch.Tensor,
+        classes: torch.Tensor,
+        labels: torch.Tensor | None,
+    ) -> torch.Tensor:
         """Remember a given mask for ever; return the labels of the frame with it laid over."""
         matcher = self._config.matcher
         new = [i for i in given.object_ids if i not in self._object_ids]
@@ -302,6 +322,7 @@ class Session:
             reference = reduced(ids)
             copies = matcher.recent_frames if matcher.repeat_reference else 0
             self._memory.add_reference(cells, reference, copies)
+            self._reference_classes.append(classes)
             return reference
         # What the mask does not name stays as it was found, and is void in the reference: a guess
         # must not be remembered for ever.
@@ -311,6 +332,7 @@ class Session:
         reference = reduced(torch.where(others, VOID_ID, ids))
         self._revise(cells, reference, given.object_ids, new)
         self._memory.add_reference(cells, reference)
+        self._reference_classes.append(classes)
         merged = reduced(torch.where(others, found, ids))
         self._memory.add_recent(cells, merged)
         return merged
@@ -421,6 +443,7 @@ class Session:
             "index": self._index,
             "size": self._size,
             "statistics": self._statistics,
+            "reference_classes": list(self._reference_classes),
             "memory": self._memory.state_dict(),
         }
 
@@ -430,6 +453,7 @@ class Session:
         self._index = state["index"]
         self._size = None if state["size"] is None else tuple(state["size"])
         self._statistics = state["statistics"]
+        self._reference_classes = list(state["reference_classes"])
         self._memory.load_state_dict(state["memory"])
 
 
@@ -450,13 +474,6 @@ def _with_moved(known: Remembered, references: int) -> Remembered:
             features.append(entry[0][None])
             labels.append(entry[1][None])
     return Remembered(torch.cat(features), torch.cat(labels))
-
-
-def _without(labels: torch.Tensor, lost: torch.Tensor) -> torch.Tensor:
-    """Soft labels (h, w, L) without the lost ones, (L,) or (h, w, L): theirs is background."""
-    kept = torch.where(lost, 0, labels)
-    kept[..., 0] += (labels * lost).sum(-1)
-    return kept
 
 
 def _state(score: float) -> str:

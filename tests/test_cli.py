@@ -42,7 +42,8 @@ def python(*arguments, cwd=ROOT):
 
 def test_the_commands_are_these():
     names = (
-        *("run", "models", "eval", "eval davis", "eval protocols", "eval permis"),
+        *("run", "models", "features", "segment", "find"),
+        *("eval", "eval davis", "eval protocols", "eval permis"),
         *("eval permis build", "benchmark", "benchmark davis", "benchmark permis"),
     )
     assert set(COMMANDS) == {(), *(tuple(name.split()) for name in names)}

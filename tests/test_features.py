@@ -36,6 +36,8 @@ def test_the_models_of_the_package_are_present_and_the_others_say_so(
         "color": True,
         "sd15": False,
         "sd21": False,
+        "sdxl-turbo": False,
+        "cleandift": False,
     }
     assert not is_present(Preset(str(BUILT_IN / "none"), "", "", 0))
 

@@ -1,16 +1,9 @@
-"""Models on a hub: found, downloaded once, and one clear error for each way of not getting one.
+"""Models on a hub: found, downloaded once, and one clear error for each way of not getting one."""
 
-The hub is a small server on this machine that speaks as much of the protocol as a download needs.
-"""
-
-import hashlib
-import json
 import socket
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 import torch
@@ -18,83 +11,18 @@ from huggingface_hub import constants, hf_hub_download
 
 from propagate.errors import ModelError
 from propagate.features import load_backbone
-from propagate.features.model_folder import cached_model_folder
-from tests.tiny_models import pixel_unet, save_pixel_pipeline
-
-COMMIT = "0123456789" * 4
-GATED, MOVED, BROKEN = "somebody/gated", "somebody/moved", "somebody/broken"
-
-
-class Hub:
-    """A hub with one model, `somebody/model`, and some that cannot be had."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.requests: list[str] = []
-        hub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                hub.answer(self)
-
-            do_HEAD = do_GET
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def answer(self, request: BaseHTTPRequestHandler) -> None:
-        self.requests.append(request.path)
-        path = request.path.split("?")[0].removeprefix("/api/models/").lstrip("/")
-        refusals = {GATED: (403, "GatedRepo"), MOVED: (404, "RepoNotFound"), BROKEN: (500, "")}
-        for repo, (status, code) in refusals.items():
-            if path.startswith(repo):
-                self.send(request, b"{}", status, {"X-Error-Code": code})
-                return
-        path = path.removeprefix("somebody/model/")
-        if path.startswith("revision/"):
-            body = {"id": "somebody/model", "sha": COMMIT, "siblings": []}
-            self.send(request, json.dumps(body).encode())
-        elif path.startswith("tree/"):
-            self.send(request, json.dumps([self.entry(file) for file in self.files()]).encode())
-        else:
-            _, _, file = path.split("/", 2)  # resolve/<commit or branch>/<file>
-            body = (self.folder / file).read_bytes()
-            etag = hashlib.sha1(body).hexdigest()
-            self.send(request, body, headers={"X-Repo-Commit": COMMIT, "ETag": f'"{etag}"'})
-
-    def files(self) -> list[Path]:
-        return sorted(path for path in self.folder.rglob("*") if path.is_file())
-
-    def entry(self, path: Path) -> dict[str, object]:
-        body = path.read_bytes()
-        name = path.relative_to(self.folder).as_posix()
-        oid = hashlib.sha1(body).hexdigest()
-        return {"type": "file", "path": name, "size": len(body), "oid": oid}
-
-    def send(
-        self,
-        request: BaseHTTPRequestHandler,
-        body: bytes,
-        status: int = 200,
-        headers: dict[str, str] | None = None,
-    ) -> None:
-        request.send_response(status)
-        for key, value in (headers or {}).items():
-            request.send_header(key, value)
-        request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        if request.command == "GET":
-            request.wfile.write(body)
+from propagate.features.model_folder import MOVED, cached_model_folder
+from tests.tiny_hub import BROKEN, GATED, UNKNOWN, Hub, downloaded_files, serving
+from tests.tiny_models import (
+    pixel_unet,
+    save_pixel_pipeline,
+    stable_diffusion,
+    stable_diffusion_xl,
+)
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, and the network allowed."""
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
@@ -105,16 +33,8 @@ def hub(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"x" * 1000)
     (folder / "unet" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"x" * 1000)
     (folder / "all-in-one.ckpt").write_bytes(b"x" * 1000)
-    hub = Hub(folder)
-    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, hub.url)
-    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    thread = Thread(target=hub.server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    yield hub
-    hub.server.shutdown()
-    hub.server.server_close()
-    thread.join(timeout=10)
+    with serving({"somebody/model": folder}, cache, monkeypatch) as hub:
+        yield hub
 
 
 def failure(model: str) -> str:
@@ -137,7 +57,7 @@ def test_a_hub_model_is_downloaded_once_and_then_needs_no_network(hub: Hub, cach
     assert asked > 0
     again = load_backbone("somebody/model", device="cpu", dtype="float32")
     assert len(hub.requests) == asked
-    local = load_backbone(str(hub.folder), device="cpu", dtype="float32")
+    local = load_backbone(str(hub.models["somebody/model"]), device="cpu", dtype="float32")
     frame = torch.rand(1, 3, 16, 16)
     for backbone in (first, again):
         assert torch.equal(backbone.extract(frame), local.extract(frame))
@@ -145,13 +65,34 @@ def test_a_hub_model_is_downloaded_once_and_then_needs_no_network(hub: Hub, cach
 
 def test_only_the_files_that_are_read_are_downloaded(hub: Hub, cache: Path) -> None:
     load_backbone("somebody/model", device="cpu")
-    snapshot = next(cache.glob("*/snapshots/*"))
-    assert {path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*.*")} == {
+    assert downloaded_files(cache) == {
         "model_index.json",
         "scheduler/scheduler_config.json",
         "unet/config.json",
         "unet/diffusion_pytorch_model.safetensors",
     }
+
+
+def test_of_a_stable_diffusion_model_every_part_that_is_loaded_is_downloaded(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = {"somebody/sd": stable_diffusion, "somebody/xl": stable_diffusion_xl}
+    models = {name: tmp_path / name for name in kinds}
+    for name, make in kinds.items():
+        make(tmp_path / f"{name}-words").save_pretrained(models[name])
+        wanted = {
+            path.relative_to(models[name]).as_posix()
+            for path in models[name].rglob("*")
+            if path.is_file()
+        }
+        # Parts of the real ones that have nothing to do with features.
+        for other in ("safety_checker/model", "vae_1_0/diffusion_pytorch_model", "sd_1.0"):
+            path = models[name] / f"{other}.safetensors"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(b"x" * 1000)
+        with serving(models, cache / name, monkeypatch):
+            load_backbone(name, device="cpu")
+        assert downloaded_files(cache / name) == wanted
 
 
 def test_an_interrupted_download_goes_on(hub: Hub, cache: Path) -> None:
@@ -175,7 +116,7 @@ def test_files_that_another_program_cached_are_not_taken_for_the_model(
     ("model", "reason"),
     [
         (GATED, "its owner asks for consent: give it on the model's page, then `hf auth login`"),
-        (MOVED, "the hub has no such model: it has moved, or is private (`hf auth login`)"),
+        (UNKNOWN, "the hub has no such model: it has moved, or is private (`hf auth login`)"),
         (BROKEN, "it could not be downloaded (Server error '500"),
         ("a/b/c", "that is neither a folder here nor a hub id (owner/name)"),
         ("./not-there", "that is neither a folder here nor a hub id (owner/name)"),
@@ -185,8 +126,33 @@ def test_a_model_that_cannot_be_had_is_one_error(hub: Hub, model: str, reason: s
     assert failure(model).startswith(f"model {model}: {reason}")
 
 
+@pytest.mark.parametrize("model", MOVED)
+def test_a_model_that_moved_is_an_error_that_says_where_to_before_any_network(
+    hub: Hub, model: str
+) -> None:
+    with pytest.raises(ModelError) as caught:
+        load_backbone(model, device="cpu")
+    assert str(caught.value) == (
+        f"model {model}: it is gone from the hub; pass {MOVED[model]} instead"
+    )
+    assert hub.requests == []
+    assert MOVED[model] not in MOVED
+
+
+def test_a_model_that_moved_is_used_where_it_is_in_the_cache(hub: Hub, cache: Path) -> None:
+    model = next(iter(MOVED))
+    hub.models[model] = hub.models["somebody/model"]
+    hf_hub_download(model, "model_index.json")
+    with pytest.raises(ModelError, match="it is gone from the hub"):
+        load_backbone(model, device="cpu")
+    for file in ("scheduler/scheduler_config.json", "unet/config.json"):
+        hf_hub_download(model, file)
+    hf_hub_download(model, "unet/diffusion_pytorch_model.safetensors")
+    assert load_backbone(model, device="cpu").name == model
+
+
 def test_an_unreachable_hub_is_one_error_at_once(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
-import propagate.pipeline
+import propagate.frame_batches
 from propagate.config import Config
 from propagate.errors import OutputError, VideoError
 from propagate.io.references import masks_of_sources
@@ -108,7 +108,7 @@ def test_the_report_holds_settings_and_a_score_and_state_of_every_object_and_fra
             assert entry["state"] in ("tracked", "unsure", "absent")
     assert {"propagate-video", "torch", "av", "decord2"} <= set(report["versions"])
     timing = report["timing"]
-    stages = {"decode_s", "features_s", "match_s", "write_s"}
+    stages = {"decode_s", "features_s", "match_s", "refine_s", "write_s"}
     assert set(timing) == {"seconds", *stages}
     assert sum(timing[stage] for stage in stages) <= timing["seconds"] + 0.01
 
@@ -278,7 +278,7 @@ def test_an_unfinished_run_is_replaced_and_ends_like_an_uninterrupted_one(small,
 
 def test_a_run_that_fails_stops_reading_at_once(small, drawn, tmp_path, monkeypatch):
     # Room for one frame: the reader waits in the middle of the clip when the run fails.
-    monkeypatch.setattr(propagate.pipeline, "PREFETCH_BYTES", 1)
+    monkeypatch.setattr(propagate.frame_batches, "PREFETCH_BYTES", 1)
 
     def stop(done, total):
         raise Stop

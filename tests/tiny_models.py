@@ -1,6 +1,7 @@
 """Real models of every kind the program takes, with random weights and narrow enough for tests."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,24 @@ from diffusers import (
     AutoencoderKL,
     DDPMPipeline,
     DDPMScheduler,
+    EulerAncestralDiscreteScheduler,
     PNDMScheduler,
     StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
     UNet2DConditionModel,
     UNet2DModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
 
 PROMPT_TOKENS = 8
 TEXT_WIDTH = 16
+# Of SDXL's second text encoder: per token, and per prompt.
+SECOND_TEXT_WIDTH, POOLED_WIDTH = 24, 12
 
 
 def pixel_unet(
@@ -71,26 +81,6 @@ def stable_diffusion(
         }
         | unet_settings
     )
-    # diffusers annotates its blocks as tuples of one.
-    blocks: Any = {
-        "block_out_channels": (8,) * 4,
-        "down_block_types": ("DownEncoderBlock2D",) * 4,
-        "up_block_types": ("UpDecoderBlock2D",) * 4,
-    }
-    vae = AutoencoderKL(**blocks, latent_channels=4, norm_num_groups=4)
-    text_encoder = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=4,
-            hidden_size=TEXT_WIDTH,
-            intermediate_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=PROMPT_TOKENS,
-            bos_token_id=0,
-            eos_token_id=1,
-            pad_token_id=1,
-        )
-    )
     # The sampler that Stable Diffusion 1.5 comes with.
     scheduler: Any = PNDMScheduler(
         beta_start=0.00085,
@@ -100,8 +90,8 @@ def stable_diffusion(
         steps_offset=1,
     )
     return StableDiffusionPipeline(
-        vae=vae.eval(),
-        text_encoder=text_encoder.eval(),
+        vae=_vae(),
+        text_encoder=CLIPTextModel(_text_config(TEXT_WIDTH)).eval(),
         tokenizer=tokenizer(folder / "words"),
         unet=unet.eval(),
         scheduler=scheduler,
@@ -111,12 +101,85 @@ def stable_diffusion(
     )
 
 
-def tokenizer(folder: Path) -> CLIPTokenizer:
+def stable_diffusion_xl(folder: Path, **unet_settings: Any) -> StableDiffusionXLPipeline:
+    """A Stable Diffusion XL pipeline, seeded. Its tokenizers' files are written to `folder`."""
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        **{
+            "sample_size": 16,
+            "block_out_channels": (8, 8, 16),
+            "layers_per_block": 1,
+            "down_block_types": ("DownBlock2D", *["CrossAttnDownBlock2D"] * 2),
+            "up_block_types": (*["CrossAttnUpBlock2D"] * 2, "UpBlock2D"),
+            "transformer_layers_per_block": (1, 1, 2),
+            "use_linear_projection": True,
+            "cross_attention_dim": TEXT_WIDTH + SECOND_TEXT_WIDTH,
+            "attention_head_dim": 2,
+            "norm_num_groups": 4,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 8,
+            "projection_class_embeddings_input_dim": 6 * 8 + POOLED_WIDTH,
+        }
+        | unet_settings
+    )
+    # The sampler that SDXL Turbo comes with.
+    with warnings.catch_warnings():
+        # It turns tensors into arrays in a way that numpy 2 remarks on.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        scheduler: Any = EulerAncestralDiscreteScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            steps_offset=1,
+            timestep_spacing="trailing",
+        )
+    # As the real ones do, the two fill prompts up with different tokens.
+    second = tokenizer(folder / "words-2", pad_token="a")
+    config = _text_config(SECOND_TEXT_WIDTH, projection_dim=POOLED_WIDTH)
+    pipeline: Any = StableDiffusionXLPipeline
+    return pipeline(
+        vae=_vae(scaling_factor=0.13025),
+        text_encoder=CLIPTextModel(_text_config(TEXT_WIDTH)).eval(),
+        text_encoder_2=CLIPTextModelWithProjection(config).eval(),
+        tokenizer=tokenizer(folder / "words"),
+        tokenizer_2=second,
+        unet=unet.eval(),
+        scheduler=scheduler,
+        add_watermarker=False,
+    )
+
+
+def _vae(**settings: Any) -> AutoencoderKL:
+    # diffusers annotates its blocks as tuples of one.
+    blocks: Any = {
+        "block_out_channels": (8,) * 4,
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+    }
+    return AutoencoderKL(**blocks, latent_channels=4, norm_num_groups=4, **settings).eval()
+
+
+def _text_config(width: int, **settings: Any) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=4,
+        hidden_size=width,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=PROMPT_TOKENS,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+        **settings,
+    )
+
+
+def tokenizer(folder: Path, **settings: str) -> CLIPTokenizer:
     """A CLIP tokenizer that knows the two special tokens and the letter a."""
     folder.mkdir(parents=True)
     words = {"<|startoftext|>": 0, "<|endoftext|>": 1, "a": 2, "a</w>": 3}
     (folder / "vocab.json").write_text(json.dumps(words))
     (folder / "merges.txt").write_text("#version: 0.2\n")
-    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": PROMPT_TOKENS}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": PROMPT_TOKENS} | settings
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return CLIPTokenizer.from_pretrained(folder)

@@ -1,18 +1,15 @@
 """Backbones: what turns frames into a grid of feature vectors. One registry, and it is a dict."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
 import torch
 
+from propagate.config import TEMPLATE
 from propagate.errors import DeviceError, ModelError
 from propagate.features.device import choose_device, choose_dtype
-from propagate.features.presets import PRESETS
+from propagate.features.presets import find_preset
 from propagate.features.recipes import RECIPES
-
-# What a U-Net is told of the classes that are named.
-TEMPLATE = "a photo of a {name}"
 
 
 class Backbone(Protocol):
@@ -45,6 +42,18 @@ class Backbone(Protocol):
         ...
 
 
+class SemanticBackbone(Backbone, Protocol):
+    """A backbone that was told of classes."""
+
+    def extract_both(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute what `extract` gives, (B, C, h, w), and semantic features (B, S, h, w)."""
+        ...
+
+    def class_tokens(self) -> dict[str, torch.Tensor]:
+        """Each named class as a semantic feature, (S,)."""
+        ...
+
+
 def load_backbone(
     model: str,
     *,
@@ -53,6 +62,7 @@ def load_backbone(
     recipe: str | None = None,
     class_names: Sequence[str] = (),
     template: str = TEMPLATE,
+    compile: bool = False,
 ) -> Backbone:
     """Load a model by preset name, local folder or hub id.
 
@@ -62,10 +72,12 @@ def load_backbone(
         device: "auto" (CUDA if there is one, else CPU) or a torch device name.
         dtype: "auto" (half precision where the device computes it faster) or "float32", "bfloat16",
             "float16".
-        recipe: A key of `RECIPES`: what is read, and how the frame is noised. None: what the
-            model's own `reading.json` says, else "default".
+        recipe: A key of `RECIPES`: what is read, and how the frame is noised. None: what the preset
+            or the model's own `reading.json` says, else "default".
         class_names: Classes the U-Net is told of ("dog"), for semantic maps; each once.
         template: The prompt around them, with {name} in their place.
+        compile: Compile the U-Net's blocks with `torch.compile`: the first frames of a size take
+            minutes, the others less.
 
     Raises:
         ValueError: No recipe has that name, or the names or the template cannot be used.
@@ -76,8 +88,8 @@ def load_backbone(
     precision = choose_dtype(dtype, where)
     if recipe is not None and recipe not in RECIPES:
         raise ValueError(f"no recipe is named {recipe!r}; there are {', '.join(RECIPES)}")
-    preset = PRESETS.get(model)
-    if preset is not None and preset.source is None:
+    preset = find_preset(model)
+    if preset.source is None:
         from propagate.features.pixels import ColorBackbone
 
         if recipe is not None or class_names:
@@ -90,16 +102,14 @@ def load_backbone(
     from propagate.features.loading import load_diffusion
     from propagate.features.text import Text
 
-    if preset is None and "/" not in model and not Path(model).exists():
-        raise ModelError(
-            f"no model is named {model!r}: pass one of {', '.join(PRESETS)}, a folder in diffusers "
-            "layout, or a hub id of the form owner/name"
-        )
-    chosen = None if recipe is None else RECIPES[recipe]
+    chosen = preset.recipe if recipe is None else RECIPES[recipe]
     text = Text("" if chosen is None else chosen.prompt, tuple(class_names), template)
-    source = model if preset is None or preset.source is None else preset.source
     try:
-        return load_diffusion(model, source, where, precision, chosen and chosen.reading, text)
+        return load_diffusion(
+            *(model, preset.source, where, precision, chosen and chosen.reading, text),
+            unet_weights=preset.unet_weights,
+            compiled=compile,
+        )
     except torch.OutOfMemoryError as error:
         raise DeviceError(
             f"model {model} does not fit into the memory of {where}: use a smaller one, "

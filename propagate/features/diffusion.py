@@ -17,6 +17,7 @@ from diffusers.models.modeling_utils import ModelMixin
 
 from propagate.errors import ModelError
 from propagate.features.attention import outputs_of
+from propagate.features.compiling import compile_blocks, is_compiler_error
 from propagate.features.inversion import denoise, invert, noise_from_velocity
 from propagate.features.reading import (
     CROSS_KEYS,
@@ -51,6 +52,8 @@ class DiffusionBackbone:
         multiple: int,
         device: torch.device,
         text: EmbeddedText | None = None,
+        *,
+        compiled: bool = False,
     ) -> None:
         """Set the U-Net up for reading.
 
@@ -63,6 +66,8 @@ class DiffusionBackbone:
             multiple: What both sides of a picture given to `encode` must be multiples of.
             device: Where to compute.
             text: What a U-Net that takes text is told.
+            compiled: Compile the U-Net's blocks, so that they run faster once the first frame of a
+                size has taken its time.
 
         Raises:
             ModelError: The reading does not fit the U-Net, or the U-Net cannot be run.
@@ -74,6 +79,8 @@ class DiffusionBackbone:
         self._encode = encode
         self._scheduler = scheduler
         self._prompt = None if text is None else text.prompt.to(device, self.dtype)
+        pooled = None if text is None else text.pooled
+        self._pooled = None if pooled is None else pooled.to(device, self.dtype)
         self._name_tokens = {} if text is None else text.name_tokens
         self._noise = torch.empty(0)
         self._alphas = scheduler.alphas_cumprod.to(device)
@@ -85,7 +92,11 @@ class DiffusionBackbone:
         self._attention = attention_in(unet, reading.block)
         unet.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportArgumentType]
         self._unet = unet.eval()
+        if compiled:
+            read = [self.reading.block, *self._modules]
+            compile_blocks(self._unet, [*read, self._attention] if self._attention else read)
 
+        self._picture_stride = multiple
         self.multiple = self._frame_multiple(multiple)
         side = self.multiple * -(-PROBE_PX // self.multiple)
         self.channels, rows = self._probe(side)
@@ -195,9 +206,17 @@ class DiffusionBackbone:
         return features
 
     def _run(self, noisy: torch.Tensor, timestep: int) -> torch.Tensor:
-        text = {}
+        text: dict[str, Any] = {}
         if self._prompt is not None:
             text["encoder_hidden_states"] = self._prompt.expand(len(noisy), -1, -1)
+        if self._pooled is not None:
+            height, width = (side * self._picture_stride for side in noisy.shape[2:])
+            # As diffusers asks for a picture: its original size, where it was cropped, its size.
+            sizes = torch.tensor([[height, width, 0, 0, height, width]], device=self.device)
+            text["added_cond_kwargs"] = {
+                "text_embeds": self._pooled.expand(len(noisy), -1),
+                "time_ids": sizes.expand(len(noisy), -1),
+            }
         noisy = noisy.to(self.dtype, memory_format=torch.channels_last)
         return self._unet(noisy, torch.tensor([timestep], device=self.device), **text).sample  # pyright: ignore[reportCallIssue]
 
@@ -226,7 +245,10 @@ class DiffusionBackbone:
         yield denoise(predict, noisy, down, alphas)
 
     def _add_noise(self, clean: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Take clean inputs to the level that is read, always by the same noises."""
+        """Take clean inputs to the level that is read, always by the same noises, or by none."""
+        if self.reading.noise == "none":
+            yield clean
+            return
         if self._noise.shape[1:] != clean.shape[1:]:
             rng = torch.Generator().manual_seed(NOISE_SEED)
             shape = (1, *clean.shape[1:])
@@ -327,6 +349,11 @@ class DiffusionBackbone:
         # A U-Net that wants other inputs (class labels, a mask, a second prompt) says so in
         # exceptions of any kind.
         except Exception as error:
+            if is_compiler_error(error):
+                raise ModelError(
+                    f"model {self.name}: its U-Net cannot be compiled here ({one_line(error)}); do "
+                    "without, or install what PyTorch's compiler needs (on a CPU, a C++ compiler)"
+                ) from error
             raise ModelError(
                 f"model {self.name}: its U-Net does not take a picture and an empty prompt "
                 f"({one_line(error)}); pass a plain image model, neither inpainting nor by class"

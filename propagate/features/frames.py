@@ -1,7 +1,9 @@
 """From frames of any size to features: the working size, and batches that fit the device."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -9,7 +11,7 @@ import torch.nn.functional as F
 
 from propagate.config import Config
 from propagate.errors import DeviceError
-from propagate.features import Backbone
+from propagate.features import Backbone, SemanticBackbone
 from propagate.features.pixels import COLOR_CHANNELS, cell_colors
 from propagate.records import Frame
 
@@ -19,13 +21,16 @@ Image = Frame | np.ndarray | torch.Tensor
 
 
 def extract_features(backbone: Backbone, config: Config, frames: Sequence[Image]) -> torch.Tensor:
-    """Compute the features of frames of one size: (B, C, h, w), colours last if they are wanted.
+    """Compute what a session matches by, of frames of one size: (B, C, h, w).
+
+    The channels are the backbone's, then the semantic map of each of `config.named_classes` (PDM,
+    eq. 6), then colours if they are wanted.
 
     A batch that does not fit into the device's memory is halved until it does.
 
     Args:
         backbone: Where features come from.
-        config: The size at which they are read, and whether colours are.
+        config: The size at which they are read, whether colours are, and the named classes.
         frames: (H, W, 3) uint8 RGB each, numpy, torch or `Frame`, all of one size.
 
     Raises:
@@ -35,16 +40,31 @@ def extract_features(backbone: Backbone, config: Config, frames: Sequence[Image]
     size = working_size(height, width, config, backbone.multiple)
     # Resized one by one: a batch of large frames in float32 would be most of the memory used.
     images = torch.cat([_resized(frame, size, backbone.device) for frame in frames])
-    features = _extract(backbone, images)
+    extract = backbone.extract
+    if config.class_names:
+        # `load_backbone` gives no other where classes are named.
+        named = cast(SemanticBackbone, backbone)
+        extract = partial(_extract_with_maps, named, config.named_classes)
+    features = _extract(backbone, extract, images)
     if config.matcher.color_weight:
         rows, columns = features.shape[2:]
         features = torch.cat([features, cell_colors(images, (rows, columns))], dim=1)
     return features
 
 
+def _extract_with_maps(
+    backbone: SemanticBackbone, names: Sequence[str], images: torch.Tensor
+) -> torch.Tensor:
+    appearance, semantic = backbone.extract_both(images)
+    known = backbone.class_tokens()
+    tokens = torch.stack([known[name] for name in names])  # (N, S)
+    return torch.cat([appearance, torch.einsum("bshw,ns->bnhw", semantic, tokens)], dim=1)
+
+
 def channel_count(backbone: Backbone, config: Config) -> int:
     """How many channels `extract_features` gives."""
-    return backbone.channels + (COLOR_CHANNELS if config.matcher.color_weight else 0)
+    colors = COLOR_CHANNELS if config.matcher.color_weight else 0
+    return backbone.channels + colors + len(config.named_classes)
 
 
 def _resized(frame: Image, size: tuple[int, int], device: torch.device) -> torch.Tensor:
@@ -55,9 +75,11 @@ def _resized(frame: Image, size: tuple[int, int], device: torch.device) -> torch
     return image
 
 
-def _extract(backbone: Backbone, images: torch.Tensor) -> torch.Tensor:
+def _extract(
+    backbone: Backbone, extract: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
+) -> torch.Tensor:
     try:
-        return backbone.extract(images)
+        return extract(images)
     except torch.OutOfMemoryError as error:
         if len(images) == 1:
             raise DeviceError(
@@ -67,7 +89,7 @@ def _extract(backbone: Backbone, images: torch.Tensor) -> torch.Tensor:
     # Outside the handler: the failed attempt's tensors live as long as its exception.
     half = (len(images) + 1) // 2
     log.warning("out of memory with %d frames at once; going on with %d", len(images), half)
-    return torch.cat([_extract(backbone, part) for part in images.split(half)])
+    return torch.cat([_extract(backbone, extract, part) for part in images.split(half)])
 
 
 def working_size(height: int, width: int, config: Config, multiple: int) -> tuple[int, int]:

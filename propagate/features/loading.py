@@ -1,8 +1,9 @@
 """From a model folder to a backbone: the two kinds of diffusion model, and their parts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -10,17 +11,23 @@ import torch
 import torch.nn.functional as F
 import transformers
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel, UNet2DModel
-from transformers import CLIPTextModel, CLIPTokenizer
+from safetensors.torch import load_file
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from propagate.errors import ModelError
 from propagate.features.diffusion import DiffusionBackbone, one_line
-from propagate.features.model_folder import PIXEL_UNET, ModelFolder, open_model_folder
+from propagate.features.model_folder import (
+    PIXEL_UNET,
+    ModelFolder,
+    UnetWeights,
+    open_model_folder,
+)
 from propagate.features.reading import Reading, find_block
 from propagate.features.recipes import RECIPES
-from propagate.features.text import EmbeddedText, Text, embed_text
+from propagate.features.text import EmbeddedText, Text, embed_text, embed_text_twice
 
 READING_FILE = "reading.json"
-READING_KEYS = ("block", "timestep", "scale", "tensor", "ensemble")
+READING_KEYS = ("block", "timestep", "scale", "tensor", "ensemble", "noise")
 
 
 def load_diffusion(
@@ -30,37 +37,47 @@ def load_diffusion(
     dtype: torch.dtype,
     reading: Reading | None = None,
     text: Text | None = None,
+    *,
+    unet_weights: UnetWeights | None = None,
+    compiled: bool = False,
 ) -> DiffusionBackbone:
     """Load a U-Net from a folder or hub id in diffusers layout.
 
     Args:
         name: For messages.
         source: A folder or hub id: a `UNet2DModel` alone, a pipeline around one, or a Stable
-            Diffusion pipeline.
+            Diffusion pipeline, XL included.
         device: Where to compute.
-        dtype: Precision of the U-Net and of the VAE.
+        dtype: Precision of the U-Net and of the VAE; of a VAE whose config says `force_upcast`,
+            float32.
         reading: What to read; None: what the folder's `reading.json` says, else chosen from the
             U-Net's shape.
         text: What the U-Net is told; None: an empty prompt.
+        unet_weights: What takes the place of the weights of a pipeline's U-Net.
+        compiled: Compile the U-Net's blocks. See `DiffusionBackbone`.
 
     Raises:
         ModelError: It cannot be reached, is of another kind, or parts are missing or damaged.
     """
-    folder = open_model_folder(name, source)
+    folder = open_model_folder(name, source, unet_weights)
     reading = reading or _stored_reading(folder)
     with _quiet_libraries():
         if folder.unet_class != PIXEL_UNET:
-            return _load_latent(folder, device, dtype, reading, text or Text())
+            return _load_latent(folder, device, dtype, reading, text or Text(), compiled)
         if text is not None and text.class_names:
             raise ModelError(
                 f"model {name}: its U-Net takes no text; leave the class names out, or pass a "
                 "Stable Diffusion pipeline"
             )
-        return _load_pixel(folder, device, dtype, reading)
+        return _load_pixel(folder, device, dtype, reading, compiled)
 
 
 def _load_pixel(
-    folder: ModelFolder, device: torch.device, dtype: torch.dtype, reading: Reading | None
+    folder: ModelFolder,
+    device: torch.device,
+    dtype: torch.dtype,
+    reading: Reading | None,
+    compiled: bool,
 ) -> DiffusionBackbone:
     """A U-Net on pixels; with 3 p^2 input channels the picture is folded p by p into channels."""
     unet = _load_weights(folder, UNet2DModel, "unet" if folder.is_pipeline else None, dtype)
@@ -85,7 +102,9 @@ def _load_pixel(
         return F.pixel_unshuffle(images, fold)
 
     multiple = fold * 2 ** (levels - 1)
-    return DiffusionBackbone(folder.name, unet, scheduler, reading, encode, multiple, device)
+    return DiffusionBackbone(
+        folder.name, unet, scheduler, reading, encode, multiple, device, compiled=compiled
+    )
 
 
 def _load_latent(
@@ -94,18 +113,21 @@ def _load_latent(
     dtype: torch.dtype,
     reading: Reading | None,
     text: Text,
+    compiled: bool,
 ) -> DiffusionBackbone:
     """A Stable Diffusion pipeline; only the parts needed are kept."""
     embedded = _embed_text(folder, text)
-    unet = _load_weights(folder, UNet2DConditionModel, "unet", dtype)
-    if embedded.prompt.shape[2] != unet.config["cross_attention_dim"]:
-        raise ModelError(
-            f"model {folder.name}: its text encoder gives {embedded.prompt.shape[2]} numbers per "
-            f"token, its U-Net takes {unet.config['cross_attention_dim']}; put parts of one model "
-            "together"
-        )
+    if folder.unet_weights is None:
+        unet = _load_weights(folder, UNet2DConditionModel, "unet", dtype)
+    else:
+        unet = _load_text_unet(folder, folder.unet_weights, dtype)
+    _check_text_fits(folder, embedded, unet)
     scheduler = _load_scheduler(folder)
-    vae = _load_weights(folder, AutoencoderKL, "vae", dtype)
+    # What the file says: where it says nothing, as in models older than the setting, half precision
+    # is enough, although diffusers' own default is the other way.
+    stored = folder.read_json("vae/config.json") or {}
+    vae_dtype = torch.float32 if stored.get("force_upcast") else dtype
+    vae = _load_weights(folder, AutoencoderKL, "vae", vae_dtype)
     vae.decoder = None
     vae = vae.to(device, memory_format=torch.channels_last).eval()
     reading = _with_block_found(folder, unet, reading or RECIPES["default"].reading)
@@ -125,8 +147,35 @@ def _load_latent(
 
     multiple = 2 ** (len(vae.config["block_out_channels"]) - 1)
     return DiffusionBackbone(
-        folder.name, unet, scheduler, reading, encode, multiple, device, embedded
+        *(folder.name, unet, scheduler, reading, encode, multiple, device, embedded),
+        compiled=compiled,
     )
+
+
+def _check_text_fits(folder: ModelFolder, text: EmbeddedText, unet: UNet2DConditionModel) -> None:
+    """See that the U-Net takes what the text encoders give.
+
+    Raises:
+        ModelError: It does not.
+    """
+    given, taken = text.prompt.shape[2], unet.config["cross_attention_dim"]
+    if given != taken:
+        encoders = "text encoder gives" if text.pooled is None else "two text encoders give"
+        raise ModelError(
+            f"model {folder.name}: its {encoders} {given} numbers per token, its U-Net takes "
+            f"{taken}; put parts of one model together"
+        )
+    given = None if text.pooled is None else text.pooled.shape[1]
+    taken = None
+    if unet.config["addition_embed_type"] == "text_time":
+        # Beside the text, six sizes in pixels.
+        taken = unet.config["projection_class_embeddings_input_dim"]
+        taken -= 6 * unet.config["addition_time_embed_dim"]
+    if given != taken:
+        raise ModelError(
+            f"model {folder.name}: its second text encoder gives {given or 'no'} numbers per "
+            f"prompt, its U-Net takes {taken or 'none'}; put parts of one model together"
+        )
 
 
 def _with_block_found(folder: ModelFolder, unet: Any, reading: Reading) -> Reading:
@@ -141,11 +190,19 @@ def _with_block_found(folder: ModelFolder, unet: Any, reading: Reading) -> Readi
 
 
 def _embed_text(folder: ModelFolder, text: Text) -> EmbeddedText:
-    """Embed a text once. The text encoder is not kept."""
-    with _loading(folder, "tokenizer"):
-        tokenizer = CLIPTokenizer.from_pretrained(folder.path / "tokenizer")
+    """Embed a text once. The text encoders are not kept."""
+    tokenizer = _load_tokenizer(folder, "tokenizer")
     encoder = _load_weights(folder, CLIPTextModel, "text_encoder", torch.float32)
-    return embed_text(folder.name, text, tokenizer, encoder)
+    if not folder.has_two_text_encoders:
+        return embed_text(folder.name, text, tokenizer, encoder)
+    second = _load_weights(folder, CLIPTextModelWithProjection, "text_encoder_2", torch.float32)
+    tokenizers = (tokenizer, _load_tokenizer(folder, "tokenizer_2"))
+    return embed_text_twice(folder.name, text, tokenizers, (encoder, second))
+
+
+def _load_tokenizer(folder: ModelFolder, part: str) -> CLIPTokenizer:
+    with _loading(folder, part):
+        return CLIPTokenizer.from_pretrained(folder.path / part)
 
 
 def _load_scheduler(folder: ModelFolder) -> DDPMScheduler:
@@ -164,13 +221,28 @@ def _load_weights(folder: ModelFolder, model_class: Any, part: str | None, dtype
             local_files_only=True,
             output_loading_info=True,
         )
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise ModelError(
-            f"model {folder.name}: {len(missing)} weights of its {part or 'U-Net'} are not in its "
-            f"file, {missing[0]} for one; fetch the model again"
-        )
+    _check_nothing_is_missing(folder, part or "U-Net", report["missing_keys"])
     return model.eval()
+
+
+def _load_text_unet(folder: ModelFolder, weights: Path, dtype: torch.dtype) -> UNet2DConditionModel:
+    """Build the pipeline's U-Net with the weights of another file."""
+    with _loading(folder, f"U-Net ({weights.name})"):
+        config: Any = UNet2DConditionModel.load_config(folder.path / "unet")
+        with torch.device("meta"):
+            unet: Any = UNet2DConditionModel.from_config(config)
+        report = unet.load_state_dict(load_file(weights), strict=False, assign=True)
+    _check_nothing_is_missing(folder, "U-Net", report.missing_keys)
+    return unet.to(dtype).eval()
+
+
+def _check_nothing_is_missing(folder: ModelFolder, part: str, missing: Iterable[str]) -> None:
+    names = sorted(missing)
+    if names:
+        raise ModelError(
+            f"model {folder.name}: {len(names)} weights of its {part} are not in its "
+            f"file, {names[0]} for one; fetch the model again"
+        )
 
 
 @contextmanager
@@ -197,7 +269,7 @@ def _stored_reading(folder: ModelFolder) -> Reading | None:
         reason = f"unknown key {unknown}" if unknown else one_line(error)
         raise ModelError(
             f"model {folder.name}: {folder.path / READING_FILE} cannot be used ({reason}); it "
-            "takes block, timestep and, if wanted, scale, tensor, ensemble"
+            "takes block, timestep and, if wanted, scale, tensor, ensemble, noise"
         ) from error
 
 

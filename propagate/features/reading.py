@@ -10,6 +10,7 @@ import torch
 from propagate.features.inversion import Inversion
 
 TensorName = Literal["resnet", "q", "k", "qk"]
+NoiseName = Literal["fixed", "none"]
 
 # Modules of a transformer block: self-attention, then cross-attention.
 QUERIES = "attn1.to_q"
@@ -42,6 +43,8 @@ class Reading:
         tensor: `resnet`, the module's output; `q` or `k`, queries or keys of the block's
             self-attention, heads side by side; `qk`, their mean (PDM, eq. 1).
         ensemble: Noises whose features are averaged, a forward each (DIFT).
+        noise: `fixed`, the same noise for every frame; `none`: the U-Net is given the clean frame,
+            and told `timestep` all the same (CleanDIFT).
         inversion: Where the noise comes from instead: up to the schedule's top and back to
             `timestep`. None: a fixed noise is added.
         posterior_seed: Seed of a sample from the VAE's posterior; None: its mode.
@@ -52,6 +55,7 @@ class Reading:
     scale: float = 1.0
     tensor: TensorName = "resnet"
     ensemble: int = 1
+    noise: NoiseName = "fixed"
     inversion: Inversion | None = None
     posterior_seed: int | None = None
 
@@ -66,6 +70,10 @@ class Reading:
             raise ValueError(f"tensor: {', '.join(get_args(TensorName))}, not {self.tensor!r}")
         if not isinstance(self.ensemble, int) or self.ensemble < 1:
             raise ValueError(f"ensemble: an integer, 1 or more, not {self.ensemble!r}")
+        if self.noise not in get_args(NoiseName):
+            raise ValueError(f"noise: {', '.join(get_args(NoiseName))}, not {self.noise!r}")
+        if self.noise == "none" and (self.inversion is not None or self.ensemble > 1):
+            raise ValueError("noise: fixed with an inversion or an ensemble")
         if self.inversion is not None and not isinstance(self.inversion, Inversion):
             raise ValueError(f"inversion: an Inversion or None, not {self.inversion!r}")
         if self.inversion is not None and self.ensemble > 1:

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from propagate.config import TEMPLATE
 from propagate.errors import ModelError
-from propagate.features import TEMPLATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +52,68 @@ class EmbeddedText:
     Attributes:
         prompt: (1, T, D) float32.
         name_tokens: Positions, of 0 to T - 1, of each class name's tokens.
+        pooled: (1, P) float32, the prompt as one vector, which Stable Diffusion XL takes besides.
     """
 
     prompt: torch.Tensor
     name_tokens: dict[str, list[int]]
+    pooled: torch.Tensor | None = None
 
 
 @torch.inference_mode()
 def embed_text(
     model: str, text: Text, tokenizer: CLIPTokenizer, encoder: CLIPTextModel
 ) -> EmbeddedText:
-    """Embed a text once for all frames.
+    """Embed a text once for all frames, as Stable Diffusion 1.x and 2.x take it.
 
     Raises:
         ModelError: Tokenizer and encoder do not fit together, or a class name does not fit into
             the prompt's length.
     """
+    tokens, name_tokens = _tokenize(model, text, tokenizer, encoder)
+    return EmbeddedText(encoder(tokens).last_hidden_state, name_tokens)
+
+
+@torch.inference_mode()
+def embed_text_twice(
+    model: str,
+    text: Text,
+    tokenizers: tuple[CLIPTokenizer, CLIPTokenizer],
+    encoders: tuple[CLIPTextModel, CLIPTextModelWithProjection],
+) -> EmbeddedText:
+    """Embed a text once for all frames, as Stable Diffusion XL takes it.
+
+    Of each encoder the last layer but one, side by side (Podell et al. 2023, section 2.1).
+
+    Raises:
+        ModelError: As for `embed_text`, or the two find a class name in different places.
+    """
+    outputs, places = [], []
+    for tokenizer, encoder in zip(tokenizers, encoders, strict=True):
+        tokens, name_tokens = _tokenize(model, text, tokenizer, encoder)
+        outputs.append(encoder(tokens, output_hidden_states=True))
+        places.append(name_tokens)
+    if places[0] != places[1]:
+        raise ModelError(
+            f"model {model}: its two tokenizers cut the class names up differently; put parts of "
+            "one model together"
+        )
+    layers = [output.hidden_states[-2] for output in outputs]
+    if layers[0].shape[1] != layers[1].shape[1]:
+        raise ModelError(
+            f"model {model}: its two text encoders take prompts of {layers[0].shape[1]} and "
+            f"{layers[1].shape[1]} tokens; put parts of one model together"
+        )
+    return EmbeddedText(torch.cat(layers, dim=2), places[0], outputs[1].text_embeds)
+
+
+def _tokenize(
+    model: str,
+    text: Text,
+    tokenizer: CLIPTokenizer,
+    encoder: CLIPTextModel | CLIPTextModelWithProjection,
+) -> tuple[torch.Tensor, dict[str, list[int]]]:
+    """The prompt's tokens, (1, T), and the positions of each class name's."""
     prompt, spans = text.compose()
     length = encoder.config.max_position_embeddings
     tokens = tokenizer(
@@ -93,4 +139,4 @@ def embed_text(
                 f"model {model}: its prompts have room for {length - 2} tokens, and {name!r} ends "
                 "after them; shorten the class names"
             )
-    return EmbeddedText(encoder(tokens).last_hidden_state, name_tokens)
+    return tokens, name_tokens

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import propagate
-from propagate.pipeline import StageClock
+from propagate.stage_clock import StageClock
 
 
 def repeated(clip: str, count: int) -> Iterator[propagate.Frame]:

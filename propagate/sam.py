@@ -1,0 +1,201 @@
+"""SAM and SAM 2: a frame and prompts in, mask logits out.
+
+Frames are prepared here, not by transformers' image processors: SAM 2's needs torchvision.
+
+H, W: the frame; S: side of the square that the model takes; L: side of the masks it takes and
+gives; K: objects; P: points of each; M: masks offered for each.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from propagate.errors import ModelError
+
+# Objects in one pass of the decoder. Its maps of one (L 256) are some 20 MB in float32.
+OBJECTS_AT_ONCE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """Where a frame lies in the square that a model takes.
+
+    Attributes:
+        height: Rows of the frame.
+        width: Columns of the frame.
+        rows: Rows of the square that the frame is resized to, from the top.
+        columns: Columns, from the left. What is left of the square is padding.
+        side: Of the square.
+    """
+
+    height: int
+    width: int
+    rows: int
+    columns: int
+    side: int
+
+    @property
+    def scale(self) -> np.ndarray:
+        """Pixels of the square per pixel of the frame, (2,): along x, along y."""
+        return np.array([self.columns / self.width, self.rows / self.height])
+
+    def place(self, maps: torch.Tensor, mask_side: int) -> torch.Tensor:
+        """Bring maps of the frame, (K, H, W) float, to the size of mask prompts, (K, L, L).
+
+        A cell is the mean over its pixels; padding counts as zero.
+        """
+        size = (self.rows, self.columns)
+        resized = F.interpolate(maps[None], size, mode="bilinear", antialias=True)
+        padded = F.pad(resized, (0, self.side - self.columns, 0, self.side - self.rows))
+        return F.adaptive_avg_pool2d(padded, mask_side)[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prompts:
+    """What a model is told of K objects.
+
+    Attributes:
+        points: (K, P, 2) float32, x and y in pixels of the square.
+        labels: (K, P) int64: 1 on the object, 0 off it.
+        boxes: (K, 4) float32, left, top, right and bottom pixel in the square.
+        masks: (K, 1, L, L) float32 logits.
+    """
+
+    points: torch.Tensor
+    labels: torch.Tensor
+    boxes: torch.Tensor
+    masks: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class PixelScaling:
+    """How pixels become the model's input: (pixel * factor - mean) / std, after a resize.
+
+    The defaults are those of transformers' image processors for SAM and SAM 2.
+
+    Attributes:
+        mean: Per channel.
+        std: Per channel.
+        factor: Brings pixels to 0..1.
+        resample: Filter of the resize.
+    """
+
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    factor: float = 1 / 255
+    resample: Image.Resampling = Image.Resampling.BILINEAR
+
+
+class Sam:
+    """A loaded SAM or SAM 2. It keeps nothing from frame to frame."""
+
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        scaling: PixelScaling,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        """Take a `SamModel` or `Sam2Model`.
+
+        Args:
+            name: For messages.
+            model: In float32; it is moved to `device`.
+            scaling: Of pixels.
+            device: Where to compute.
+            dtype: Precision of the image encoder, which is nearly all of the cost. Prompts and
+                decoder stay in float32: in bfloat16 a point would be off by pixels.
+        """
+        self.name, self.device, self.dtype = name, device, dtype
+        self.model = model.to(device).eval()
+        self._scaling = scaling
+        self._is_sam1 = model.config.model_type == "sam"
+        prompts = model.config.prompt_encoder_config
+        self.side: int = prompts.image_size
+        self.mask_side: int = 4 * (prompts.image_size // prompts.patch_size)
+
+    def canvas(self, height: int, width: int) -> Canvas:
+        """Place a frame: SAM keeps its aspect ratio and pads, SAM 2 stretches it."""
+        if not self._is_sam1:
+            return Canvas(height, width, self.side, self.side, self.side)
+        scale = self.side / max(height, width)
+        rows, columns = (max(1, int(length * scale + 0.5)) for length in (height, width))
+        return Canvas(height, width, rows, columns, self.side)
+
+    def pixels(self, image: np.ndarray, canvas: Canvas) -> torch.Tensor:
+        """Turn a frame, (H, W, 3) uint8 RGB, into the model's input, (1, 3, S, S) float32."""
+        size = canvas.columns, canvas.rows
+        resized = Image.fromarray(image).resize(size, self._scaling.resample)
+        pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1) * self._scaling.factor
+        mean, std = (
+            torch.tensor(numbers)[:, None, None]
+            for numbers in (self._scaling.mean, self._scaling.std)
+        )
+        # Padded last: the padding is zero, whatever the mean colour.
+        right, below = canvas.side - canvas.columns, canvas.side - canvas.rows
+        return F.pad((pixels - mean) / std, (0, right, 0, below))[None]
+
+    @torch.inference_mode()
+    def encode(self, image: np.ndarray, canvas: Canvas) -> list[torch.Tensor]:
+        """Run the image encoder on a frame, (H, W, 3) uint8 RGB.
+
+        Returns:
+            Its maps for `decode`, (1, C, h, w) each: one of SAM, three of SAM 2.
+        """
+        pixels = self.pixels(image, canvas).to(self.device)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            maps = self.model.get_image_embeddings(pixels)
+        return [maps.float()] if self._is_sam1 else [each.float() for each in maps]
+
+    @torch.inference_mode()
+    def decode(self, maps: list[torch.Tensor], prompts: Prompts) -> Iterator[torch.Tensor]:
+        """Run the decoder on the prompts of all objects.
+
+        Yields:
+            Per object, the logits of every mask the model offers, (M, L, L). First the one it is
+            trained to give where a prompt says as much as ours do, then the three it gives where a
+            prompt may mean a part or the whole.
+
+        Raises:
+            ModelError: They are not finite.
+        """
+        for rows in torch.arange(len(prompts.points)).split(OBJECTS_AT_ONCE):
+            embeddings = [each.expand(len(rows), -1, -1, -1) for each in maps]
+            # A batch entry per object, since a batch entry has only one mask prompt.
+            inputs = {
+                "image_embeddings": embeddings[0] if self._is_sam1 else embeddings,
+                "input_points": prompts.points[rows, None].to(self.device),
+                "input_labels": prompts.labels[rows, None].to(self.device),
+                "input_boxes": prompts.boxes[rows, None].to(self.device),
+                "input_masks": prompts.masks[rows].to(self.device),
+            }
+            offered = [
+                self.model(**inputs, multimask_output=several).pred_masks[:, 0]
+                for several in (False, True)
+            ]
+            logits = torch.cat(offered, dim=1)  # (K, M, L, L)
+            if not torch.isfinite(logits).all():
+                advice = (
+                    "its weights are damaged, fetch them again"
+                    if self.dtype == torch.float32
+                    else "pass --dtype float32"
+                )
+                raise ModelError(
+                    f"model {self.name}: masks are not finite in {str(self.dtype)[6:]}; {advice}"
+                )
+            yield from logits
+
+    @torch.inference_mode()
+    def to_frame(self, logits: torch.Tensor, canvas: Canvas) -> torch.Tensor:
+        """Bring mask logits, (M, L, L), to the size of the frame, (M, H, W)."""
+        maps = logits[None]
+        if self._is_sam1:
+            maps = F.interpolate(maps, (canvas.side, canvas.side), mode="bilinear")
+            maps = maps[..., : canvas.rows, : canvas.columns]
+        return F.interpolate(maps, (canvas.height, canvas.width), mode="bilinear")[0]
