@@ -36,13 +36,19 @@ if TYPE_CHECKING:
     from propagate.eval.permis_retrieval import evaluate_permis_retrieval
     from propagate.eval.protocols import PROTOCOLS
     from propagate.eval.scores import Scores
-    from propagate.features import PRESETS
+    from propagate.features import load_backbone
+    from propagate.features.presets import PRESETS
+    from propagate.features.recipes import RECIPES
+    from propagate.features_video import write_feature_videos
+    from propagate.find import Finder
     from propagate.io.masks import read_mask, read_references, write_mask
     from propagate.io.overlay import OverlayWriter, draw_overlay
     from propagate.io.video import open_video
     from propagate.matching import appearance_map, instance_prototypes
     from propagate.pipeline import Propagator, RunSummary
     from propagate.records import Frame, Mask, Result, VideoInfo
+    from propagate.refine import Refiner, load_refiner
+    from propagate.segment import Segmentation, Segmenter
     from propagate.session import Session
 
 # Where each public name lives. They are imported on first use: `propagate --help` and a reader of
@@ -69,13 +75,19 @@ _HOMES = {
     "propagate.eval.permis_retrieval": ("evaluate_permis_retrieval",),
     "propagate.eval.protocols": ("PROTOCOLS",),
     "propagate.eval.scores": ("Scores",),
-    "propagate.features": ("PRESETS",),
+    "propagate.features": ("load_backbone",),
+    "propagate.features.presets": ("PRESETS",),
+    "propagate.features.recipes": ("RECIPES",),
+    "propagate.features_video": ("write_feature_videos",),
+    "propagate.find": ("Finder",),
     "propagate.io.masks": ("read_mask", "read_references", "write_mask"),
     "propagate.io.overlay": ("OverlayWriter", "draw_overlay"),
     "propagate.io.video": ("open_video",),
     "propagate.matching": ("appearance_map", "instance_prototypes"),
     "propagate.pipeline": ("Propagator", "RunSummary"),
     "propagate.records": ("Frame", "Mask", "Result", "VideoInfo"),
+    "propagate.refine": ("Refiner", "load_refiner"),
+    "propagate.segment": ("Segmentation", "Segmenter"),
     "propagate.session": ("Session",),
 }
 
@@ -83,9 +95,11 @@ __all__ = [
     "MATCHERS",
     "PRESETS",
     "PROTOCOLS",
+    "RECIPES",
     "Config",
     "DeviceError",
     "EvaluationError",
+    "Finder",
     "Frame",
     "Mask",
     "MaskError",
@@ -95,9 +109,12 @@ __all__ = [
     "OverlayWriter",
     "PropagateError",
     "Propagator",
+    "Refiner",
     "Result",
     "RunSummary",
     "Scores",
+    "Segmentation",
+    "Segmenter",
     "Session",
     "VideoError",
     "VideoInfo",
@@ -110,11 +127,14 @@ __all__ = [
     "evaluate_permis_images",
     "evaluate_permis_retrieval",
     "instance_prototypes",
+    "load_backbone",
+    "load_refiner",
     "open_mask_tree",
     "open_video",
     "read_mask",
     "read_permis_list",
     "read_references",
+    "write_feature_videos",
     "write_mask",
     "write_official_csv",
     "write_permis_list",

@@ -1,0 +1,131 @@
+"""The command `propagate find`: parse, call the public functions, print."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from propagate.config import TEMPLATE
+from propagate.errors import VideoError
+from propagate.terminal import progress_of, say, say_error, show
+
+
+def find(
+    reference: Annotated[
+        str, typer.Argument(metavar="REF", help="A picture, or a video for its first frame.")
+    ],
+    videos: Annotated[
+        list[str], typer.Argument(metavar="VIDEO", help="Video files and folders of images.")
+    ],
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            "-m", "--mask", metavar="MASK", help="Mask of the objects in the picture (index PNG)."
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLASS",
+            help="What the object is, for models that take text: dog. Without a mask, it is found "
+            "in the picture by its name.",
+        ),
+    ] = None,
+    template: Annotated[str, typer.Option(help="The prompt around the class name.")] = TEMPLATE,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Folder for contact_sheet.png and find.json."),
+    ] = None,
+    every: Annotated[
+        float, typer.Option(min=0.001, help="Seconds between the frames that are looked at.")
+    ] = 0.5,
+    top: Annotated[
+        int, typer.Option(min=1, help="Most videos in the table and on the sheet, per object.")
+    ] = 20,
+    model: Annotated[
+        str, typer.Option(help="Preset (see `propagate models`), diffusers folder, or hub id.")
+    ] = "tiny",
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="What is read of a Stable Diffusion model: default, dift, dift-semantic, paper, "
+            "official. [what its folder says, else default]"
+        ),
+    ] = None,
+    device: Annotated[
+        str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N.")
+    ] = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="Precision of the U-Net: auto, float32, bfloat16, float16.")
+    ] = "auto",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the files of an earlier search.")
+    ] = False,
+) -> None:
+    """Rank videos by how much of an object they show, and say when it appears.
+
+    Each part of the object looks for the part of a frame that is most like it. Score 1: nothing
+    differs; 0.5: no more than parts of the labelled picture do among each other. A video has the
+    score of its best frame. The object appears where the score is 0.43 or more.
+
+    Example: propagate find dog.jpg -m dog.png clips/*.mp4 -o found
+    """
+    if mask is None and name is None:
+        raise typer.BadParameter("give a mask, or a class name with --name", param_hint="--mask")
+
+    from propagate.features import load_backbone
+    from propagate.find import Finder, VideoSearch
+    from propagate.find_report import check_free, format_found, write_found
+    from propagate.io.live import label
+    from propagate.io.masks import read_mask
+    from propagate.io.one_frame import read_frame
+    from propagate.pipeline import versions
+
+    if out is not None:
+        check_free(out, overwrite)
+    given = None if mask is None else read_mask(mask)
+    if given is not None and given.binary:
+        say(f"{given.source}: black and white: one object, id 1")
+    picture = read_frame(reference).image
+    try:
+        backbone = load_backbone(
+            model,
+            device=device,
+            dtype=dtype,
+            recipe=recipe,
+            class_names=() if name is None else (name,),
+            template=template,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    finder = Finder(backbone, picture, given, class_name=name)
+    searches: list[VideoSearch] = []
+    failed = 0
+    for video in videos:
+        try:
+            with progress_of(label(video)) as progress:
+                search = finder.search(video, every_s=every, progress=progress)
+            searches.append(search)
+            failure = search.error
+        except VideoError as error:
+            failure = error
+        if failure is not None:
+            failed += 1
+            say_error(failure)
+    if searches:
+        show(format_found(searches, finder.object_ids, top))
+    if out is not None and searches:
+        settings = {
+            "reference": reference,
+            "mask": None if mask is None else str(mask),
+            "class_name": name,
+            "model": model,
+            "recipe": recipe,
+            "dtype": dtype,
+            "every_s": every,
+            "versions": versions(),
+        }
+        write_found(out, searches, finder.object_ids, settings, top)
+    if failed:
+        say(f"error: {failed} of {len(videos)} videos could not be read to the end, see above")
+        raise typer.Exit(1)
