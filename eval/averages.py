@@ -74,6 +74,8 @@ def _describe(
     missing_frames = sum(map(len, facts["missing"]["frames"].values()))
     missing = {"sequences": len(facts["missing"]["sequences"]), "frames": missing_frames}
     title = rules.title
+    if facts.get("refined"):
+        title += ", REFINED masks"
     if any(missing.values()):
         title += ", INCOMPLETE: missing " + ", ".join(f"{noun}: {n}" for noun, n in missing.items())
     exceptions = {"void_sequences": [s.name for s in sequences if s.void]}

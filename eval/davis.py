@@ -18,7 +18,7 @@ from propagate.errors import EvaluationError
 from propagate.eval.averages import average
 from propagate.eval.groups import GroupsOf, check_lists, read_groups
 from propagate.eval.labels import UnusableMaskError, refuse
-from propagate.eval.mask_trees import MaskTree, open_mask_tree
+from propagate.eval.mask_trees import REFINED, MaskTree, open_mask_tree
 from propagate.eval.processes import map_processes
 from propagate.eval.protocols import SEMI_SUPERVISED, Protocol, find_protocol
 from propagate.eval.scores import Scores
@@ -38,6 +38,7 @@ def evaluate_davis(
     categories: tuple[str | Path, str | Path] | None = None,
     attributes: str | Path | None = None,
     allow_missing: bool = False,
+    refined: bool = False,
     jobs: int = 1,
 ) -> Scores:
     """Score predicted masks against true ones by the protocol of a benchmark.
@@ -61,6 +62,7 @@ def evaluate_davis(
             that file is looked for in `root` and in `root/data`.
         allow_missing: Score what is there: sequences and frames without a prediction are left out,
             and named in the protocol. Everything else is refused as ever.
+        refined: Score what a refiner made of the masks of runs; the title says so.
         jobs: Processes, each with a sequence at a time, the longest first. More than one starts
             fresh interpreters, so a script that asks for it needs the
             `if __name__ == "__main__":` guard.
@@ -82,7 +84,7 @@ def evaluate_davis(
         truth = replace(truth, sequences=found.sequences)
     return score_tree(
         truth,
-        open_mask_tree(predictions),
+        open_mask_tree(predictions, refined=refined),
         rules,
         source=found.source,
         groups_of=groups_of,
@@ -119,7 +121,8 @@ def score_tree(
     plans = [plan for plan in plans if plan.predicted]
     score = partial(score_sequence, truth, predictions, protocol=rules)
     results = _accept(map_processes(score, plans, jobs=jobs, cost=lambda p: len(p.frames)))
-    facts = {"sequence_source": source, "missing": missing}
+    refined = predictions.layout == REFINED
+    facts = {"sequence_source": source, "missing": missing, "refined": refined}
     return average(results, rules, groups_of, facts)
 
 

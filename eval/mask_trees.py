@@ -17,7 +17,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from propagate.eval.labels import Labels, UnusableMaskError, read_ids
 from propagate.io.rle import decode_mask
 
 _RUN_MASKS = "masks"
+_RUN_REFINED = "refined"
 _RUN_LENGTHS = "masks.json"
 _RUN_LENGTHS_FORMAT = "propagate-rle"
 
@@ -81,12 +82,15 @@ class MaskTree:
         return _LAYOUTS[self.layout].read(self.root / sequence, frame)
 
 
-def open_mask_tree(root: str | Path, *, what: str = "predictions") -> MaskTree:
+def open_mask_tree(
+    root: str | Path, *, what: str = "predictions", refined: bool = False
+) -> MaskTree:
     """Look through a folder of masks and tell its layout; no mask is read yet.
 
     Args:
         root: The folder that holds one folder per sequence.
         what: What the masks are, for messages.
+        refined: Take the refined masks of runs of this program, `<sequence>/refined/<frame>.png`.
 
     Raises:
         UnusableMaskError: If there is no such folder, or it holds no masks, or masks in two
@@ -98,7 +102,8 @@ def open_mask_tree(root: str | Path, *, what: str = "predictions") -> MaskTree:
     sequences = tuple(entry.name for entry in _entries(root) if entry.is_dir())
     examples: dict[str, str] = {}
     for sequence in sequences:
-        for layout in _layouts_of(root / sequence):
+        layouts = [REFINED] if refined else _layouts_of(root / sequence)
+        for layout in layouts:
             examples.setdefault(layout, sequence)
     # One run given by itself looks like a tree of one sequence called "masks".
     if not examples or sequences == (_RUN_MASKS,):
@@ -250,17 +255,17 @@ def _check_finished(folder: Path) -> None:
         raise UnusableMaskError(folder, "an unfinished run", "run it again to its end")
 
 
-def _frames_of_run(folder: Path) -> list[str]:
+def _frames_of_run(masks: str, folder: Path) -> list[str]:
     _check_finished(folder)
-    return _stems(folder / _RUN_MASKS) if (folder / _RUN_MASKS).is_dir() else []
+    return _stems(folder / masks) if (folder / masks).is_dir() else []
 
 
-def _where_run(folder: Path, frame: str) -> Path:
-    return _where_index(folder / _RUN_MASKS, frame)
+def _where_run(masks: str, folder: Path, frame: str) -> Path:
+    return _where_index(folder / masks, frame)
 
 
-def _read_run(folder: Path, frame: str) -> Labels:
-    return _read_index(folder / _RUN_MASKS, frame)
+def _read_run(masks: str, folder: Path, frame: str) -> Labels:
+    return _read_index(folder / masks, frame)
 
 
 # --- run lengths of a run ------------------------------------------------------------------------
@@ -334,13 +339,21 @@ class _Layout:
     read: Callable[[Path, str], Labels]
 
 
+def _layout_of_run(masks: str) -> _Layout:
+    functions = (_frames_of_run, _where_run, _read_run)
+    return _Layout(*(partial(function, masks) for function in functions))
+
+
 _INDEX = "<sequence>/<frame>.png"
 _OBJECTS = "<sequence>/<object id>/<frame>.png"
 _RUN = "<sequence>/masks/<frame>.png"
 _RUN_RLE = "<sequence>/masks.json"
+REFINED = f"<sequence>/{_RUN_REFINED}/<frame>.png"
 _LAYOUTS = {
     _INDEX: _Layout(_stems, _where_index, _read_index),
     _OBJECTS: _Layout(_frames_of_objects, _where_objects, _read_objects),
-    _RUN: _Layout(_frames_of_run, _where_run, _read_run),
+    _RUN: _layout_of_run(_RUN_MASKS),
     _RUN_RLE: _Layout(_frames_of_run_lengths, _where_run_lengths, _read_frame_of_run_lengths),
+    # Only where it is asked for: the scores of masks are those without a refiner.
+    REFINED: _layout_of_run(_RUN_REFINED),
 }

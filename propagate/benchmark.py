@@ -48,17 +48,26 @@ class Configuration:
     Attributes:
         model: A preset, a folder in diffusers layout, a hub id, or `FIRST_MASK`.
         matcher: A name in `MATCHERS`; has no meaning for the first mask.
+        recipe: A name in `RECIPES`, or None: as the model says.
     """
 
     model: str
     matcher: str = "default"
+    recipe: str | None = None
 
     @property
     def name(self) -> str:
-        """The last part of the model, and the matcher unless it is our default."""
+        """The last part of the model, the recipe, and the matcher unless it is our default."""
         model = Path(os.path.abspath(self.model)).name  # of "." too
-        plain = self.model == FIRST_MASK or self.matcher == "default"
-        return model if plain else f"{model}-{self.matcher}"
+        if self.model == FIRST_MASK:
+            return model
+        matcher = None if self.matcher == "default" else self.matcher
+        return "-".join(part for part in (model, self.recipe, matcher) if part is not None)
+
+    @property
+    def config(self) -> Config:
+        """The settings of its runs."""
+        return Config.named(self.matcher, recipe=self.recipe)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,8 +100,10 @@ class Watch:
     )
 
 
-def combine(models: Sequence[str], matchers: Sequence[str]) -> list[Configuration]:
-    """Pair every model with every matcher; the first mask needs none.
+def combine(
+    models: Sequence[str], matchers: Sequence[str], recipes: Sequence[str | None] = (None,)
+) -> list[Configuration]:
+    """Pair every model with every recipe and every matcher; the first mask needs none.
 
     Raises:
         ValueError: A matcher is unknown, or two configurations have one name.
@@ -100,8 +111,9 @@ def combine(models: Sequence[str], matchers: Sequence[str]) -> list[Configuratio
     for matcher in matchers:
         Config.named(matcher)
     configurations = [
-        Configuration(model, matcher)
+        Configuration(model, matcher, recipe)
         for model in models
+        for recipe in (recipes[:1] if model == FIRST_MASK else recipes)
         for matcher in (matchers[:1] if model == FIRST_MASK else matchers)
     ]
     names = [configuration.name for configuration in configurations]
@@ -228,8 +240,7 @@ class _Runs:
         }
         if self.configuration.model == FIRST_MASK:
             return settings
-        config = Config.named(self.configuration.matcher).to_json()
-        return settings | {"config": config}
+        return settings | {"config": self.configuration.config.to_json()}
 
     def _frame_count(self, sequence: str) -> int:
         try:
@@ -241,7 +252,7 @@ class _Runs:
         """Make what predicts, once for all sequences, and tell where it computes."""
         if self.configuration.model == FIRST_MASK:
             return copy_first_mask, {}
-        config = Config.named(self.configuration.matcher)
+        config = self.configuration.config
         propagator = Propagator(self.configuration.model, device=self.device, config=config)
 
         def predict(frames: Iterable[Frame], references: Mapping[int, Mask]) -> Results:
@@ -336,9 +347,10 @@ def _facts(configuration: Configuration, reports: Sequence[Mapping[str, Any]]) -
     def values(of: Callable[[Mapping[str, Any]], Any]) -> str:
         return ", ".join(dict.fromkeys(str(of(report)) for report in reports))
 
-    config = Config.named(configuration.matcher)
+    config = configuration.config
     facts = {
         "model": configuration.model,
+        "recipe": configuration.recipe or "the model's own",
         "matcher": configuration.matcher,
         "matcher settings": ", ".join(f"{k} {v}" for k, v in asdict(config.matcher).items()),
         "short side": f"{config.short_side_px} px",

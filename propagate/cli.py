@@ -16,7 +16,7 @@ from propagate.cli_features import features
 from propagate.cli_find import find
 from propagate.cli_images import segment
 from propagate.cli_models import models
-from propagate.config import TEMPLATE, Config
+from propagate.config import SHORT_SIDE_PX, TEMPLATE, Config
 from propagate.errors import PropagateError
 from propagate.terminal import progress_of, say, say_error
 
@@ -158,6 +158,18 @@ def run(
         str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N.")
     ] = "auto",
     dtype: Annotated[DtypeName, typer.Option(help="Precision of the U-Net.")] = DtypeName.auto,
+    short_side: Annotated[
+        int,
+        typer.Option(
+            min=16, metavar="PX", help="Size of the short side at which features are read."
+        ),
+    ] = SHORT_SIDE_PX,
+    compiled: Annotated[
+        bool,
+        typer.Option(
+            "--compile", help="Compile the U-Net: minutes at first, less for every frame. For GPUs."
+        ),
+    ] = False,
     batch_size: Annotated[
         int | None,
         typer.Option(min=1, help="Frames through the U-Net at once. [as many as fit, 1 on a CPU]"),
@@ -218,9 +230,15 @@ def run(
 
     try:
         config = Config.named(
-            matcher.value, recipe=recipe, class_names=class_names, template=template
+            matcher.value,
+            short_side_px=short_side,
+            recipe=recipe,
+            class_names=class_names,
+            template=template,
         )
-        propagator = Propagator(model, device=device, dtype=dtype.value, config=config)
+        propagator = Propagator(
+            model, device=device, dtype=dtype.value, compile=compiled, config=config
+        )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     refiner = None

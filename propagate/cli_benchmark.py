@@ -50,6 +50,15 @@ Matchers = Annotated[
         help="default, dino, dift, crw; several to compare.",
     ),
 ]
+Recipes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--recipe",
+        metavar="NAME",
+        help="What is read of a model: default, dift, dift-semantic, paper, official; several to "
+        "compare. [what the model's folder says]",
+    ),
+]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for masks, scores and report.")]
 Sequences = Annotated[
     str, typer.Option(metavar="A,B", help="Only these sequences, with commas between.")
@@ -68,6 +77,7 @@ def davis(
     models: Models,
     matchers: Matchers,
     out: Out,
+    recipes: Recipes = None,
     protocol: Annotated[
         DavisName, typer.Option(help="davis2016 takes all that is not 0 for one object.")
     ] = DavisName.davis2017,
@@ -94,7 +104,7 @@ def davis(
         max_frames=max_frames,
         jobs=jobs,
     )
-    _benchmark(data, models, matchers, out, device, overwrite)
+    _benchmark(data, models, matchers, recipes, out, device, overwrite)
 
 
 @benchmark_app.command()
@@ -106,6 +116,7 @@ def permis(
     models: Models,
     matchers: Matchers,
     out: Out,
+    recipes: Recipes = None,
     sequences: Sequences = "",
     max_frames: MaxFrames = None,
     jobs: Jobs = 1,
@@ -120,7 +131,7 @@ def permis(
 
     names = _names(sequences)
     data = PermisData(root, permis_list, sequences=names, max_frames=max_frames, jobs=jobs)
-    _benchmark(data, models, matchers, out, device, overwrite)
+    _benchmark(data, models, matchers, recipes, out, device, overwrite)
 
 
 def _names(text: str) -> list[str]:
@@ -131,6 +142,7 @@ def _benchmark(
     data: "Dataset",
     models: list[str],
     matchers: list[str],
+    recipes: list[str] | None,
     out: Path,
     device: str,
     overwrite: bool,
@@ -139,7 +151,7 @@ def _benchmark(
     from propagate.eval.comparison import format_comparison
 
     try:
-        configurations = combine(models, matchers)
+        configurations = combine(models, matchers, recipes or [None])
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     result = benchmark(

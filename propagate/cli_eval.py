@@ -58,6 +58,9 @@ def davis(
         bool,
         typer.Option("--allow-missing", help="Leave out what has no prediction, and say so."),
     ] = False,
+    refined: Annotated[
+        bool, typer.Option("--refined", help="Score the masks that `run --refine` refined.")
+    ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write every number here.")
     ] = None,
@@ -109,6 +112,7 @@ def davis(
         categories=categories,
         attributes=attributes,
         allow_missing=allow_missing,
+        refined=refined,
         jobs=jobs,
     )
     if json_file is not None:

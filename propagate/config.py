@@ -7,6 +7,8 @@ from typing import Any, Literal
 Window = Literal["square", "circle"]
 Reduction = Literal["share", "nearest", "linear"]
 
+# The size at which DAVIS and its label-propagation protocols work.
+SHORT_SIDE_PX = 480
 # What a U-Net is told of the classes that are named.
 TEMPLATE = "a photo of a {name}"
 
@@ -143,7 +145,6 @@ class Config:
     Attributes:
         matcher: See `Matcher`; `MATCHERS` holds the named ones.
         short_side_px: Frames are resized to about this short side before features are read.
-            480: the size at which DAVIS and its label-propagation protocols work.
         max_aspect: A longer side counts as this many short sides at most, so that a frame of one
             by thousands of pixels costs no more than an ordinary one.
         recipe: What is read out of the model, a key of `RECIPES`; None: what the model's own folder
@@ -154,7 +155,7 @@ class Config:
     """
 
     matcher: Matcher = field(default_factory=lambda: MATCHERS["default"])
-    short_side_px: int = 480
+    short_side_px: int = SHORT_SIDE_PX
     max_aspect: float = 4.0
     recipe: str | None = None
     class_names: Mapping[int, str] = field(default_factory=dict)

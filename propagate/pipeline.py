@@ -71,6 +71,7 @@ class Propagator:
         *,
         device: str = "auto",
         dtype: str = "auto",
+        compile: bool = False,
         config: Config | None = None,
     ) -> None:
         """Load the model.
@@ -80,6 +81,7 @@ class Propagator:
                 hub id.
             device: "auto", "cpu", "cuda", "cuda:1".
             dtype: Precision of the U-Net: "auto", "float32", "bfloat16", "float16".
+            compile: Compile the U-Net's blocks: minutes at first, less for every frame.
             config: What is read and how it is matched; None: the measured default.
 
         Raises:
@@ -97,6 +99,7 @@ class Propagator:
             recipe=self.config.recipe,
             class_names=self.config.named_classes,
             template=self.config.template,
+            compile=compile,
         )
 
     def session(self, *, probabilities: bool = False) -> Session:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from propagate.benchmark import FIRST_MASK, Watch, benchmark, combine
 from propagate.benchmark_data import DavisData, PermisData
+from propagate.config import MATCHERS
 from propagate.errors import EvaluationError, OutputError
 from propagate.eval.davis import evaluate_davis
 from propagate.eval.permis_list import PermisList, PermisVideo, write_permis_list
@@ -339,3 +340,11 @@ def test_a_permis_list_is_run_by_its_own_frames_and_names_and_switches_are_count
     assert color.figures == {"on-other": "0.0", "switches": "0"}
     saved = json.loads((out / "color" / "scores.json").read_text())
     assert saved["identity"]["total"]["switches"] == 0
+
+
+def test_recipes_are_configurations_of_their_own():
+    combined = combine(["some/sd", FIRST_MASK], ["default", "dino"], ["dift", "paper"])
+    names = [configuration.name for configuration in combined]
+    assert names == ["sd-dift", "sd-dift-dino", "sd-paper", "sd-paper-dino", "first-mask"]
+    assert combined[2].config.recipe == "paper"
+    assert combined[3].config.matcher == MATCHERS["dino"]

@@ -541,3 +541,28 @@ def test_damaged_run_lengths_are_named(damage, message, tmp_path):
     damage(tmp_path / "ant" / "masks.json")
     with pytest.raises(UnusableMaskError, match=f"ant/{message}"):
         tree.read("ant", "00001")
+
+
+def test_refined_masks_are_scored_apart_and_the_title_says_so(tmp_path):
+    write_index(tmp_path / "truth", MASKS)
+    for name, frames in MASKS.items():
+        run = tmp_path / "out" / name
+        for stem, ids in frames.items():
+            save(run / "masks" / f"{stem}.png", np.where(ids == 1, 0, ids))
+            save(run / "refined" / f"{stem}.png", ids)
+    plain = evaluate_davis(tmp_path / "truth", tmp_path / "out")
+    refined = evaluate_davis(tmp_path / "truth", tmp_path / "out", refined=True)
+    assert plain.global_["J-Mean"] == 0.5
+    assert refined.global_["J-Mean"] == 1
+    assert "REFINED" not in plain.protocol["title"]
+    assert refined.protocol["title"].endswith(", REFINED masks")
+    assert (plain.protocol["refined"], refined.protocol["refined"]) == (False, True)
+
+
+def test_runs_without_refined_masks_are_refused_where_those_are_asked_for(tmp_path):
+    write_index(tmp_path / "truth", MASKS)
+    for name, frames in MASKS.items():
+        for stem, ids in frames.items():
+            save(tmp_path / "out" / name / "masks" / f"{stem}.png", ids)
+    with pytest.raises(EvaluationError, match="ant"):
+        evaluate_davis(tmp_path / "truth", tmp_path / "out", refined=True)
