@@ -340,8 +340,9 @@ class _Layout:
 
 
 def _layout_of_run(masks: str) -> _Layout:
-    functions = (_frames_of_run, _where_run, _read_run)
-    return _Layout(*(partial(function, masks) for function in functions))
+    return _Layout(
+        partial(_frames_of_run, masks), partial(_where_run, masks), partial(_read_run, masks)
+    )
 
 
 _INDEX = "<sequence>/<frame>.png"

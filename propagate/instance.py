@@ -90,7 +90,7 @@ class _BothKinds:
         self.extract_both = cast(SemanticBackbone, backbone).extract_both
         self.name, self.device = backbone.name, backbone.device
         self.stride, self.multiple = backbone.stride, backbone.multiple
-        self.channels = backbone.channels
+        self.channels, self.reading = backbone.channels, backbone.reading
 
     def extract(self, images: torch.Tensor) -> torch.Tensor:
         return torch.cat(self.extract_both(images), dim=1)

@@ -4,7 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from itertools import islice
@@ -360,10 +360,12 @@ class Propagator:
     ) -> dict[str, Any]:
         """Everything that decides the masks of a run, as plain values."""
         live = isinstance(source, int) or not Path(source).exists()
+        reading = self.backbone.reading
         settings: dict[str, Any] = {
             "source": label(str(source)) if live else str(source),
             "model": self.model,
             "dtype": self.dtype,
+            "reading": None if reading is None else asdict(reading),
             "config": self.config.to_json(),
             "references_sha256": {
                 str(index): hashlib.sha256(mask.ids.tobytes()).hexdigest()

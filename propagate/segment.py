@@ -251,7 +251,7 @@ class _QueriesAndKeys:
         self._backbone = backbone
         self.name, self.device = backbone.name, backbone.device
         self.stride, self.multiple = backbone.stride, backbone.multiple
-        self.channels = 2 * backbone.channels
+        self.channels, self.reading = 2 * backbone.channels, backbone.reading
 
     def extract(self, images: torch.Tensor) -> torch.Tensor:
         return torch.cat(self._backbone.read(images, [QUERIES, KEYS]), dim=1)

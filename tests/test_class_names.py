@@ -60,9 +60,8 @@ def found_after_a_cut(config: Config) -> np.ndarray:
     ids = np.zeros((HEIGHT, WIDTH), np.uint8)
     ids[32:64, 16:48] = 1
     session.step(draw((32, 16, RED)), ids)
-    for _ in range(6):
-        gone = session.step(draw())
-    assert gone.states == {1: "absent"}
+    gone = [session.step(draw()) for _ in range(6)]
+    assert gone[-1].states == {1: "absent"}
     return session.step(draw((32, 24, GREEN), (32, 112, RED))).mask
 
 

@@ -9,6 +9,7 @@ from propagate.config import TEMPLATE
 from propagate.errors import DeviceError, ModelError
 from propagate.features.device import choose_device, choose_dtype
 from propagate.features.presets import find_preset
+from propagate.features.reading import Reading
 from propagate.features.recipes import RECIPES
 
 
@@ -28,6 +29,11 @@ class Backbone(Protocol):
     multiple: int
     channels: int
     device: torch.device
+
+    @property
+    def reading(self) -> Reading | None:
+        """What of a U-Net it reads, and at which noise level; None without one."""
+        ...
 
     def extract(self, images: torch.Tensor) -> torch.Tensor:
         """Compute features.

@@ -1,9 +1,10 @@
-"""Outputs of modules, an attention's projections among them, of a forward that stops early."""
+"""Outputs of modules, an attention's projections among them; those of the prompt, once for all."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from diffusers.models.attention_processor import Attention
 
 
 class _Reached(Exception):
@@ -49,3 +50,38 @@ def outputs_of(
         for handle in handles:
             handle.remove()
     return outputs
+
+
+class _Projected(torch.nn.Module):
+    """Stands in for a projection of the prompt, which is the same for every frame."""
+
+    def __init__(self, projected: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("projected", projected, persistent=False)
+
+    def forward(self, prompt: torch.Tensor) -> torch.Tensor:
+        return self.projected.expand(len(prompt), -1, -1)  # pyright: ignore[reportCallIssue]
+
+
+@torch.inference_mode()
+def project_prompt_once(unet: torch.nn.Module, prompt: torch.Tensor) -> None:
+    """Replace a U-Net's projections of the prompt by what they give, in place.
+
+    Of SDXL's weights they are 13 %, of the FLOPs of its forward 2.1 %; of Stable Diffusion 2.1's
+    FLOPs 0.3 %.
+
+    Args:
+        unet: The network. It can be told nothing else from now on.
+        prompt: (1, T, D), on its device and in its precision.
+    """
+    for name, attention in list(unet.named_modules()):
+        # Where the prompt is normed or projected before, it is another for each attention.
+        if (
+            isinstance(attention, Attention)
+            and attention.is_cross_attention
+            and attention.norm_cross is None
+            and attention.cross_attention_dim == prompt.shape[2]
+        ):
+            for tail in ("to_k", "to_v"):
+                projection = attention.get_submodule(tail)
+                unet.set_submodule(f"{name}.{tail}", _Projected(projection(prompt)))

@@ -16,7 +16,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from diffusers.models.modeling_utils import ModelMixin
 
 from propagate.errors import ModelError
-from propagate.features.attention import outputs_of
+from propagate.features.attention import outputs_of, project_prompt_once
 from propagate.features.compiling import compile_blocks, is_compiler_error
 from propagate.features.inversion import denoise, invert, noise_from_velocity
 from propagate.features.reading import (
@@ -92,6 +92,8 @@ class DiffusionBackbone:
         self._attention = attention_in(unet, reading.block)
         unet.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportArgumentType]
         self._unet = unet.eval()
+        if self._prompt is not None and unet.config.get("encoder_hid_dim_type") is None:
+            project_prompt_once(unet, self._prompt)
         if compiled:
             read = [self.reading.block, *self._modules]
             compile_blocks(self._unet, [*read, self._attention] if self._attention else read)

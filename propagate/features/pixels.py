@@ -33,6 +33,7 @@ class ColorBackbone:
     stride = 8
     multiple = 8
     channels = COLOR_CHANNELS
+    reading = None
 
     def __init__(self, device: torch.device) -> None:
         """Make it; `device` is where frames come in."""
