@@ -107,6 +107,12 @@ def local_top_k(
     # The penalty of a tile depends on where its search area is cut off by the border; inside the
     # grid it is one and the same.
     penalties: dict[tuple[int, ...], torch.Tensor] = {}
+    # One room for the keys of all tiles, and one for their cosines: on a CPU fresh memory costs as
+    # much as what is computed in it.
+    side = TILE + 2 * radius
+    most = frames * min(height, side) * min(width, side) + GROUP
+    key_room = memory.new_zeros(most, channels)
+    similarity_room = memory.new_empty(TILE * TILE * most)
     for top in range(0, height, TILE):
         bottom = min(top + TILE, height)
         y0, y1 = max(0, top - radius), min(height, bottom + radius)
@@ -127,12 +133,14 @@ def local_top_k(
                     ],
                     dim=1,
                 )
-            keys = memory.new_zeros(frames * area + padding, channels)
+            # What is left in the padding is of another tile, or zero: it only must be finite.
+            keys = key_room[: frames * area + padding]
             keys[: frames * area].view(frames, y1 - y0, x1 - x0, channels).copy_(
                 memory[:, y0:y1, x0:x1]
             )
             tile = query[top:bottom, left:right].reshape(-1, channels)  # (n, C)
-            similarity = torch.addmm(penalties[geometry], tile, keys.T)  # (n, M area + padding)
+            similarity = similarity_room[: len(tile) * len(keys)].view(len(tile), len(keys))
+            torch.addmm(penalties[geometry], tile, keys.T, out=similarity)  # (n, M area + padding)
             best, column = _top_k(similarity, top_k)  # (n, k)
             frame, inside = column // area, column % area
             y, x = y0 + inside // (x1 - x0), x0 + inside % (x1 - x0)
