@@ -16,6 +16,17 @@ from propagate.cli_features import features
 from propagate.cli_find import find
 from propagate.cli_images import segment
 from propagate.cli_models import models
+from propagate.cli_options import (
+    Device,
+    Dtype,
+    DtypeName,
+    MaxFrames,
+    Model,
+    Out,
+    Overwrite,
+    Recipe,
+    Template,
+)
 from propagate.config import SHORT_SIDE_PX, TEMPLATE, Config
 from propagate.errors import PropagateError
 from propagate.terminal import progress_of, say, say_error
@@ -64,15 +75,6 @@ class DecoderName(StrEnum):
     pyav = "pyav"
 
 
-class DtypeName(StrEnum):
-    """Precision of the U-Net."""
-
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
 def _show_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import PackageNotFoundError, version
@@ -106,7 +108,7 @@ def run(
             metavar="SOURCE", help="Video files, folders of images, a camera index or address."
         ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
+    out: Out,
     masks: Annotated[
         Path | None,
         typer.Option(
@@ -131,16 +133,8 @@ def run(
             "--forward-only", help="Do not go back from a reference to the frames before it."
         ),
     ] = False,
-    model: Annotated[
-        str, typer.Option(help="Preset (see `propagate models`), diffusers folder, or hub id.")
-    ] = "tiny",
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="What is read of a Stable Diffusion model: default, dift, dift-semantic, paper, "
-            "official. [what its folder says, else default]"
-        ),
-    ] = None,
+    model: Model = "tiny",
+    recipe: Recipe = None,
     matcher: Annotated[
         MatcherName, typer.Option(help="How labels travel: our default, or another method's.")
     ] = MatcherName.default,
@@ -153,11 +147,9 @@ def run(
             "find it when it was lost.",
         ),
     ] = None,
-    template: Annotated[str, typer.Option(help="The prompt around class names.")] = TEMPLATE,
-    device: Annotated[
-        str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N.")
-    ] = "auto",
-    dtype: Annotated[DtypeName, typer.Option(help="Precision of the U-Net.")] = DtypeName.auto,
+    template: Template = TEMPLATE,
+    device: Device = "auto",
+    dtype: Dtype = DtypeName.auto,
     short_side: Annotated[
         int,
         typer.Option(
@@ -189,12 +181,8 @@ def run(
         ),
     ] = None,
     decoder: Annotated[DecoderName, typer.Option(help="Who decodes files.")] = DecoderName.auto,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the files of an earlier run.")
-    ] = False,
-    max_frames: Annotated[
-        int | None, typer.Option(min=1, help="Stop after so many frames.")
-    ] = None,
+    overwrite: Overwrite = False,
+    max_frames: MaxFrames = None,
 ) -> None:
     """Follow the objects of a mask through a video.
 

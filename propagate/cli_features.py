@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from propagate.cli_options import Device, Dtype, DtypeName, MaxFrames, Model, Out, Overwrite, Recipe
 from propagate.terminal import progress_of, say
 
 
@@ -12,7 +13,7 @@ def features(
     clip: Annotated[
         str, typer.Argument(metavar="CLIP", help="A video file or a folder of images.")
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
+    out: Out,
     mask: Annotated[
         Path | None,
         typer.Option(
@@ -28,25 +29,12 @@ def features(
             min=0, help="Frame of the mask, counted from 0. What colours mean is fixed on it."
         ),
     ] = 0,
-    model: Annotated[
-        str, typer.Option(help="Preset (see `propagate models`), diffusers folder, or hub id.")
-    ] = "tiny",
-    recipe: Annotated[
-        str | None,
-        typer.Option(help="What is read: default, dift, dift-semantic, paper, official."),
-    ] = None,
-    device: Annotated[
-        str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N.")
-    ] = "auto",
-    dtype: Annotated[
-        str, typer.Option(help="Precision of the U-Net: auto, float32, bfloat16, float16.")
-    ] = "auto",
-    max_frames: Annotated[
-        int | None, typer.Option(min=1, help="Stop after so many frames.")
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the files of an earlier call.")
-    ] = False,
+    model: Model = "tiny",
+    recipe: Recipe = None,
+    device: Device = "auto",
+    dtype: Dtype = DtypeName.auto,
+    max_frames: MaxFrames = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write videos of what the model sees.
 
@@ -65,7 +53,7 @@ def features(
     if reference is not None and reference.binary:
         say(f"{reference.source}: black and white: one object, id 1")
     try:
-        backbone = load_backbone(model, device=device, dtype=dtype, recipe=recipe)
+        backbone = load_backbone(model, device=device, dtype=dtype.value, recipe=recipe)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--recipe, --dtype") from error
     with progress_of(label(clip)) as progress:

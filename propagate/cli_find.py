@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from propagate.cli_options import Device, Dtype, DtypeName, Model, Overwrite, Recipe, Template
 from propagate.config import TEMPLATE
 from propagate.errors import VideoError
 from propagate.terminal import progress_of, say, say_error, show
@@ -31,7 +32,7 @@ def find(
             "in the picture by its name.",
         ),
     ] = None,
-    template: Annotated[str, typer.Option(help="The prompt around the class name.")] = TEMPLATE,
+    template: Template = TEMPLATE,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", help="Folder for contact_sheet.png and find.json."),
@@ -42,25 +43,11 @@ def find(
     top: Annotated[
         int, typer.Option(min=1, help="Most videos in the table and on the sheet, per object.")
     ] = 20,
-    model: Annotated[
-        str, typer.Option(help="Preset (see `propagate models`), diffusers folder, or hub id.")
-    ] = "tiny",
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="What is read of a Stable Diffusion model: default, dift, dift-semantic, paper, "
-            "official. [what its folder says, else default]"
-        ),
-    ] = None,
-    device: Annotated[
-        str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N.")
-    ] = "auto",
-    dtype: Annotated[
-        str, typer.Option(help="Precision of the U-Net: auto, float32, bfloat16, float16.")
-    ] = "auto",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the files of an earlier search.")
-    ] = False,
+    model: Model = "tiny",
+    recipe: Recipe = None,
+    device: Device = "auto",
+    dtype: Dtype = DtypeName.auto,
+    overwrite: Overwrite = False,
 ) -> None:
     """Rank videos by how much of an object they show, and say when it appears.
 
@@ -91,7 +78,7 @@ def find(
         backbone = load_backbone(
             model,
             device=device,
-            dtype=dtype,
+            dtype=dtype.value,
             recipe=recipe,
             class_names=() if name is None else (name,),
             template=template,
@@ -121,7 +108,7 @@ def find(
             "class_name": name,
             "model": model,
             "recipe": recipe,
-            "dtype": dtype,
+            "dtype": dtype.value,
             "every_s": every,
             "versions": versions(),
         }

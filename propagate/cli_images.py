@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from propagate.cli_options import Device, Dtype, DtypeName, Model, Overwrite, Recipe, Template
 from propagate.config import TEMPLATE
 from propagate.terminal import progress_of, say, say_error, show
 
@@ -46,29 +47,17 @@ def segment(
             "is found in REFERENCE by it.",
         ),
     ] = None,
-    template: Annotated[str, typer.Option(help="The prompt around the class name.")] = TEMPLATE,
+    template: Template = TEMPLATE,
     method: Annotated[
         MethodName,
         typer.Option(
             help="From features to masks: ours, PDM's equations, or the votes of its released code."
         ),
     ] = MethodName.default,
-    model: Annotated[
-        str, typer.Option(help="Preset (see `propagate models`), diffusers folder, or hub id.")
-    ] = "tiny",
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="What is read of a Stable Diffusion model: default, dift, dift-semantic, paper, "
-            "official. [what its folder says, else default]"
-        ),
-    ] = None,
-    device: Annotated[
-        str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N.")
-    ] = "auto",
-    dtype: Annotated[
-        str, typer.Option(help="Precision of the U-Net: auto, float32, bfloat16, float16.")
-    ] = "auto",
+    model: Model = "tiny",
+    recipe: Recipe = None,
+    device: Device = "auto",
+    dtype: Dtype = DtypeName.auto,
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Also write the pictures with their masks drawn.")
     ] = False,
@@ -80,9 +69,7 @@ def segment(
             "ROOT/Annotations/<object>/00.png ..., each 00 a reference; the rest is scored.",
         ),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the files of an earlier run.")
-    ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Mark the objects of one labelled picture in other pictures.
 
@@ -110,7 +97,7 @@ def segment(
             return load_backbone(
                 model,
                 device=device,
-                dtype=dtype,
+                dtype=dtype.value,
                 recipe=recipe,
                 class_names=() if name is None else (name,),
                 template=template,
@@ -121,7 +108,7 @@ def segment(
     settings: dict[str, Any] = {
         "model": model,
         "recipe": recipe,
-        "dtype": dtype,
+        "dtype": dtype.value,
         "method": method.value,
         "versions": versions(),
     }

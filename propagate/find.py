@@ -28,6 +28,7 @@ from propagate.instance import (
     Instance,
     Picture,
     instance_map,
+    label_reference,
     learn_instance,
     read_pictures,
     standardized_cells,
@@ -35,11 +36,9 @@ from propagate.instance import (
 from propagate.io.contact_sheet import fitted_size
 from propagate.io.image_folder import FOLDER_FPS
 from propagate.io.live import label
-from propagate.io.masks import check_size, mask_from_array
 from propagate.io.overlay import draw_overlay
 from propagate.io.video import Decoder, open_video
-from propagate.matching import global_top_k, labels_from_ids
-from propagate.pdm import class_mask
+from propagate.matching import global_top_k
 from propagate.pipeline import Progress, Source
 from propagate.records import Frame, Mask, VideoInfo
 
@@ -173,9 +172,12 @@ class Finder:
         self._semantic = class_name is not None
         reference = self._read([image])[0]
         token = None if class_name is None else _class_token(backbone, class_name)
+        size = image.shape[0], image.shape[1]
+        labels, object_ids = label_reference(reference, size, mask, token, class_name)
+        # A void cell is neither the instance's nor background.
         self._targets = {
-            object_id: learn_target(learn_instance(reference, share, token, background))
-            for object_id, (share, background) in _shares(reference, image, mask, token).items()
+            object_id: learn_target(learn_instance(reference, own, token, labels.sum(-1) - own))
+            for object_id, own in zip(object_ids, labels[..., 1:].unbind(-1), strict=True)
         }
 
     @property
@@ -353,30 +355,6 @@ def _class_token(backbone: Backbone, class_name: str) -> torch.Tensor:
             f"not {class_name!r}"
         )
     return tokens[class_name]
-
-
-def _shares(
-    reference: Picture,
-    image: np.ndarray,
-    mask: Mask | np.ndarray | None,
-    token: torch.Tensor | None,
-) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
-    """Per object id: the share of each cell that is its, and what is not, (h, w) each."""
-    if mask is None:
-        assert token is not None
-        assert reference.semantic is not None
-        share = class_mask(reference.semantic, token).float()
-        return {1: (share, 1 - share)}
-    if not isinstance(mask, Mask):
-        mask = mask_from_array(mask, source="mask of the reference")
-    check_size(mask, image.shape[0], image.shape[1])
-    ids = torch.from_numpy(mask.ids).to(reference.appearance.device)
-    grid = (reference.appearance.shape[1], reference.appearance.shape[2])
-    labels = labels_from_ids(ids, list(mask.object_ids), grid, "share")  # (h, w, 1 + K)
-    # Void is neither; a cell sums to less than one by it.
-    known = labels.sum(-1)
-    shares = labels[..., 1:].unbind(-1)
-    return {i: (share, known - share) for i, share in zip(mask.object_ids, shares, strict=True)}
 
 
 def _sample_count(info: VideoInfo, every: Fraction) -> int | None:

@@ -18,18 +18,21 @@ import torch
 import torch.nn.functional as F
 
 from propagate.config import Config
-from propagate.errors import ModelError
+from propagate.errors import MaskError, ModelError
 from propagate.features import Backbone, SemanticBackbone
 from propagate.features.frames import extract_features
 from propagate.features.pixels import COLOR_CHANNELS
+from propagate.io.masks import check_size, mask_from_array
 from propagate.matching import (
     channel_statistics,
     global_top_k,
     join_colors,
+    labels_from_ids,
     normalize,
     propagate_labels,
 )
 from propagate.pdm import class_mask, similarity_map
+from propagate.records import Mask
 
 # Measured on pairs of frames, 15 and more apart, of 24 clips: cells of the reference that vote for
 # a cell, what divides their cosines, and the side of the square over which votes are averaged.
@@ -122,6 +125,44 @@ def read_pictures(
             appearance = torch.cat([of_unet, of_color])
             pictures.append(Picture(appearance, of_text if semantic else None, color_weight))
     return pictures
+
+
+def label_reference(
+    reference: Picture,
+    size: tuple[int, int],
+    mask: Mask | np.ndarray | None,
+    token: torch.Tensor | None = None,
+    class_name: str | None = None,
+) -> tuple[torch.Tensor, tuple[int, ...]]:
+    """Bring what is known of a reference picture to its cells.
+
+    Args:
+        reference: What is read out of it.
+        size: (H, W) of the picture.
+        mask: (H, W) ids, 255 void. None: one object, id 1, found by its class (eq. 3).
+        token: (S,) of the class, needed without a mask.
+        class_name: Of the class, for messages.
+
+    Returns:
+        (h, w, 1 + K) share of each cell that is background and each object's, less than one in all
+        where there is void; and the K ids.
+
+    Raises:
+        MaskError: The mask cannot be used or has another size, or the class is nowhere.
+    """
+    if mask is None:
+        assert token is not None
+        assert reference.semantic is not None
+        own = class_mask(reference.semantic, token).float()
+        if not own.any():
+            raise MaskError(f"class {class_name!r}: nowhere in the reference; give a mask with -m")
+        return torch.stack([1 - own, own], dim=-1), (1,)
+    if not isinstance(mask, Mask):
+        mask = mask_from_array(mask, source="mask of the reference")
+    check_size(mask, *size)
+    ids = torch.from_numpy(mask.ids).to(reference.appearance.device)
+    rows, columns = reference.appearance.shape[1:]
+    return labels_from_ids(ids, list(mask.object_ids), (rows, columns), "share"), mask.object_ids
 
 
 def learn_instance(

@@ -10,6 +10,7 @@ from PIL import Image
 
 from propagate.errors import ModelError
 from propagate.features.model_folder import ModelFolder
+from propagate.hub import cached, download, root_cause
 from propagate.sam import PixelScaling, Sam
 
 # The model_type of config.json -> the class that reads it. Meta's own SAM 2 folders are of
@@ -22,6 +23,7 @@ FILES = (
     ("preprocessor_config.json", "processor_config.json"),
     ("model.safetensors", "model.safetensors.index.json"),
 )
+OFFLINE = "without a network, pass a folder in transformers layout"
 DOWNLOADED = (*(file for files in FILES for file in files), "model-*-of-*.safetensors")
 
 
@@ -69,7 +71,7 @@ def _load_model(folder: ModelFolder, class_name: str) -> Any:
     except Exception as error:
         raise ModelError(
             f"model {folder.name}: {folder.path} is damaged or of another kind "
-            f"({_one_line(error)}); fetch the model again"
+            f"({root_cause(error)}); fetch the model again"
         ) from error
     missing = sorted(report["missing_keys"])
     if missing:
@@ -102,7 +104,7 @@ def _read_scaling(folder: ModelFolder) -> PixelScaling:
     except (TypeError, ValueError, AttributeError) as error:
         raise ModelError(
             f"model {folder.name}: the settings of its image processor in {folder.path} cannot be "
-            f"used ({_one_line(error)}); fetch the model again"
+            f"used ({root_cause(error)}); fetch the model again"
         ) from error
 
 
@@ -111,7 +113,7 @@ def _open_folder(name: str, source: str) -> ModelFolder:
     if path.exists() and not path.is_dir():
         raise ModelError(f"model {name}: {path} is a file; pass the folder of the model")
     if not path.is_dir():
-        path = _cached(source) or _download(name, source)
+        path = _cached(source) or download(name, source, DOWNLOADED, offline=OFFLINE)
     missing = _missing_file(path)
     if missing is not None:
         unsafe = next(iter(sorted(path.glob("*.bin"))), None)
@@ -134,46 +136,9 @@ def _missing_file(folder: Path) -> str | None:
 
 def _cached(source: str) -> Path | None:
     """The complete copy of a hub model in the local cache, if there is one. Uses no network."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        path = snapshot_download(source, local_files_only=True, allow_patterns=list(DOWNLOADED))
-    except (HFValidationError, LocalEntryNotFoundError):
-        return None
+    path = cached(source, DOWNLOADED)
     # An interrupted download leaves a part of it.
-    return Path(path) if _missing_file(Path(path)) is None else None
-
-
-def _download(name: str, source: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
-
-    try:
-        return Path(snapshot_download(source, allow_patterns=list(DOWNLOADED)))
-    except HFValidationError as error:
-        reason, cause = "that is neither a folder here nor a hub id (owner/name)", error
-    except GatedRepoError as error:
-        reason = "its owner asks for consent: give it on the model's page, then `hf auth login`"
-        cause = error
-    except RepositoryNotFoundError as error:
-        reason = "the hub has no such model: it has moved, or is private (`hf auth login`)"
-        cause = error
-    # Whatever the HTTP client of the day raises: no network, a proxy, a full disk.
-    except Exception as error:
-        reason = f"it could not be downloaded ({_one_line(error)})"
-        cause = error
-    what = name if name == source else f"{name} ({source})"
-    raise ModelError(
-        f"model {what}: {reason}; without a network, pass a folder in transformers layout"
-    ) from cause
-
-
-def _one_line(error: BaseException) -> str:
-    """What went wrong first, on one line: the hub's own message is a paragraph of advice."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+    return path if path is not None and _missing_file(path) is None else None
 
 
 @contextmanager

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from propagate.config import Config
-from propagate.errors import MaskError
 from propagate.features import Backbone, SemanticBackbone
 from propagate.features.frames import Image, frame_pixels
 from propagate.features.reading import KEYS, QUERIES
@@ -25,12 +24,12 @@ from propagate.instance import (
     Picture,
     coverage_score,
     instance_map,
+    label_reference,
     learn_instance,
     read_pictures,
 )
-from propagate.io.masks import check_size, mask_from_array
-from propagate.matching import ids_from_labels, labels_from_ids
-from propagate.pdm import VOTES, class_mask, fused_map, prototype, similarity_map, vote_map
+from propagate.matching import ids_from_labels
+from propagate.pdm import VOTES, fused_map, prototype, similarity_map, vote_map
 from propagate.records import Mask
 
 if TYPE_CHECKING:
@@ -108,7 +107,10 @@ class Segmenter:
         if class_name is not None:
             # `read_pictures` has refused any other backbone.
             token = cast(SemanticBackbone, backbone).class_tokens()[class_name]
-        labels, self._object_ids = _labels(reference, image, mask, token, class_name)
+        size = frame_pixels(image).shape
+        labels, self._object_ids = label_reference(
+            reference, (size[0], size[1]), mask, token, class_name
+        )
         parts = 1
         if method == "official":
             # Imported here: diffusers takes seconds, and colours do without it.
@@ -218,30 +220,6 @@ def _votes(
 def _mostly(share: torch.Tensor) -> torch.Tensor:
     """The cells that hold at least half of what the fullest holds: an instance may be tiny."""
     return share >= 0.5 * share.max()
-
-
-def _labels(
-    reference: Picture,
-    image: Image,
-    mask: Mask | np.ndarray | None,
-    token: torch.Tensor | None,
-    class_name: str | None,
-) -> tuple[torch.Tensor, tuple[int, ...]]:
-    """Share of each cell that is background and each object's, (h, w, 1 + K), and the ids."""
-    if mask is None:
-        assert token is not None
-        assert reference.semantic is not None
-        own = class_mask(reference.semantic, token).float()
-        if not own.any():
-            raise MaskError(f"class {class_name!r}: nowhere in the reference; give a mask with -m")
-        return torch.stack([1 - own, own], dim=-1), (1,)
-    if not isinstance(mask, Mask):
-        mask = mask_from_array(mask, source="mask of the reference")
-    height, width = frame_pixels(image).shape[:2]
-    check_size(mask, height, width)
-    ids = torch.from_numpy(mask.ids).to(reference.appearance.device)
-    rows, columns = reference.appearance.shape[1:]
-    return labels_from_ids(ids, list(mask.object_ids), (rows, columns), "share"), mask.object_ids
 
 
 class _QueriesAndKeys:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from propagate.features.model_folder import MOVED
 from propagate.features.presets import BUILT_IN, PRESETS
+from propagate.hub import MOVED
 from tests.tiny_hub import GATED, UNKNOWN, Hub, downloaded_files, serving
 from tests.tiny_models import pixel_unet, save_pixel_pipeline
 

@@ -11,7 +11,8 @@ from huggingface_hub import constants, hf_hub_download
 
 from propagate.errors import ModelError
 from propagate.features import load_backbone
-from propagate.features.model_folder import MOVED, cached_model_folder
+from propagate.features.model_folder import cached_model_folder
+from propagate.hub import MOVED
 from tests.tiny_hub import BROKEN, GATED, UNKNOWN, Hub, downloaded_files, serving
 from tests.tiny_models import (
     pixel_unet,

