@@ -490,14 +490,20 @@ def test_a_model_that_cannot_be_reached_offline(run, tmp_path, monkeypatch, mode
     assert not (tmp_path / "out").exists()
 
 
-def test_weights_that_give_nan(run, tmp_path):
+@pytest.mark.parametrize(
+    ("dtype", "advice"),
+    [
+        ("bfloat16", "pass --dtype float32"),
+        ("float32", "its weights are damaged, fetch them again"),
+    ],
+)
+def test_weights_that_give_nan(run, tmp_path, dtype, advice):
     unet = tiny_unet()
     with torch.no_grad():
         unet.conv_in.weight[0] = torch.nan
     unet.save_pretrained(tmp_path / "model")
-    line = error_line(run(model=tmp_path / "model"))
-    assert f"model {tmp_path / 'model'}: features are not finite in " in line
-    assert "pass --dtype float32" in line
+    line = error_line(run("--dtype", dtype, model=tmp_path / "model"))
+    assert f"model {tmp_path / 'model'}: features are not finite in {dtype}; {advice}" in line
     assert not (tmp_path / "out").exists()
 
 
