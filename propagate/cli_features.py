@@ -5,8 +5,19 @@ from typing import Annotated
 
 import typer
 
-from propagate.cli_options import Device, Dtype, DtypeName, MaxFrames, Model, Out, Overwrite, Recipe
-from propagate.terminal import progress_of, say
+from propagate.cli_options import (
+    Device,
+    Dtype,
+    DtypeName,
+    MaxFrames,
+    Model,
+    Out,
+    Overwrite,
+    Recipe,
+    load_asked,
+    read_given_mask,
+)
+from propagate.terminal import progress_of
 
 
 def features(
@@ -44,18 +55,11 @@ def features(
 
     Example: propagate features clip.mp4 -m first.png -o out
     """
-    from propagate.features import load_backbone
     from propagate.features_video import write_feature_videos
     from propagate.io.live import label
-    from propagate.io.masks import read_mask
 
-    reference = None if mask is None else read_mask(mask)
-    if reference is not None and reference.binary:
-        say(f"{reference.source}: black and white: one object, id 1")
-    try:
-        backbone = load_backbone(model, device=device, dtype=dtype.value, recipe=recipe)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--recipe, --dtype") from error
+    reference = read_given_mask(mask)
+    backbone = load_asked(model, device, dtype, recipe)
     with progress_of(label(clip)) as progress:
         written = write_feature_videos(
             backbone,

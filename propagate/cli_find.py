@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from propagate.cli_options import Device, Dtype, DtypeName, Model, Overwrite, Recipe, Template
+from propagate.cli_options import (
+    Device,
+    Dtype,
+    DtypeName,
+    Model,
+    Overwrite,
+    Recipe,
+    Template,
+    load_asked,
+    read_given_mask,
+)
 from propagate.config import TEMPLATE
 from propagate.errors import VideoError
 from propagate.terminal import progress_of, say, say_error, show
@@ -60,31 +70,17 @@ def find(
     if mask is None and name is None:
         raise typer.BadParameter("give a mask, or a class name with --name", param_hint="--mask")
 
-    from propagate.features import load_backbone
     from propagate.find import Finder, VideoSearch
     from propagate.find_report import check_free, format_found, write_found
     from propagate.io.live import label
-    from propagate.io.masks import read_mask
     from propagate.io.one_frame import read_frame
     from propagate.pipeline import versions
 
     if out is not None:
         check_free(out, overwrite)
-    given = None if mask is None else read_mask(mask)
-    if given is not None and given.binary:
-        say(f"{given.source}: black and white: one object, id 1")
+    given = read_given_mask(mask)
     picture = read_frame(reference).image
-    try:
-        backbone = load_backbone(
-            model,
-            device=device,
-            dtype=dtype.value,
-            recipe=recipe,
-            class_names=() if name is None else (name,),
-            template=template,
-        )
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    backbone = load_asked(model, device, dtype, recipe, name, template)
     finder = Finder(backbone, picture, given, class_name=name)
     searches: list[VideoSearch] = []
     failed = 0

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from propagate.cli_options import Device, Dtype, DtypeName, Model, Overwrite, Recipe, Template
+from propagate.cli_options import (
+    Device,
+    Dtype,
+    DtypeName,
+    Model,
+    Overwrite,
+    Recipe,
+    Template,
+    load_asked,
+    read_given_mask,
+)
 from propagate.config import TEMPLATE
 from propagate.terminal import progress_of, say, say_error, show
 
@@ -89,21 +99,10 @@ def segment(
     if perseg is None and mask is None and name is None:
         raise typer.BadParameter("give a mask, or a class name with --name", param_hint="--mask")
 
-    from propagate.features import load_backbone
     from propagate.pipeline import versions
 
     def load() -> "Backbone":
-        try:
-            return load_backbone(
-                model,
-                device=device,
-                dtype=dtype.value,
-                recipe=recipe,
-                class_names=() if name is None else (name,),
-                template=template,
-            )
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from error
+        return load_asked(model, device, dtype, recipe, name, template)
 
     settings: dict[str, Any] = {
         "model": model,
@@ -116,7 +115,6 @@ def segment(
         _segment_perseg(perseg, out, load, method, settings, overlay, overwrite)
         return
 
-    from propagate.io.masks import read_mask
     from propagate.io.one_frame import read_frame
     from propagate.segment import Segmenter
     from propagate.segment_files import check_free, find_pictures, segment_files
@@ -125,9 +123,7 @@ def segment(
     found = find_pictures(targets)
     if not overwrite:
         check_free(out, [picture.stem for picture in found], overlay)
-    labelled = None if mask is None else read_mask(mask)
-    if labelled is not None and labelled.binary:
-        say(f"{labelled.source}: black and white: one object, id 1")
+    labelled = read_given_mask(mask)
     image = read_frame(reference).image
     segmenter = Segmenter(load(), image, labelled, class_name=name, method=method.value)
     settings |= {

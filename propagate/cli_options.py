@@ -1,10 +1,17 @@
-"""Options that several commands share."""
+"""Options that several commands share, and what is made of them."""
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from propagate.config import TEMPLATE
+from propagate.terminal import say
+
+if TYPE_CHECKING:
+    from propagate.features import Backbone
+    from propagate.records import Mask
 
 
 class DtypeName(StrEnum):
@@ -34,3 +41,39 @@ MaxFrames = Annotated[int | None, typer.Option(min=1, help="Stop after so many f
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the files of an earlier run.")
 ]
+
+
+def load_asked(
+    model: str,
+    device: str,
+    dtype: DtypeName,
+    recipe: str | None,
+    class_name: str | None = None,
+    template: str = TEMPLATE,
+) -> "Backbone":
+    """Load a model as the options say; a value that cannot be is a usage error."""
+    from propagate.features import load_backbone
+
+    try:
+        return load_backbone(
+            model,
+            device=device,
+            dtype=dtype.value,
+            recipe=recipe,
+            class_names=() if class_name is None else (class_name,),
+            template=template,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def read_given_mask(path: Path | None) -> "Mask | None":
+    """Read a mask, if one is given, and say how it was taken where that could surprise."""
+    if path is None:
+        return None
+    from propagate.io.masks import read_mask
+
+    mask = read_mask(path)
+    if mask.binary:
+        say(f"{mask.source}: black and white: one object, id 1")
+    return mask

@@ -13,7 +13,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby
-from typing import cast
 
 import numpy as np
 import torch
@@ -22,11 +21,12 @@ from PIL import Image
 
 from propagate.config import Config
 from propagate.errors import VideoError
-from propagate.features import Backbone, SemanticBackbone
+from propagate.features import Backbone
 from propagate.frame_batches import batch_frames
 from propagate.instance import (
     Instance,
     Picture,
+    class_token,
     instance_map,
     label_reference,
     learn_instance,
@@ -171,7 +171,7 @@ class Finder:
         self._config = config or Config()
         self._semantic = class_name is not None
         reference = self._read([image])[0]
-        token = None if class_name is None else _class_token(backbone, class_name)
+        token = None if class_name is None else class_token(backbone, class_name)
         size = image.shape[0], image.shape[1]
         labels, object_ids = label_reference(reference, size, mask, token, class_name)
         # A void cell is neither the instance's nor background.
@@ -344,17 +344,6 @@ class _Seen:
     def appearance(self) -> Appearance:
         intervals = intervals_above(self._samples, APPEARS_FROM)
         return Appearance(tuple(self._samples), tuple(intervals), self._picture)
-
-
-def _class_token(backbone: Backbone, class_name: str) -> torch.Tensor:
-    # `read_pictures` has refused any other backbone.
-    tokens = cast(SemanticBackbone, backbone).class_tokens()
-    if class_name not in tokens:
-        raise ValueError(
-            f"class_name: one that the backbone was loaded with ({', '.join(tokens) or 'none'}), "
-            f"not {class_name!r}"
-        )
-    return tokens[class_name]
 
 
 def _sample_count(info: VideoInfo, every: Fraction) -> int | None:

@@ -127,6 +127,22 @@ def read_pictures(
     return pictures
 
 
+def class_token(backbone: Backbone, class_name: str) -> torch.Tensor:
+    """The named class as a semantic feature, (S,), of a backbone that was told of it.
+
+    Raises:
+        ValueError: It was told of others, or of none.
+    """
+    # `read_pictures` has refused a backbone that takes no text.
+    tokens = cast(SemanticBackbone, backbone).class_tokens()
+    if class_name not in tokens:
+        raise ValueError(
+            f"class_name: one that the backbone was loaded with ({', '.join(tokens) or 'none'}), "
+            f"not {class_name!r}"
+        )
+    return tokens[class_name]
+
+
 def label_reference(
     reference: Picture,
     size: tuple[int, int],

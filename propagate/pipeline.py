@@ -77,8 +77,7 @@ class Propagator:
         """Load the model.
 
         Args:
-            model: A preset ("tiny", "color", "sd15", "sd21"), a folder in diffusers layout, or a
-                hub id.
+            model: A key of `PRESETS`, a folder in diffusers layout, or a hub id.
             device: "auto", "cpu", "cuda", "cuda:1".
             dtype: Precision of the U-Net: "auto", "float32", "bfloat16", "float16".
             compile: Compile the U-Net's blocks: minutes at first, less for every frame.

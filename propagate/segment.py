@@ -11,17 +11,18 @@ the recipe's affair (`features/recipes.py`).
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
 
 from propagate.config import Config
-from propagate.features import Backbone, SemanticBackbone
+from propagate.features import Backbone
 from propagate.features.frames import Image, frame_pixels
 from propagate.features.reading import KEYS, QUERIES
 from propagate.instance import (
     Picture,
+    class_token,
     coverage_score,
     instance_map,
     label_reference,
@@ -103,10 +104,7 @@ class Segmenter:
         self._backbone, self._config = backbone, config
         self._semantic = class_name is not None
         reference = self._read(image)
-        token = None
-        if class_name is not None:
-            # `read_pictures` has refused any other backbone.
-            token = cast(SemanticBackbone, backbone).class_tokens()[class_name]
+        token = None if class_name is None else class_token(backbone, class_name)
         size = frame_pixels(image).shape
         labels, self._object_ids = label_reference(
             reference, (size[0], size[1]), mask, token, class_name
