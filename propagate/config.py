@@ -36,6 +36,9 @@ class Matcher:
         color_weight: How much the colours of a cell, standardised alike, count beside its features:
             the cosine is that of the features plus the square of this times that of the colours,
             over 1 plus the square. U-Net features hardly tell a white shirt from a white wall.
+        doubt: Background votes along with this share of the best cosines that the cells of the
+            winning object usually have, so that what comes to light behind an object, and
+            resembles nothing that is remembered, does not become part of it. 0: it does not.
         label_floor: Labels below this share of their peak on the reference become background's;
             where no object's label is left within the window, nothing needs to be matched.
         stretch_above: Each label whose peak in a frame reaches this is stretched to 0..1 before the
@@ -60,6 +63,7 @@ class Matcher:
     reduction: Reduction = "share"
     standardize: bool = False
     color_weight: float = 0.0
+    doubt: float = 0.0
     label_floor: float = 0.0
     stretch_above: float | None = None
     through_grid: bool = False
@@ -80,6 +84,8 @@ class Matcher:
                 f"color_weight: 0 or more, with standardize, not {self.color_weight} "
                 f"and standardize={self.standardize}"
             )
+        if not 0 <= self.doubt < 1:
+            raise ValueError(f"doubt: 0 up to 1, not {self.doubt}")
         if not 0 <= self.label_floor < 1:
             raise ValueError(f"label_floor: 0 up to 1, not {self.label_floor}")
 
@@ -95,6 +101,7 @@ MATCHERS: dict[str, Matcher] = {
         recent_frames=4,
         standardize=True,
         color_weight=0.8,
+        doubt=0.77,
         label_floor=0.02,
         stretch_above=0.3,
         moved_reference=True,

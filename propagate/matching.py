@@ -249,6 +249,43 @@ def propagate_labels(
     return voted.view(*values.shape[:-1], -1)
 
 
+def best_cosines(best: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The best cosine that cells of each label have, the median over the cells where it wins.
+
+    Args:
+        best: (h, w), the best cosine of each cell.
+        labels: (h, w, L) soft labels.
+
+    Returns:
+        (L,); NaN for a label that wins nowhere.
+    """
+    winner = labels.argmax(-1)
+    medians = [best[winner == label].median() for label in range(labels.shape[-1])]
+    return torch.stack(medians)
+
+
+def doubted(
+    labels: torch.Tensor, values: torch.Tensor, rival: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """Let background vote beside the matches of each cell.
+
+    Args:
+        labels: (..., L) soft labels, as `propagate_labels` gives them.
+        values: (..., k) cosines they were voted with.
+        rival: (...,) the cosine background votes with; -inf: it does not.
+        temperature: Divides the cosines.
+
+    Returns:
+        (..., L) soft labels: those of a soft-max over k + 1 votes.
+    """
+    share = torch.sigmoid(rival / temperature - torch.logsumexp(values / temperature, dim=-1))
+    # Nothing matched, and background does not vote: the difference of two infinities.
+    share = torch.nan_to_num(share)
+    labels = labels * (1 - share)[..., None]
+    labels[..., 0] += share
+    return labels
+
+
 def instance_prototypes(features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Average the features under each label: PDM's masked appearance features, summed (eq. 4).
 

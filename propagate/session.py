@@ -1,5 +1,6 @@
 """One video being followed: a frame in, a mask out, a memory that does not grow."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,8 +16,10 @@ from propagate.features.pixels import COLOR_CHANNELS
 from propagate.io.masks import check_size, mask_from_array
 from propagate.lost import find_again, lost_objects, without
 from propagate.matching import (
+    best_cosines,
     centre,
     channel_statistics,
+    doubted,
     global_top_k,
     ids_from_labels,
     join_colors,
@@ -35,6 +38,8 @@ from propagate.records import VOID_ID, Frame, Mask, Result
 UNSURE_SCORE = 0.6
 # An object that has moved so many cells is also searched for where it is now.
 MOVED_CELLS = 4
+# How fast what is usual for an object follows what is.
+USUAL_RATE = 0.1
 
 
 class Session:
@@ -58,6 +63,8 @@ class Session:
         self._probabilities = probabilities
         self._memory = TemporalMemory(config.matcher.recent_frames)
         self._statistics: tuple[torch.Tensor, torch.Tensor] | None = None
+        # Object id -> the best cosine that its cells usually have.
+        self._usual_cosines: dict[int, float] = {}
         # Semantic maps (h, w, N) of the memory's reference frames.
         self._reference_classes: list[torch.Tensor] = []
         self._object_ids: list[int] = []
@@ -196,6 +203,7 @@ class Session:
             raise ValueError(f"object_id: one that is followed ({followed}), not {object_id}")
         label = self._object_ids.index(object_id) + 1
         self._object_ids.remove(object_id)
+        self._usual_cosines.pop(object_id, None)
         if not self._object_ids:
             # Nothing to tell apart is left; an object that comes now is the first one.
             self._memory = TemporalMemory(self._config.matcher.recent_frames)
@@ -251,6 +259,9 @@ class Session:
                 values, places = local_top_k(cells, searched.features[references:], *window)
                 matches = merge_top_k(matches, (values, places + references * grid))
         labels = propagate_labels(*matches, searched.labels, matcher.temperature)
+        if matcher.doubt:
+            rival = self._rival(labels, matches[0][..., 0])
+            labels = doubted(labels, matches[0], rival, matcher.temperature)
         # An object smaller than a cell is faint even where it was given.
         floors = matcher.label_floor * known.labels[:references].amax((0, 1, 2))  # (L,)
         faint = labels < floors
@@ -259,6 +270,17 @@ class Session:
         if matcher.reappear:
             labels = self._find_again(cells, classes, labels, known, references)
         return labels
+
+    def _rival(self, labels: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
+        """The cosine that background votes with in each cell (h, w), -inf where background won."""
+        now = best_cosines(best, labels).tolist()
+        rivals = best.new_full((labels.shape[-1],), -torch.inf)
+        for label, object_id in enumerate(self._object_ids, start=1):
+            if math.isfinite(now[label]):
+                usual = self._usual_cosines.get(object_id, now[label])
+                rivals[label] = self._config.matcher.doubt * usual
+                self._usual_cosines[object_id] = usual + USUAL_RATE * (now[label] - usual)
+        return rivals[labels.argmax(-1)]
 
     def _find_again(
         self,
@@ -443,6 +465,7 @@ class Session:
             "index": self._index,
             "size": self._size,
             "statistics": self._statistics,
+            "usual_cosines": dict(self._usual_cosines),
             "reference_classes": list(self._reference_classes),
             "memory": self._memory.state_dict(),
         }
@@ -453,6 +476,7 @@ class Session:
         self._index = state["index"]
         self._size = None if state["size"] is None else tuple(state["size"])
         self._statistics = state["statistics"]
+        self._usual_cosines = dict(state["usual_cosines"])
         self._reference_classes = list(state["reference_classes"])
         self._memory.load_state_dict(state["memory"])
 

@@ -1,15 +1,25 @@
 """Train the built-in `tiny` model: a small pixel-space diffusion U-Net for label propagation.
 
-    python samples/train_tiny.py --data FOLDER_OF_IMAGES --out tiny --steps 4000
+    python samples/train_tiny.py --data FOLDER_OF_IMAGES --out tiny
 
 Any folder of photographs works; the shipped weights come from 96 px crops of Caltech-101 and the
 TensorFlow flowers (both CC BY). Run the same command again to go on from the last checkpoint. The
-result is a diffusers folder: `propagate run clip.mp4 -m first.png --model ./tiny` reads it.
+result is a diffusers folder: `propagate run clip.mp4 -m first.png --model ./tiny` reads it, and
+`propagate benchmark davis --root DAVIS --model tiny/step-01000 --model tiny/step-02000 -o bench`
+tells how well each snapshot follows objects, which is what to choose by.
+
+The network learns three things at once:
+
+- to tell noise from picture, as any diffusion model (Ho et al. 2020, eq. 14);
+- that its features, without noise, find the same point in another view of a made-up scene, whose
+  parts have moved, bent, and changed their light (`training_views.py`): the soft-max of cosines
+  that label propagation uses, against the true match (InfoNCE, van den Oord et al. 2018, eq. 4);
+- that labels carried by that soft-max from one view cover the same object in the other.
 
 What the network sees is chosen for what it is used for. Frames are read at half size and folded two
 by two pixels into channels, so that its first level works at stride 4 and its second at stride 8 of
-the video, where the features are taken. It has no attention: it learns on crops of 64 px and has to
-work on whole frames, where attention would meet twenty times the tokens it was trained on.
+the video, where the features are taken. It has no attention: it learns on crops of 64 and 80 px and
+has to work on whole frames, where attention would meet twenty times the tokens it was trained on.
 """
 
 import argparse
@@ -17,6 +27,8 @@ import csv
 import json
 import math
 import time
+from dataclasses import astuple, dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,24 +38,50 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.training_utils import EMAModel
 from PIL import Image
 from rich.progress import track
+from training_views import PHOTO, View, make_views, true_matches
 
-CROP_PX = 64
+from propagate.features.attention import outputs_of
+
+WIDTHS = (32, 96, 128, 192)
 UNSHUFFLE = 2
-READING = {"block": "up_blocks.1.resnets.1", "timestep": 0, "scale": 0.5}
+BLOCK = "up_blocks.2.resnets.1"
+FINER = "down_blocks.0.resnets.0"
+READING = {"block": BLOCK, "timestep": 0, "scale": 0.5, "noise": "none", "finer": FINER}
+TEMPERATURE = 0.07
+LABEL_WEIGHT = 0.5
+CROP_PX = 64
 VALIDATION_IMAGES = 256
 VALIDATION_TIMESTEPS = (10, 50, 200, 500, 900)
 
 
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What is learned from, and how often a cell's best match is the right one.
+
+    Attributes:
+        noise: Mean squared error of the predicted noise.
+        match: Cross-entropy of the matches, in nats.
+        label: Binary cross-entropy of the carried labels.
+        hits: Share of the cells seen in both views that match within a cell of the truth.
+    """
+
+    noise: float
+    match: float
+    label: float
+    hits: float
+
+
 def build_unet() -> UNet2DModel:
-    """The shape of `tiny`: 9.9 million weights, three levels, features at its second up block."""
+    """The shape of `tiny`: 7.0 million weights, four levels, features at its third up block."""
+    levels = len(WIDTHS)
     return UNet2DModel(
         sample_size=CROP_PX // UNSHUFFLE,
         in_channels=3 * UNSHUFFLE**2,
         out_channels=3 * UNSHUFFLE**2,
-        block_out_channels=(64, 128, 256),
+        block_out_channels=WIDTHS,
         layers_per_block=1,
-        down_block_types=("DownBlock2D", "DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D", "UpBlock2D"),
+        down_block_types=("DownBlock2D",) * levels,
+        up_block_types=("UpBlock2D",) * levels,
         norm_num_groups=8,
         add_attention=False,
     )
@@ -54,32 +92,29 @@ def load_images(folder: Path) -> torch.Tensor:
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png"})
     if len(paths) <= VALIDATION_IMAGES:
         raise SystemExit(f"{folder}: {len(paths)} images; more than {VALIDATION_IMAGES} are needed")
-    images = np.empty((len(paths), 96, 96, 3), dtype=np.uint8)
+    images = np.empty((len(paths), PHOTO, PHOTO, 3), dtype=np.uint8)
     for i, path in enumerate(track(paths, description="reading images")):
         with Image.open(path) as image:
-            images[i] = np.asarray(image.convert("RGB").resize((96, 96), Image.Resampling.BICUBIC))
+            resized = image.convert("RGB").resize((PHOTO, PHOTO), Image.Resampling.BICUBIC)
+            images[i] = np.asarray(resized)
     # A fixed shuffle, so that the held-out tail is a sample of every source.
     order = np.random.default_rng(0).permutation(len(paths))
     return torch.from_numpy(images[order]).permute(0, 3, 1, 2).contiguous()
 
 
 def random_crops(images: torch.Tensor, count: int, rng: torch.Generator) -> torch.Tensor:
-    """Cut `count` random crops at a random scale, mirrored at random: (B, 12, 32, 32) in -1..1."""
+    """Cut `count` random crops, mirrored at random: (B, 3, CROP_PX, CROP_PX) in 0..1."""
     picks = torch.randint(len(images), (count,), generator=rng)
-    side = int(torch.randint(CROP_PX, 97, (1,), generator=rng))
-    tops = torch.randint(96 - side + 1, (count,), generator=rng).tolist()
-    lefts = torch.randint(96 - side + 1, (count,), generator=rng).tolist()
-    crops = torch.stack(
-        [
-            images[i, :, y : y + side, x : x + side]
-            for i, y, x in zip(picks.tolist(), tops, lefts, strict=True)
-        ]
-    )
-    crops = crops.float() / 127.5 - 1
-    if side != CROP_PX:
-        crops = F.interpolate(crops, (CROP_PX, CROP_PX), mode="bilinear", antialias=True)
+    y, x = torch.randint(PHOTO - CROP_PX + 1, (2,), generator=rng).tolist()
+    crops = images[picks][:, :, y : y + CROP_PX, x : x + CROP_PX].float() / 255
     mirrored = torch.rand(count, 1, 1, 1, generator=rng) < 0.5
-    return F.pixel_unshuffle(torch.where(mirrored, crops.flip(-1), crops), UNSHUFFLE)
+    return torch.where(mirrored, crops.flip(-1), crops)
+
+
+def folded(images: torch.Tensor) -> torch.Tensor:
+    """Pictures in 0..1 as the network takes them: (B, 12, H / 2, W / 2) in -1..1."""
+    fold = F.pixel_unshuffle(images * 2 - 1, UNSHUFFLE)
+    return fold.contiguous(memory_format=torch.channels_last)
 
 
 def noise_loss(
@@ -87,20 +122,61 @@ def noise_loss(
 ) -> torch.Tensor:
     """Mean squared error of the predicted noise (Ho et al. 2020, eq. 14)."""
     noisy = scheduler.add_noise(clean, noise, timesteps)  # pyright: ignore[reportArgumentType]
-    with torch.autocast(clean.device.type, torch.bfloat16):
-        predicted = unet(noisy.contiguous(memory_format=torch.channels_last), timesteps).sample
-    return F.mse_loss(predicted.float(), noise)
+    return F.mse_loss(unet(noisy, timesteps).sample, noise)
+
+
+def match_losses(
+    unet: UNet2DModel, views: tuple[View, View], device: str
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Match both views to each other, and carry the object's label from the first to the second.
+
+    As in `propagate`, channels are brought to mean zero and spread one by the view that labels come
+    from, and matches weigh by the soft-max of their cosines.
+
+    Returns:
+        The cross-entropy of the matches, that of the labels, and the share of hits.
+    """
+    first, second = views
+    inputs = folded(torch.cat([first.image, second.image]).to(device))
+    features = outputs_of(unet, [BLOCK], partial(unet, inputs, 0))[BLOCK]
+    known, query = features.flatten(2).transpose(1, 2).chunk(2)  # (n, c, C)
+    mean, spread = known.mean(1, keepdim=True), known.std(1, keepdim=True) + 1e-4
+    known, query = (F.normalize((cells - mean) / spread, dim=-1) for cells in (known, query))
+    logits = query @ known.transpose(1, 2) / TEMPERATURE
+
+    def cross_entropy(logits: torch.Tensor, query: View, memory: View) -> torch.Tensor:
+        truth, seen = (part.to(device) for part in true_matches(query, memory))
+        nats = -(truth * F.log_softmax(logits, 2)).sum(2)
+        return (nats * seen).sum() / seen.sum().clamp_min(1)
+
+    match = cross_entropy(logits, second, first) + cross_entropy(
+        logits.transpose(1, 2), first, second
+    )
+    carried = logits.softmax(2) @ first.share.to(device)[:, :, None]  # (n, c, 1)
+    label = F.binary_cross_entropy(
+        carried[:, :, 0].clamp(1e-3, 1 - 1e-3), second.share.to(device).clamp(0, 1)
+    )
+    with torch.no_grad():
+        truth, seen = (part.to(device) for part in true_matches(second, first))
+        best = truth.gather(2, logits.argmax(2, keepdim=True))[:, :, 0]
+        hits = ((best > 0.1) & seen).sum() / seen.sum().clamp_min(1)
+    return match / 2, label, hits
 
 
 @torch.no_grad()
-def validate(unet: UNet2DModel, scheduler: DDPMScheduler, clean: torch.Tensor) -> float:
-    """The loss on held-out crops with fixed noise, averaged over a few fixed timesteps."""
-    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1)).to(clean.device)
-    losses = [
-        noise_loss(unet, scheduler, clean, torch.full((len(clean),), t, device=clean.device), noise)
+def validate(
+    unet: UNet2DModel, scheduler: DDPMScheduler, held_out: torch.Tensor, device: str
+) -> Losses:
+    """The losses on held-out pictures, with fixed noise and fixed views."""
+    rng = torch.Generator().manual_seed(7)
+    clean = folded(random_crops(held_out, len(held_out) // 2, rng)).to(device)
+    noise = torch.randn(clean.shape, generator=rng).to(device)
+    of_noise = [
+        noise_loss(unet, scheduler, clean, torch.full((len(clean),), t, device=device), noise)
         for t in VALIDATION_TIMESTEPS
     ]
-    return float(torch.stack(losses).mean())
+    rest = match_losses(unet, make_views(held_out, len(held_out) // 4, rng), device)
+    return Losses(float(torch.stack(of_noise).mean()), *map(float, rest))
 
 
 def save_model(unet: UNet2DModel, ema: EMAModel, scheduler: DDPMScheduler, out: Path) -> None:
@@ -121,26 +197,25 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for the model and its curve"
     )
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--learning-rate", type=float, default=4e-4)
-    parser.add_argument("--every", type=int, default=250, help="steps between checkpoints")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--scenes", type=int, default=12, help="scenes in two views, per step")
+    parser.add_argument("--crops", type=int, default=8, help="crops with noise, per step")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--every", type=int, default=200, help="steps between checkpoints")
+    parser.add_argument("--keep", type=int, default=1000, help="steps between snapshots")
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
 
     torch.manual_seed(args.seed)
     images = load_images(args.data)
     training, held_out = images[:-VALIDATION_IMAGES], images[-VALIDATION_IMAGES:]
-    fixed = random_crops(held_out, VALIDATION_IMAGES, torch.Generator().manual_seed(1)).to(
-        args.device
-    )
 
     unet = build_unet()
     unet.to(args.device, memory_format=torch.channels_last)  # pyright: ignore
     scheduler = DDPMScheduler(num_train_timesteps=1000)
     optimizer = torch.optim.AdamW(unet.parameters(), lr=args.learning_rate, weight_decay=0.01)
-    ema = EMAModel(unet.parameters(), decay=0.999, use_ema_warmup=True, inv_gamma=10, power=0.75)
+    ema = EMAModel(unet.parameters(), decay=0.998, use_ema_warmup=True, inv_gamma=10, power=0.75)
 
     def rate(step: int) -> float:
         """Warm up for 2 % of the steps, then fall along half a cosine to zero."""
@@ -162,34 +237,44 @@ def main() -> None:
         ema.load_state_dict(state["ema"])
         first, hours = state["step"], state["hours"]
         print(f"going on from step {first}")
+    else:
+        names = [field.name for field in fields(Losses)]
+        heads = ["step", "hours", *names, *(f"held_out_{name}" for name in names)]
+        curve.write_text(",".join(heads) + "\n")
 
     started, running = time.monotonic(), []
     for step in track(range(first, args.steps), description="training", total=args.steps - first):
         # Everything random in a step comes from its own seed: a resumed run sees the same crops.
         rng = torch.Generator().manual_seed(args.seed * 1_000_003 + step)
-        clean = random_crops(training, args.batch_size, rng).to(args.device)
-        timesteps = torch.randint(1000, (args.batch_size,), generator=rng).to(args.device)
+        match, label, hits = match_losses(unet, make_views(training, args.scenes, rng), args.device)
+        clean = folded(random_crops(training, args.crops, rng)).to(args.device)
+        timesteps = torch.randint(1000, (args.crops,), generator=rng).to(args.device)
         noise = torch.randn(clean.shape, generator=rng).to(args.device)
-        loss = noise_loss(unet, scheduler, clean, timesteps, noise)
-        loss.backward()
+        of_noise = noise_loss(unet, scheduler, clean, timesteps, noise)
+        (of_noise + match + LABEL_WEIGHT * label).backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         schedule.step()
         ema.step(unet.parameters())
-        running.append(loss.item())
+        running.append([loss.item() for loss in (of_noise, match, label, hits)])
 
-        if (step + 1) % args.every == 0 or step + 1 == args.steps:
+        last = step + 1 == args.steps
+        if (step + 1) % args.every == 0 or last:
             hours += (time.monotonic() - started) / 3600
             started = time.monotonic()
             ema.store(unet.parameters())
             ema.copy_to(unet.parameters())
-            validation = validate(unet, scheduler, fixed)
+            held = validate(unet, scheduler, held_out, args.device)
             ema.restore(unet.parameters())
+            numbers = [*np.mean(running, 0), *astuple(held)]
             with curve.open("a", newline="") as file:
-                row = [step + 1, f"{hours:.4f}", f"{np.mean(running):.5f}", f"{validation:.5f}"]
+                row = [step + 1, f"{hours:.4f}", *(f"{number:.4f}" for number in numbers)]
                 csv.writer(file).writerow(row)
-            print(f"step {row[0]}: {row[1]} h, training loss {row[2]}, validation loss {row[3]}")
+            print(
+                f"step {step + 1}: {hours:.2f} h, held out: noise {held.noise:.3f}, "
+                f"match {held.match:.2f}, label {held.label:.3f}, hits {held.hits:.1%}"
+            )
             running = []
             state = {
                 "unet": unet.state_dict(),
@@ -202,6 +287,8 @@ def main() -> None:
             torch.save(state, checkpoint.with_suffix(".tmp"))
             checkpoint.with_suffix(".tmp").replace(checkpoint)
             save_model(unet, ema, scheduler, args.out)
+        if (step + 1) % args.keep == 0:
+            save_model(unet, ema, scheduler, args.out / f"step-{step + 1:05d}")
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ def test_the_models_of_the_package_are_present_and_the_others_say_so(
         "sd21": False,
         "sdxl-turbo": False,
         "cleandift": False,
+        "tiny-random": True,
     }
     assert not is_present(Preset(str(BUILT_IN / "none"), "", "", 0))
 
@@ -47,6 +48,17 @@ def test_every_preset_says_what_it_is() -> None:
         assert preset.description
         assert "\n" not in preset.description
         assert preset.license
+
+
+def test_tiny_random_has_the_shape_of_tiny_and_weights_that_never_change() -> None:
+    frames = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    before = torch.get_rng_state()
+    control, again, trained = (load_backbone(n) for n in ("tiny-random", "tiny-random", "tiny"))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (control.stride, control.channels) == (trained.stride, trained.channels)
+    features = control.extract(frames)
+    assert torch.equal(features, again.extract(frames))
+    assert not torch.allclose(features, trained.extract(frames), atol=0.1)
 
 
 def test_tiny_comes_with_its_card_and_is_small() -> None:

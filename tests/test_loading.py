@@ -4,6 +4,7 @@ import gc
 import json
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,29 @@ def test_a_folder_may_say_what_to_read(copies: dict[str, Path], kind: str) -> No
     assert load_diffusion("asked", str(copies[kind]), CPU, torch.float32, asked).reading == asked
 
 
+def test_a_finer_level_adds_its_channels_averaged_over_each_cell(copies: dict[str, Path]) -> None:
+    coarse = Reading("up_blocks.0.resnets.0", 7)
+    fine = Reading("down_blocks.0.resnets.0", 7)
+    frames = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+
+    def features(reading: Reading) -> torch.Tensor:
+        return load_diffusion("read", str(copies["pixel"]), CPU, torch.float32, reading).extract(
+            frames
+        )
+
+    beside = features(coarse)
+    both = features(replace(coarse, finer=fine.block))
+    assert torch.equal(both[:, : beside.shape[1]], beside)
+    finer = features(fine)
+    times = finer.shape[2] // beside.shape[2]
+    assert times > 1
+    for y in range(beside.shape[2]):
+        for x in range(beside.shape[3]):
+            cell = finer[0, :, y * times : (y + 1) * times, x * times : (x + 1) * times]
+            mean = both[0, beside.shape[1] :, y, x]
+            assert torch.allclose(mean, cell.flatten(1).mean(1), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -134,6 +158,11 @@ def test_a_folder_may_say_what_to_read(copies: dict[str, Path], kind: str) -> No
         ('{"block": "up_blocks.0", "timestep": "five"}', "(timestep: an integer"),
         ('{"block": "up_blocks.0", "timestep": 5, "noise": "no"}', "(noise: fixed, none, not"),
         ('{"block": "up_blocks.7", "timestep": 5}', "no module 'up_blocks.7'; name another"),
+        (
+            '{"block": "up_blocks.0", "timestep": 5, "finer": "down"}',
+            "no module 'down'; name another",
+        ),
+        ('{"block": "up_blocks.0", "timestep": 5, "finer": ""}', "(finer: the dotted name"),
         ('{"block": "up_blocks.0", "timestep": 1000}', "timestep 1000 is outside its schedule"),
         ("[1]", "is no JSON object"),
         ("{", "cannot be read (Expecting"),

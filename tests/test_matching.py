@@ -10,7 +10,9 @@ from propagate.matching import (
     TILE,
     appearance_floor,
     appearance_map,
+    best_cosines,
     centre,
+    doubted,
     global_top_k,
     ids_from_labels,
     instance_prototypes,
@@ -268,3 +270,33 @@ def test_a_moved_instance_lies_where_a_loop_puts_it(by):
                 expected_labels[v, u, 2] = 0.75
     assert torch.equal(moved_features, expected_features)
     assert torch.equal(moved_labels, expected_labels)
+
+
+def test_background_votes_beside_the_matches_as_one_more_of_them() -> None:
+    rng = torch.Generator().manual_seed(3)
+    values = torch.rand(2, 3, 4, generator=rng).sort(-1, descending=True).values
+    cells = torch.randint(30, (2, 3, 4), generator=rng)
+    memory = torch.rand(1, 5, 6, 3, generator=rng).softmax(-1)
+    rival = torch.rand(2, 3, generator=rng)
+    rival[0, 0] = -torch.inf
+    values[1, 2] = -torch.inf
+    labels = propagate_labels(values, cells, memory, 0.05)
+    found = doubted(labels, values, rival, 0.05)
+    flat = memory.flatten(0, 2)
+    for y in range(2):
+        for x in range(3):
+            cosines = [*values[y, x].tolist(), rival[y, x].item()]
+            weights = [math.exp(cosine / 0.05) for cosine in cosines]
+            voted = weights[4] * torch.tensor([1.0, 0.0, 0.0])
+            for weight, cell in zip(weights[:4], cells[y, x].tolist(), strict=True):
+                voted = voted + weight * flat[cell]
+            assert torch.allclose(found[y, x], voted / sum(weights), atol=1e-5)
+
+
+def test_the_usual_cosine_of_a_label_is_the_median_over_the_cells_it_wins() -> None:
+    best = torch.tensor([[0.9, 0.5, 0.7], [0.1, 0.2, 0.3]])
+    labels = torch.tensor([[0.2, 0.8, 0.0], [1.0, 0.0, 0.0]])[torch.tensor([[0, 0, 0], [1, 1, 1]])]
+    medians = best_cosines(best, labels)
+    assert medians[0] == pytest.approx(0.2)
+    assert medians[1] == pytest.approx(0.7)
+    assert medians[2].isnan()

@@ -74,12 +74,14 @@ def test_training_runs_and_goes_on_from_its_checkpoint(tmp_path):
     for i in range(260):
         pixels = np.kron(rng.integers(0, 255, (6, 6, 3)), np.ones((16, 16, 1))).astype(np.uint8)
         Image.fromarray(pixels).save(pictures / f"{i}.png")
-    options = ["--data", str(pictures), "--out", "model", "--batch-size", "2", "--device", "cpu"]
+    options = ["--data", str(pictures), "--out", "model", "--scenes", "2", "--crops", "2"]
+    options += ["--keep", "2", "--device", "cpu"]
     run_sample("train_tiny.py", *options, "--steps", "2", "--every", "1", cwd=tmp_path)
     log = run_sample("train_tiny.py", *options, "--steps", "3", "--every", "1", cwd=tmp_path)
     assert "going on from step 2" in log
     curve = (tmp_path / "model" / "curve.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in curve] == ["1", "2", "3"]
+    assert [line.split(",")[0] for line in curve] == ["step", "1", "2", "3"]
+    assert (tmp_path / "model" / "step-00002" / "reading.json").exists()
     propagator = propagate.Propagator(str(tmp_path / "model"), device="cpu")
     assert propagator.backbone.stride == 8
     assert propagator.backbone.channels == 128

@@ -114,6 +114,7 @@ def load_backbone(
         return load_diffusion(
             *(model, preset.source, where, precision, chosen and chosen.reading, text),
             unet_weights=preset.unet_weights,
+            untrained_seed=preset.untrained_seed,
             compiled=compile,
         )
     except torch.OutOfMemoryError as error:

@@ -89,13 +89,14 @@ class DiffusionBackbone:
             self._levels, default=reading.timestep, key=lambda level: abs(level - reading.timestep)
         )
         self._modules = [self._module_name(unet, tail) for tail in MODULES[reading.tensor]]
+        self._finer = [] if reading.finer is None else [self._found(unet, reading.finer)]
         self._attention = attention_in(unet, reading.block)
         unet.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportArgumentType]
         self._unet = unet.eval()
         if self._prompt is not None and unet.config.get("encoder_hid_dim_type") is None:
             project_prompt_once(unet, self._prompt)
         if compiled:
-            read = [self.reading.block, *self._modules]
+            read = [self.reading.block, *self._modules, *self._finer]
             compile_blocks(self._unet, [*read, self._attention] if self._attention else read)
 
         self._picture_stride = multiple
@@ -113,8 +114,7 @@ class DiffusionBackbone:
         Raises:
             ModelError: The features are not finite.
         """
-        outputs = self._read(images, self._modules)
-        return sum(outputs[1:], outputs[0]) / len(outputs)
+        return self._joined(self._read(images, [*self._modules, *self._finer]))
 
     @torch.inference_mode()
     def read(self, images: torch.Tensor, tails: Sequence[str]) -> list[torch.Tensor]:
@@ -148,8 +148,8 @@ class DiffusionBackbone:
             ModelError: The block has no cross-attention, or the features are not finite.
         """
         query = self._cross_attention(CROSS_QUERIES)
-        *outputs, semantic = self._read(images, [*self._modules, query])
-        appearance = sum(outputs[1:], outputs[0]) / len(outputs)
+        *outputs, semantic = self._read(images, [*self._modules, *self._finer, query])
+        appearance = self._joined(outputs)
         if semantic.shape[2:] != appearance.shape[2:]:
             semantic = F.interpolate(semantic, appearance.shape[2:], mode="bilinear")
         return appearance, semantic
@@ -170,6 +170,14 @@ class DiffusionBackbone:
         to_k = self._unet.get_submodule(self._cross_attention(CROSS_KEYS))
         keys = to_k(self._prompt)[0].float()  # (T, S)
         return {name: keys[tokens].mean(0) for name, tokens in self._name_tokens.items()}
+
+    def _joined(self, outputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Features (B, C, h, w): the mean of the block's tensors, and the finer level beside it."""
+        of_block = outputs[: len(self._modules)]
+        features = sum(of_block[1:], of_block[0]) / len(of_block)
+        grid = features.shape[2:]
+        finer = [F.adaptive_avg_pool2d(level, grid) for level in outputs[len(of_block) :]]
+        return torch.cat([features, *finer], dim=1)
 
     def _read(self, images: torch.Tensor, modules: Sequence[str]) -> list[torch.Tensor]:
         # On a CPU a batch is no faster than its frames one by one, and its sums are rounded
@@ -316,13 +324,15 @@ class DiffusionBackbone:
 
     def _module_name(self, unet: torch.nn.Module, tail: str) -> str:
         name = ".".join(part for part in (self.reading.block, tail) if part)
+        return self._found(unet, name, ".transformer_blocks." if tail else ".resnets.")
+
+    def _found(self, unet: torch.nn.Module, name: str, kind: str = ".resnets.") -> str:
         try:
             unet.get_submodule(name)
         except AttributeError as error:
-            kind = ".transformer_blocks." if tail else ".resnets."
             names = [name for name, _ in unet.named_modules()]
             some = [name for name in names if name.startswith("up_blocks") and kind in name]
-            outer = [name for name in some if name.count(".") == (5 if tail else 3)]
+            outer = [name for name in some if name.count(".") == (3 if kind == ".resnets." else 5)]
             known = f"for example {', '.join(outer)}" if outer else "it has no transformer block"
             raise ModelError(
                 f"model {self.name}: its U-Net has no module {name!r}; name another block in "
@@ -345,7 +355,8 @@ class DiffusionBackbone:
         grey = torch.full((1, 3, side, side), 0.5, device=self.device)
         try:
             # Noised the short way: an inversion's many forwards would tell nothing more.
-            features = self._forward(self._add_noise(self._clean(grey)), self._modules)[0]
+            modules = [*self._modules, *self._finer]
+            features = self._joined(self._forward(self._add_noise(self._clean(grey)), modules))
         except (ModelError, torch.OutOfMemoryError):
             raise
         # A U-Net that wants other inputs (class labels, a mask, a second prompt) says so in

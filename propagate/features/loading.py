@@ -27,7 +27,7 @@ from propagate.features.recipes import RECIPES
 from propagate.features.text import EmbeddedText, Text, embed_text, embed_text_twice
 
 READING_FILE = "reading.json"
-READING_KEYS = ("block", "timestep", "scale", "tensor", "ensemble", "noise")
+READING_KEYS = ("block", "timestep", "scale", "tensor", "ensemble", "noise", "finer")
 
 
 def load_diffusion(
@@ -39,6 +39,7 @@ def load_diffusion(
     text: Text | None = None,
     *,
     unet_weights: UnetWeights | None = None,
+    untrained_seed: int | None = None,
     compiled: bool = False,
 ) -> DiffusionBackbone:
     """Load a U-Net from a folder or hub id in diffusers layout.
@@ -54,6 +55,7 @@ def load_diffusion(
             U-Net's shape.
         text: What the U-Net is told; None: an empty prompt.
         unet_weights: What takes the place of the weights of a pipeline's U-Net.
+        untrained_seed: Draws the weights of a U-Net on pixels, in place of those in its file.
         compiled: Compile the U-Net's blocks. See `DiffusionBackbone`.
 
     Raises:
@@ -69,7 +71,7 @@ def load_diffusion(
                 f"model {name}: its U-Net takes no text; leave the class names out, or pass a "
                 "Stable Diffusion pipeline"
             )
-        return _load_pixel(folder, device, dtype, reading, compiled)
+        return _load_pixel(folder, device, dtype, reading, untrained_seed, compiled)
 
 
 def _load_pixel(
@@ -77,10 +79,15 @@ def _load_pixel(
     device: torch.device,
     dtype: torch.dtype,
     reading: Reading | None,
+    untrained_seed: int | None,
     compiled: bool,
 ) -> DiffusionBackbone:
     """A U-Net on pixels; with 3 p^2 input channels the picture is folded p by p into channels."""
-    unet = _load_weights(folder, UNet2DModel, "unet" if folder.is_pipeline else None, dtype)
+    part = "unet" if folder.is_pipeline else None
+    if untrained_seed is None:
+        unet = _load_weights(folder, UNet2DModel, part, dtype)
+    else:
+        unet = _untrained(folder, part, untrained_seed).to(dtype)
     scheduler = _load_scheduler(folder) if folder.is_pipeline else DDPMScheduler()
     channels = unet.config["in_channels"]
     fold = round((channels / 3) ** 0.5)
@@ -225,6 +232,15 @@ def _load_weights(folder: ModelFolder, model_class: Any, part: str | None, dtype
     return model.eval()
 
 
+def _untrained(folder: ModelFolder, part: str | None, seed: int) -> Any:
+    """Build a U-Net with the weights that training would begin from."""
+    with _loading(folder, part or "U-Net"), torch.random.fork_rng(devices=[]):
+        config: Any = UNet2DModel.load_config(folder.path / part if part else folder.path)
+        torch.manual_seed(seed)
+        unet: Any = UNet2DModel.from_config(config)
+        return unet.eval()
+
+
 def _load_text_unet(folder: ModelFolder, weights: Path, dtype: torch.dtype) -> UNet2DConditionModel:
     """Build the pipeline's U-Net with the weights of another file."""
     with _loading(folder, f"U-Net ({weights.name})"):
@@ -269,7 +285,7 @@ def _stored_reading(folder: ModelFolder) -> Reading | None:
         reason = f"unknown key {unknown}" if unknown else one_line(error)
         raise ModelError(
             f"model {folder.name}: {folder.path / READING_FILE} cannot be used ({reason}); it "
-            "takes block, timestep and, if wanted, scale, tensor, ensemble, noise"
+            f"takes block, timestep and, if wanted, {', '.join(READING_KEYS[2:])}"
         ) from error
 
 

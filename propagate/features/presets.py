@@ -22,6 +22,7 @@ class Preset:
         description: One line for `propagate models`.
         unet_weights: What takes the place of the weights of its U-Net.
         recipe: How it is read where no other recipe is asked for; None: as any model.
+        untrained_seed: Draws the weights of its U-Net, in place of those of its file.
     """
 
     source: str | None
@@ -30,6 +31,7 @@ class Preset:
     size_mb: float
     unet_weights: UnetWeights | None = None
     recipe: Recipe | None = None
+    untrained_seed: int | None = None
 
 
 PRESETS: dict[str, Preset] = {
@@ -37,7 +39,7 @@ PRESETS: dict[str, Preset] = {
         source=str(BUILT_IN / "tiny"),
         description="our own, small, for CPUs",
         license="Apache-2.0",
-        size_mb=20,
+        size_mb=14,
     ),
     "color": Preset(
         source=None,
@@ -76,6 +78,14 @@ PRESETS: dict[str, Preset] = {
         size_mb=5160,
         unet_weights=UnetWeights("CompVis/cleandift", "cleandift_sd21_unet.safetensors"),
         recipe=Recipe(Reading(UP_BLOCK, 261, noise="none")),
+    ),
+    # What training `tiny` was worth can be measured against it.
+    "tiny-random": Preset(
+        source=str(BUILT_IN / "tiny"),
+        description="tiny untrained, a control",
+        license="none needed",
+        size_mb=0,
+        untrained_seed=0,
     ),
 }
 

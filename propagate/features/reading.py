@@ -48,6 +48,8 @@ class Reading:
         inversion: Where the noise comes from instead: up to the schedule's top and back to
             `timestep`. None: a fixed noise is added.
         posterior_seed: Seed of a sample from the VAE's posterior; None: its mode.
+        finer: Dotted name of a module of a finer level, whose output, averaged over each cell of
+            the block's, adds its channels to features. None: the block alone is read.
     """
 
     block: str
@@ -58,6 +60,7 @@ class Reading:
     noise: NoiseName = "fixed"
     inversion: Inversion | None = None
     posterior_seed: int | None = None
+    finer: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.block, str) or not self.block:
@@ -80,6 +83,8 @@ class Reading:
             raise ValueError("ensemble: 1 with an inversion, which has no noise to draw")
         if not isinstance(self.posterior_seed, int | None):
             raise ValueError(f"posterior_seed: an integer or None, not {self.posterior_seed!r}")
+        if not isinstance(self.finer, str | None) or self.finer == "":
+            raise ValueError(f"finer: the dotted name of a module or None, not {self.finer!r}")
 
 
 def find_block(unet: torch.nn.Module, block: str) -> str:
