@@ -77,6 +77,19 @@ class PartialFile:
             self.path.unlink(missing_ok=True)
 
 
+@contextmanager
+def guard_writing(path: Path) -> Iterator[None]:
+    """Guard a step of writing a file that stays where it is, whatever becomes of the step.
+
+    Raises:
+        OutputError: In place of an `OSError` of the step.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
 def write_atomically(path: str | Path, data: bytes) -> None:
     """Write a small file that appears whole or not at all.
 

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from propagate.errors import VideoError
+from propagate.io.frame_range import FrameRange, select
+from propagate.io.pixel_limit import MAX_PIXELS, TooLargeError, open_image
 from propagate.io.source import FrameStream
 from propagate.records import Frame, VideoInfo
 
@@ -18,6 +21,19 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 # A folder has no clock. Frame i is placed at i / 25 s; `VideoInfo.fps` stays None.
 FOLDER_FPS = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An image of a folder, not yet read."""
+
+    file: Path
+    index: int
+
+    @property
+    def time(self) -> Fraction:
+        """Seconds."""
+        return Fraction(self.index, FOLDER_FPS)
 
 
 class ImageFolder(FrameStream):
@@ -32,45 +48,80 @@ class ImageFolder(FrameStream):
             frame; from the iteration, an image that cannot be read or has another size.
     """
 
-    def __init__(self, folder: Path, files: Sequence[Path] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        files: Sequence[Path] | None = None,
+        *,
+        frame_range: FrameRange | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
         """List the folder, or take these of its images in their order; decode the first."""
-        self._folder = folder
+        self._label = str(folder)
         self._files = image_files(folder) if files is None else list(files)
-        first = self._load(0)
-        height, width, _ = first.shape
-        self.info = VideoInfo(
-            name=folder.resolve().name,
-            width=width,
-            height=height,
-            fps=None,
-            frame_count=len(self._files),
-            decoder="images",
+        self._range = frame_range or FrameRange()
+        self._max_pixels = max_pixels
+        height, width, _ = load_image(self._files[0], 0, max_pixels).shape
+        self.info = self._range.info(
+            VideoInfo(
+                name=folder.resolve().name,
+                width=width,
+                height=height,
+                fps=None,
+                frame_count=len(self._files),
+                decoder="images",
+            )
         )
 
-    def _read(self) -> Generator[Frame, None, None]:
-        for index, file in enumerate(self._files):
-            image = self._load(index)
-            height, width, _ = image.shape
-            if (width, height) != (self.info.width, self.info.height):
-                raise VideoError(
-                    f"{file}: is {width}x{height}, the frames before it are "
-                    f"{self.info.width}x{self.info.height}; give every frame the same size"
-                )
-            yield Frame(image=image, index=index, time=Fraction(index, FOLDER_FPS), name=file.stem)
+    def _read(self) -> Generator[Frame | None, None, None]:
+        listed = (Listed(file, index) for index, file in enumerate(self._files))
+        for wanted in select(listed, self._range, self._label):
+            if wanted is None:
+                yield None
+            else:
+                image = load_image(wanted.file, wanted.index, self._max_pixels)
+                yield as_frame(image, wanted, self.info)
 
-    def _load(self, index: int) -> np.ndarray:
-        file = self._files[index]
-        try:
-            with Image.open(file) as image:
-                upright = ImageOps.exif_transpose(image)
-                if upright.mode.startswith("I;16"):
-                    upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-                return np.array(upright.convert("RGB"))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise VideoError(
-                f"{file}: cannot be read as an image ({error}); {index} frames were read, "
-                "replace or remove it"
-            ) from error
+
+def as_frame(image: np.ndarray, listed: Listed, info: VideoInfo) -> Frame:
+    """Make the frame of an image (H, W, 3) of a folder.
+
+    Raises:
+        VideoError: It has another size than the others.
+    """
+    height, width, _ = image.shape
+    if (width, height) != (info.width, info.height):
+        raise VideoError(
+            f"{listed.file}: is {width}x{height}, the frames before it are "
+            f"{info.width}x{info.height}; give every frame the same size"
+        )
+    return Frame(image=image, index=listed.index, time=listed.time, name=listed.file.stem)
+
+
+def load_image(file: Path, index: int, max_pixels: int) -> np.ndarray:
+    """Decode an image to (H, W, 3) uint8 RGB, upright.
+
+    Args:
+        file: The image.
+        index: How many frames were read before, for the message.
+        max_pixels: Most pixels.
+
+    Raises:
+        VideoError: It is too large, no image, or damaged.
+    """
+    try:
+        with open_image(file, max_pixels) as image:
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I;16"):
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            return np.array(upright.convert("RGB"))
+    except TooLargeError as error:
+        raise VideoError(f"{file}: {error}") from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise VideoError(
+            f"{file}: cannot be read as an image ({error}); {index} frames were read, "
+            "replace or remove it"
+        ) from error
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -78,6 +129,20 @@ def image_files(folder: Path) -> list[Path]:
 
     Raises:
         VideoError: No images, two images of one name, or a hole in a numbered sequence.
+    """
+    files = list_images(folder)
+    if not files:
+        kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
+        raise VideoError(f"{folder}: a folder without images; put frames in it ({kinds})")
+    _check_names(folder, files)
+    return files
+
+
+def list_images(folder: Path) -> list[Path]:
+    """List the images of a folder in natural order of their names, as many as there are.
+
+    Raises:
+        VideoError: The folder cannot be listed.
     """
     try:
         # Names that begin with a dot are the file manager's own: thumbnails, ._ companions.
@@ -90,18 +155,13 @@ def image_files(folder: Path) -> list[Path]:
         raise VideoError(
             f"{folder}: cannot be listed ({error.strerror}); check its rights"
         ) from error
-    if not files:
-        kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
-        raise VideoError(f"{folder}: a folder without images; put frames in it ({kinds})")
-    files.sort(key=lambda file: _natural(file.name))
-    _check_names(folder, files)
-    return files
+    return sorted(files, key=natural_key)
 
 
-def _natural(name: str) -> tuple[list[str | int], str]:
+def natural_key(file: Path) -> tuple[list[str | int], str]:
     """Sort digits as numbers. Text and numbers alternate, so like always meets like."""
-    parts = re.split(r"(\d+)", name.casefold())
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+    parts = re.split(r"(\d+)", file.name.casefold())
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], file.name
 
 
 def _check_names(folder: Path, files: list[Path]) -> None:

@@ -21,6 +21,7 @@ from pycocotools import mask as coco
 
 from propagate.errors import MaskError
 from propagate.io.files import PartialFile, write_atomically
+from propagate.io.pixel_limit import MAX_PIXELS, TooLargeError, open_image
 from propagate.io.rle import decode_mask
 from propagate.records import BACKGROUND_ID, MAX_OBJECT_ID, VOID_ID, Mask
 
@@ -32,7 +33,7 @@ _SAVE_AS_INDEX = "save it as an 8-bit index (palette) or grey PNG whose values a
 _THRESHOLD = "threshold it, so that every pixel holds one object id, or 0 and 255 for one object"
 
 
-def read_mask(path: str | Path) -> Mask:
+def read_mask(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Mask:
     """Read the mask of one frame from an image of mode P, L, LA or 1.
 
     The values are ids, as `mask_from_array` takes them; a palette's colours and an alpha channel
@@ -40,21 +41,24 @@ def read_mask(path: str | Path) -> Mask:
 
     Args:
         path: A PNG, or another lossless format that Pillow reads.
+        max_pixels: Most pixels.
 
     Returns:
         The mask; its `source` is the path.
 
     Raises:
-        MaskError: If there is no such image, if its pixels hold no ids (RGB, 16-bit, JPEG), or for
-            one of the reasons of `mask_from_array`.
+        MaskError: If there is no such image, if it is too large, if its pixels hold no ids (RGB,
+            16-bit, JPEG), or for one of the reasons of `mask_from_array`.
     """
     path = Path(path)
     if not os.path.exists(path):
         raise MaskError(f"{path}: no such mask: check the path")
     try:
-        with Image.open(path) as image:
+        with open_image(path, max_pixels) as image:
             image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except TooLargeError as error:
+        raise MaskError(f"{path}: {error}") from error
+    except (OSError, SyntaxError, ValueError) as error:
         raise MaskError(f"{path}: no readable image ({error}): {_SAVE_AS_INDEX}") from error
     if image.format == "JPEG":
         raise MaskError(f"{path}: a JPEG, which changes the ids it stores: {_SAVE_AS_INDEX}")
@@ -118,7 +122,9 @@ def check_size(mask: Mask, height: int, width: int) -> None:
         )
 
 
-def read_references(path: str | Path, *, frame: int = 0) -> dict[int, Mask]:
+def read_references(
+    path: str | Path, *, frame: int = 0, max_pixels: int = MAX_PIXELS
+) -> dict[int, Mask]:
     """Read the labelled frames of a video: one mask, or a folder of `<frame number>.png`.
 
     The frame number of a file in a folder is the last group of digits of its stem: 12 for
@@ -127,6 +133,7 @@ def read_references(path: str | Path, *, frame: int = 0) -> dict[int, Mask]:
     Args:
         path: An image, or a folder of PNGs.
         frame: The frame that a single image labels.
+        max_pixels: Most pixels of a mask.
 
     Returns:
         The masks by frame number, in increasing order.
@@ -137,7 +144,7 @@ def read_references(path: str | Path, *, frame: int = 0) -> dict[int, Mask]:
     """
     path = Path(path)
     if not os.path.isdir(path):
-        return {frame: read_mask(path)}
+        return {frame: read_mask(path, max_pixels=max_pixels)}
     numbered: dict[int, Path] = {}
     for file in sorted(path.iterdir()):
         if file.suffix.lower() != ".png" or file.name.startswith("."):
@@ -153,7 +160,9 @@ def read_references(path: str | Path, *, frame: int = 0) -> dict[int, Mask]:
         numbered[number] = file
     if not numbered:
         raise MaskError(f"{path}: no mask in this folder: put <frame number>.png files there")
-    return {number: read_mask(numbered[number]) for number in sorted(numbered)}
+    return {
+        number: read_mask(numbered[number], max_pixels=max_pixels) for number in sorted(numbered)
+    }
 
 
 @cache
@@ -341,8 +350,11 @@ def read_rle(path: str | Path) -> Iterator[tuple[int, np.ndarray]]:
         raise MaskError(f"{path}: no readable JSON of masks ({error}): check the path") from error
     if not isinstance(content, dict) or content.get("format") != _RLE_FORMAT:
         raise MaskError(f"{path}: not a {_RLE_FORMAT} file: give the masks.json of a run")
+    height, width = content["size"]
+    if height * width > MAX_PIXELS:
+        raise MaskError(f"{path}: masks of {width}x{height} pixels: give the masks.json of a run")
     for frame in content["frames"]:
-        ids = np.zeros(content["size"], dtype=np.uint8)
+        ids = np.zeros((height, width), dtype=np.uint8)
         for entry in frame["objects"]:
             try:
                 region = decode_mask(entry["segmentation"]["counts"], *content["size"])

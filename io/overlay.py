@@ -176,7 +176,13 @@ class VideoWriter:
 
     def _add_stream(self, fps: Fraction, crf: int) -> av.VideoStream:
         height, width, _ = self._shape
-        options = {"crf": str(crf), "preset": PRESET, "threads": str(ENCODER_THREADS)}
+        # Without it x264's AVX-512 code makes two encodings of the same frames differ.
+        options = {
+            "crf": str(crf),
+            "preset": PRESET,
+            "threads": str(ENCODER_THREADS),
+            "x264-params": "cpu-independent=1",
+        }
         try:
             # An mp4 holds a rate as two 16-bit numbers; the exact times are in the frames.
             stream = self._container.add_stream(ENCODER, fps.limit_denominator(1001), options)

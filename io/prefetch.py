@@ -24,7 +24,8 @@ class Prefetcher(Generic[T]):
     or dropping the last reference, stops the thread; the thread closes `items` when it ends.
 
     Args:
-        items: Read by the thread alone from now on, and closed by it where it has `close()`.
+        items: Read by the thread alone from now on, and closed by it where it has `close()`. A None
+            among them is a sign of life: it is not handed on, and the deadline begins anew.
         bytes_limit: Most bytes held ahead of the consumer. One item is always let in, so an item
             larger than the limit passes alone.
         size_of: Bytes of one item; for frames, the image.
@@ -37,7 +38,7 @@ class Prefetcher(Generic[T]):
 
     def __init__(
         self,
-        items: Iterable[T],
+        items: Iterable[T | None],
         *,
         bytes_limit: int,
         size_of: Callable[[T], int] = frame_bytes,
@@ -87,6 +88,7 @@ class _Buffer(Generic[T]):
         self._changed = threading.Condition()
         self._items: deque[tuple[T, int]] = deque()
         self._held_bytes = 0
+        self._alive_s = time.monotonic()
         self._error: BaseException | None = None
         self._ended = False
         self._stopped = False
@@ -111,6 +113,10 @@ class _Buffer(Generic[T]):
             self._held_bytes += size
             self._changed.notify_all()
 
+    def show_life(self) -> None:
+        # Without the lock: it only ever grows, and a sign for each skipped frame must cost nothing.
+        self._alive_s = time.monotonic()
+
     def end(self, error: BaseException | None) -> None:
         with self._changed:
             self._error = error
@@ -120,9 +126,13 @@ class _Buffer(Generic[T]):
     def take(self, deadline_s: float | None) -> T:
         start_s = time.monotonic()
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._items or self._ended or self._stopped, timeout=deadline_s
-            )
+            while not (self._items or self._ended or self._stopped):
+                left_s = None
+                if deadline_s is not None:
+                    left_s = max(start_s, self._alive_s) + deadline_s - time.monotonic()
+                    if left_s <= 0:
+                        break
+                self._changed.wait(left_s)
             if self._items:
                 item, size = self._items.popleft()
                 self._held_bytes -= size
@@ -146,7 +156,7 @@ class _Buffer(Generic[T]):
             self._changed.notify_all()
 
 
-def _fill(items: Iterable[T], buffer: _Buffer[T], size_of: Callable[[T], int]) -> None:
+def _fill(items: Iterable[T | None], buffer: _Buffer[T], size_of: Callable[[T], int]) -> None:
     error: BaseException | None = None
     try:
         size = 0
@@ -158,6 +168,9 @@ def _fill(items: Iterable[T], buffer: _Buffer[T], size_of: Callable[[T], int]) -
                 item = next(iterator)
             except StopIteration:
                 break
+            if item is None:
+                buffer.show_life()
+                continue
             size = size_of(item)
             buffer.put(item, size)
             del item

@@ -2,7 +2,10 @@
 
 import re
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from typing import Any
 
 import av
@@ -11,11 +14,10 @@ from av.error import ExitError, FFmpegError, InvalidDataError
 from av.stream import Disposition
 
 from propagate.errors import VideoError
+from propagate.io.frame_range import DEFAULT_FPS, FrameRange, select
+from propagate.io.pixel_limit import MAX_PIXELS, too_large
 from propagate.io.source import FrameStream
 from propagate.records import Frame, VideoInfo
-
-# A frame without a time follows the one before it by this much, where the file gives no rate.
-DEFAULT_FPS = Fraction(25)
 
 # A local file may name others (playlists, external tracks): those are read from disk only, so
 # that opening somebody's file never reaches for the network.
@@ -24,6 +26,15 @@ LOCAL_OPTIONS = {"protocol_whitelist": "file,crypto,data"}
 
 class CutOffError(ValueError):
     """A file ends before its header says."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """A frame as FFmpeg has it: most of the work of one that is skipped is never done."""
+
+    picture: Any
+    index: int
+    time: Fraction
 
 
 class PyAVReader(FrameStream):
@@ -41,10 +52,12 @@ class PyAVReader(FrameStream):
             begins with. Otherwise such a packet ends the reading with an error.
         live: Messages speak of a sender instead of a file.
         open_options: Keyword arguments for `av.open`.
+        frame_range: The frames to hand out.
+        max_pixels: Most pixels of a frame.
 
     Raises:
-        VideoError: Not a video, no video stream, or no frame in it; from the iteration, after
-            the good frames, when the rest is damaged or missing.
+        VideoError: Not a video, no video stream, no frame in it, or pictures too large; from the
+            iteration, after the good frames, when the rest is damaged or missing.
     """
 
     def __init__(
@@ -56,15 +69,21 @@ class PyAVReader(FrameStream):
         tolerant: bool = False,
         live: bool = False,
         open_options: dict[str, Any] | None = None,
+        frame_range: FrameRange | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         """Open the container and decode the first frame."""
         self._label = label
-        self._tolerant = tolerant
         self._live = live
+        self._range = frame_range or FrameRange()
+        self._max_pixels = max_pixels
+        self._count = 0
+        given = {"metadata_errors": "replace", **(open_options or {})}
+        # FFmpeg decodes to look for what the header does not tell: it needs the limit as well.
+        guard = {"max_pixels": str(max_pixels)}
+        given["options"] = {**given.get("options", {}), **guard}
         try:
-            self._container: Any = av.open(
-                address, metadata_errors="replace", **(open_options or {})
-            )
+            self._container: Any = av.open(address, **given)
         except (FFmpegError, UnicodeError) as error:
             advice = "check that it plays, or convert it with ffmpeg"
             if live:
@@ -74,54 +93,79 @@ class PyAVReader(FrameStream):
             ) from error
         try:
             self._stream = video_stream(self._container, label)
-            self._images = self._decode()
-            self._first = next(self._images, None)
+            codec = self._stream.codec_context
+            self._check_size(codec.width, codec.height)
+            codec.options = guard
+            self._pictures = decoded_frames(self._container, self._stream, tolerant=tolerant)
+            with self._explaining():
+                self._first = next(self._pictures, None)
+                if self._first is None:
+                    raise VideoError(
+                        f"{label}: holds no frames; check that it is a complete recording"
+                    )
+                height, width, _ = self._upright(self._first).shape
         except BaseException:
             self._container.close()
             raise
-        if self._first is None:
-            self._container.close()
-            raise VideoError(f"{label}: holds no frames; check that it is a complete recording")
-        height, width, _ = self._first[0].shape
-        self.info = VideoInfo(
-            name=name,
-            width=width,
-            height=height,
-            fps=self._stream.average_rate or None,
-            frame_count=self._stream.frames or None,
-            decoder="pyav",
+        self.info = self._range.info(
+            VideoInfo(
+                name=name,
+                width=width,
+                height=height,
+                fps=self._stream.average_rate or None,
+                frame_count=self._stream.frames or None,
+                decoder="pyav",
+            )
         )
 
-    def _read(self) -> Generator[Frame, None, None]:
+    def _read(self) -> Generator[Frame | None, None, None]:
         try:
-            yield from self._number(self._images)
+            with self._explaining():
+                for decoded in select(self._number(), self._range, self._label):
+                    if decoded is None:
+                        yield None
+                        continue
+                    image = self._upright(decoded.picture)
+                    index = decoded.index
+                    yield Frame(image=image, index=index, time=decoded.time, name=f"{index:05d}")
         finally:
             self._release()
 
-    def _number(self, images: Iterator[tuple[np.ndarray, Fraction | None]]) -> Iterator[Frame]:
-        """Give each image its index and, where the file gave none, a time."""
-        step = 1 / (self.info.fps or DEFAULT_FPS)
-        first, self._first = self._first, None
-        assert first is not None, "one pass only"
-        time = first[1] if first[1] is not None else Fraction(0)
-        yield Frame(image=first[0], index=0, time=time, name=f"{0:05d}")
-        del first
-        for index, (image, exact) in enumerate(images, start=1):
+    def _number(self) -> Iterator[_Decoded]:
+        """Give each picture its index and, where the file gave none, a time."""
+        pictures = chain([self._first], self._pictures)
+        self._first = None
+        step = 1 / (self._stream.average_rate or DEFAULT_FPS)
+        time = -step
+        for index, picture in enumerate(pictures):
+            exact = frame_time(picture)
             time = exact if exact is not None else time + step
-            yield Frame(image=image, index=index, time=time, name=f"{index:05d}")
+            self._count = index + 1
+            yield _Decoded(picture, index, time)
 
-    def _decode(self) -> Iterator[tuple[np.ndarray, Fraction | None]]:
-        """Yield upright images and their exact times, then say why if that was not all."""
-        count = 0
+    def _upright(self, picture: Any) -> np.ndarray:
+        self._check_size(picture.width, picture.height)
+        return upright_rgb(picture)
+
+    def _check_size(self, width: int, height: int) -> None:
+        if width * height > self._max_pixels:
+            where = f"{self._label}: frame {self._count - 1}" if self._count else self._label
+            raise VideoError(f"{where}: {too_large(width, height, self._max_pixels)}")
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Say of what FFmpeg raises how much was read, and what to do."""
         try:
-            for frame in decoded_frames(self._container, self._stream, tolerant=self._tolerant):
-                yield upright_rgb(frame), frame_time(frame)
-                count += 1
+            yield
         except (FFmpegError, ValueError) as error:
-            raise VideoError(self._broken_off(count, reason(error))) from error
+            why = reason(error)
+            if not self._stream.codec_context.width:
+                # Of pictures over the limit FFmpeg says "Invalid argument", as of much else.
+                why += f", or pictures of more than {self._max_pixels} pixels: see --max-pixels"
+            raise VideoError(self._broken_off(why)) from error
 
-    def _broken_off(self, count: int, why: str) -> str:
-        """Say what was wrong, how much was read, and what to do."""
+    def _broken_off(self, why: str) -> str:
+        count = self._count
         what, advice = "damaged or cut off", "get a complete copy, or re-encode the part that plays"
         if self._live:
             what, advice = "the stream broke off", "check the sender, then start again"

@@ -7,10 +7,13 @@ from pathlib import Path
 
 from propagate.errors import MaskError
 from propagate.io.masks import read_mask, read_references
+from propagate.io.pixel_limit import MAX_PIXELS
 from propagate.records import Mask
 
 
-def masks_of_sources(path: Path, sources: Sequence[str]) -> list[dict[int, Mask]]:
+def masks_of_sources(
+    path: Path, sources: Sequence[str], *, max_pixels: int = MAX_PIXELS
+) -> list[dict[int, Mask]]:
     """Find the reference masks of each source.
 
     Args:
@@ -18,6 +21,7 @@ def masks_of_sources(path: Path, sources: Sequence[str]) -> list[dict[int, Mask]
             number, a folder that holds `<name>.png` or `<name>/<frame number>.png` for each
             source's name.
         sources: Paths of videos or folders, or live addresses.
+        max_pixels: Most pixels of a mask.
 
     Returns:
         Frame index -> mask, for each source in order.
@@ -38,16 +42,19 @@ def masks_of_sources(path: Path, sources: Sequence[str]) -> list[dict[int, Mask]
                 f"{path}: one mask for {len(sources)} sources; give a folder that holds "
                 "<name>.png for each"
             )
-        return [{0: read_mask(path)}]
-    return [_masks_of(path, name, len(sources)) for name in names]
+        return [{0: read_mask(path, max_pixels=max_pixels)}]
+    return [_masks_of(path, name, len(sources), max_pixels) for name in names]
 
 
-def add_references(masks: list[dict[int, Mask]], entries: Sequence[str]) -> list[dict[int, Mask]]:
+def add_references(
+    masks: list[dict[int, Mask]], entries: Sequence[str], *, max_pixels: int = MAX_PIXELS
+) -> list[dict[int, Mask]]:
     """Add masks of named frames to those of the one source.
 
     Args:
         masks: For each source, frame index -> mask.
         entries: "120=b.png": frame number, counted from 0, and mask image.
+        max_pixels: Most pixels of a mask.
 
     Raises:
         MaskError: There are several sources, an entry is no such thing, a frame gets a second mask,
@@ -73,7 +80,7 @@ def add_references(masks: list[dict[int, Mask]], entries: Sequence[str]) -> list
             raise MaskError(
                 f"{path}: frame {frame} has a second mask, {joined[frame].source}: keep one"
             )
-        joined[frame] = read_mask(path)
+        joined[frame] = read_mask(path, max_pixels=max_pixels)
     return [joined]
 
 
@@ -84,11 +91,11 @@ def _name_of(source: str) -> str:
     return path.resolve().name if os.path.isdir(path) else path.stem
 
 
-def _masks_of(path: Path, name: str, count: int) -> dict[int, Mask]:
+def _masks_of(path: Path, name: str, count: int, max_pixels: int) -> dict[int, Mask]:
     if (path / name).is_dir():
-        return read_references(path / name)
+        return read_references(path / name, max_pixels=max_pixels)
     if (path / f"{name}.png").is_file():
-        return {0: read_mask(path / f"{name}.png")}
+        return {0: read_mask(path / f"{name}.png", max_pixels=max_pixels)}
     if count > 1:
         raise MaskError(f"{path}: no mask for {name!r}; add {name}.png or a folder {name}/")
-    return read_references(path)
+    return read_references(path, max_pixels=max_pixels)

@@ -44,14 +44,15 @@ class FrameStream:
     """The iteration and closing of a `FrameSource`; a subclass says how frames are read.
 
     A subclass sets `info` and implements `_read`, whose `finally` releases what it holds, and
-    `_release` for what was opened before the first frame was asked for.
+    `_release` for what was opened before the first frame was asked for. `_read` yields None as a
+    sign of life where it worked or waited and has no frame to show for it.
     """
 
     info: VideoInfo
-    _frames: Generator[Frame, None, None] | None = None
+    _frames: Generator[Frame | None, None, None] | None = None
     _closed = False
 
-    def _read(self) -> Generator[Frame, None, None]:
+    def _read(self) -> Generator[Frame | None, None, None]:
         raise NotImplementedError
 
     def _release(self) -> None:
@@ -63,11 +64,17 @@ class FrameStream:
 
     def __next__(self) -> Frame:
         """Return the next frame; raise VideoError where the source breaks off."""
-        if self._closed:
-            raise StopIteration
-        if self._frames is None:
-            self._frames = self._read()
-        return next(self._frames)
+        return next(frame for frame in self.with_signs() if frame is not None)
+
+    def with_signs(self) -> Iterator[Frame | None]:
+        """Go on with the one pass, signs of life included: for who has to tell slow from stuck."""
+        while not self._closed:
+            if self._frames is None:
+                self._frames = self._read()
+            try:
+                yield next(self._frames)
+            except StopIteration:
+                return
 
     def close(self) -> None:
         """Release the file or device; reading on then ends at once. May be called twice."""

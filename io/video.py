@@ -9,17 +9,22 @@ memory decoded than `read_ahead_bytes` goes to PyAV, which holds a few frames at
 import dataclasses
 import os
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from propagate.errors import VideoError
 from propagate.io.decord_reader import DecordUnfitError, decode_whole
+from propagate.io.frame_range import FrameRange, select
+from propagate.io.growing_folder import GrowingFolder
 from propagate.io.image_folder import ImageFolder
-from propagate.io.live import LIVE_DEADLINE_S, LiveSource
+from propagate.io.isolated import IsolatedSource
+from propagate.io.live import LIVE_DEADLINE_S, LiveSource, label
+from propagate.io.pixel_limit import MAX_PIXELS
 from propagate.io.pyav_reader import LOCAL_OPTIONS, PyAVReader
 from propagate.io.source import FrameSource, FrameStream
+from propagate.io.watched import WatchedSource
 from propagate.records import Frame
 
 __all__ = ["Decoder", "FrameSource", "open_video"]
@@ -31,13 +36,21 @@ Decoder = Literal["auto", "decord", "pyav"]
 READ_AHEAD_BYTES = 192 * 2**20
 # Who asks for decord by name accepts its appetite, within what a small machine has.
 READ_AHEAD_BYTES_DECORD = 2 * 2**30
+# No file or folder takes longer for one frame, nor for saying that there is none.
+DEADLINE_S = 120.0
 
 
 def open_video(
     source: str | PathLike[str] | int,
     *,
     decoder: Decoder = "auto",
+    frame_range: FrameRange | None = None,
+    isolate: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    follow_timeout_s: float | None = None,
+    reconnect_s: float = 0.0,
     read_ahead_bytes: int | None = None,
+    deadline_s: float = DEADLINE_S,
     live_deadline_s: float = LIVE_DEADLINE_S,
 ) -> FrameSource:
     """Open a video and return its frames, in presentation order, one pass.
@@ -49,18 +62,28 @@ def open_video(
             or the address of a stream ("rtsp://...", "http://...", "udp://...").
         decoder: "auto" takes decord where it decodes the file exactly, else PyAV; "pyav" takes
             PyAV; "decord" takes decord or raises. Folders and streams have one decoder each.
+        frame_range: The frames to hand out; None: all. Those before are decoded and dropped.
+        isolate: Decode in a child process: a crash there is a VideoError here. See
+            `propagate.io.isolated`.
+        max_pixels: Most pixels of a frame.
+        follow_timeout_s: Of a folder that somebody is still writing: how long to wait for another
+            image, in seconds (see `GrowingFolder`). None: the images that are there.
+        reconnect_s: How long to try to reach a live source again that stopped, in seconds; 0: not.
         read_ahead_bytes: Most memory that frames decoded ahead may take. None: 192 MiB, and
             2 GiB with `decoder="decord"`.
+        deadline_s: Longest time without progress in a file or folder, in seconds.
         live_deadline_s: Longest silence of a camera or stream, in seconds.
 
     Returns:
         A `FrameSource`: images are (H, W, 3) uint8 RGB, rotation applied, sample aspect ignored;
-        times are exact and as in the file, not counted from zero. Frames whose size changes in
-        the middle of a file are given as they are.
+        times are exact and as in the file, not counted from zero, even where they go back; those of
+        a live source never do (see `LiveSource`). Frames whose size changes in the middle of a file
+        are given as they are.
 
     Raises:
         VideoError: No such file, not a video, no video stream, no frames, a folder without
-            images or with a gap; while reading, after all good frames, damage or silence.
+            images or with a gap, pictures too large; while reading, after all good frames, damage,
+            silence, or a decoder that crashed or makes no progress.
         ValueError: An unknown decoder, or a limit that is not positive.
     """
     if decoder not in get_args(Decoder):
@@ -68,22 +91,85 @@ def open_video(
     limit = READ_AHEAD_BYTES_DECORD if decoder == "decord" else READ_AHEAD_BYTES
     if read_ahead_bytes is not None:
         limit = read_ahead_bytes
-    if limit <= 0 or live_deadline_s <= 0:
-        raise ValueError("read_ahead_bytes and live_deadline_s: more than 0")
+    given = {
+        "read_ahead_bytes": limit,
+        "max_pixels": max_pixels,
+        "deadline_s": deadline_s,
+        "live_deadline_s": live_deadline_s,
+        "follow_timeout_s": 1 if follow_timeout_s is None else follow_timeout_s,
+    }
+    wrong = [name for name, value in given.items() if not value > 0]
+    if wrong or reconnect_s < 0:
+        raise ValueError(f"{', '.join(wrong) or 'reconnect_s'}: a positive number")
 
+    options: dict[str, Any] = {
+        "decoder": decoder,
+        "max_pixels": max_pixels,
+        "follow_timeout_s": follow_timeout_s,
+        "reconnect_s": reconnect_s,
+        "read_ahead_bytes": limit,
+        "live_deadline_s": live_deadline_s,
+    }
+    address = _live_address(source)
+    name = str(source) if address is None else label(address)
+    if not isolate:
+        opened = open_here(source, frame_range=frame_range, **options)
+        return opened if address is not None else WatchedSource(opened, name, deadline_s)
+    # For the first image of a folder, and for a sender, the child waits without a word.
+    patience_s = 2 * (follow_timeout_s or 0.0)
+    if address is not None:
+        patience_s = 2 * live_deadline_s + reconnect_s
+    return IsolatedSource(
+        source if isinstance(source, int) else os.fspath(source),
+        {**options, "frame_range": None if frame_range is None else frame_range.to_json()},
+        label=name,
+        slot_bytes=3 * max_pixels,
+        deadline_s=deadline_s + patience_s,
+    )
+
+
+def open_here(
+    source: str | PathLike[str] | int,
+    *,
+    decoder: Decoder,
+    frame_range: FrameRange | Mapping[str, Any] | None,
+    max_pixels: int,
+    follow_timeout_s: float | None,
+    reconnect_s: float,
+    read_ahead_bytes: int,
+    live_deadline_s: float,
+) -> FrameStream:
+    """Do what `open_video` does, in this process and thread.
+
+    Raises:
+        VideoError: See there.
+    """
+    wanted = FrameRange(**frame_range) if isinstance(frame_range, Mapping) else frame_range
     address = _live_address(source)
     if address is not None:
         if decoder == "decord":
             raise VideoError(f"{source}: decord reads files only; use the decoder pyav")
-        return LiveSource(address, bytes_limit=limit, deadline_s=live_deadline_s)
+        return LiveSource(
+            address,
+            bytes_limit=read_ahead_bytes,
+            deadline_s=live_deadline_s,
+            reconnect_s=reconnect_s,
+            frame_range=wanted,
+            max_pixels=max_pixels,
+        )
     path = Path(str(source) if isinstance(source, int) else source)
+    limits: dict[str, Any] = {"frame_range": wanted, "max_pixels": max_pixels}
     if os.path.isdir(path):
-        return ImageFolder(path)
+        if follow_timeout_s is not None:
+            return GrowingFolder(path, timeout_s=follow_timeout_s, **limits)
+        return ImageFolder(path, **limits)
     if not os.path.exists(path):
         raise VideoError(f"{path}: no such file or folder; check the path")
     if not path.is_file():
         raise VideoError(f"{path}: neither a file nor a folder; save the video to a file first")
-    return VideoFile(path, decoder, limit)
+    if follow_timeout_s is not None:
+        raise VideoError(f"{path}: a file; only a folder of images can be followed as it grows")
+    return VideoFile(path, decoder, read_ahead_bytes, **limits)
 
 
 class VideoFile(FrameStream):
@@ -92,23 +178,34 @@ class VideoFile(FrameStream):
     Under "auto", `info.decoder` is settled when the first frame has been read.
     """
 
-    def __init__(self, path: Path, decoder: Decoder, bytes_limit: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        decoder: Decoder,
+        bytes_limit: int,
+        *,
+        frame_range: FrameRange | None,
+        max_pixels: int,
+    ) -> None:
         """Open the file; which decoder reads it is decided at the first frame."""
         if path.stat().st_size == 0:
             raise VideoError(f"{path}: the file is empty; get a complete copy")
         self._path = path
         self._decoder = decoder
         self._bytes_limit = bytes_limit
+        self._range = frame_range or FrameRange()
         # Absolute, so that FFmpeg takes "a:b.mp4" for a file and "-x.mp4" for a name.
         self._pyav = PyAVReader(
             str(path.resolve()),
             label=str(path),
             name=path.stem,
             open_options={"options": LOCAL_OPTIONS},
+            frame_range=frame_range,
+            max_pixels=max_pixels,
         )
         self.info = self._pyav.info
 
-    def _read(self) -> Generator[Frame, None, None]:
+    def _read(self) -> Generator[Frame | None, None, None]:
         if self._decoder != "pyav":
             try:
                 images = decode_whole(self._path.resolve(), self._bytes_limit)
@@ -121,13 +218,21 @@ class VideoFile(FrameStream):
             else:
                 self._pyav.close()
                 self.info = dataclasses.replace(self.info, decoder="decord")
-                for index, (image, time) in enumerate(images):
-                    yield Frame(image=image, index=index, time=time, name=f"{index:05d}")
+                frames = (
+                    Frame(image=image, index=index, time=time, name=f"{index:05d}")
+                    for index, (image, time) in enumerate(images)
+                )
+                yield from select(frames, self._range, str(self._path))
                 return
-        yield from self._pyav
+        yield from self._pyav.with_signs()
 
     def _release(self) -> None:
         self._pyav.close()
+
+
+def is_live(source: str | PathLike[str] | int) -> bool:
+    """Whether a source is a camera or a stream, which cannot be read twice."""
+    return _live_address(source) is not None
 
 
 def _live_address(source: str | PathLike[str] | int) -> str | int | None:

@@ -15,6 +15,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from propagate.batch import run_batch
+    from propagate.batch_records import BatchSettings
     from propagate.config import MATCHERS, Config, Matcher
     from propagate.errors import (
         DeviceError,
@@ -41,9 +43,11 @@ if TYPE_CHECKING:
     from propagate.features.recipes import RECIPES
     from propagate.features_video import write_feature_videos
     from propagate.find import Finder
+    from propagate.io.frame_range import FrameRange
     from propagate.io.masks import read_mask, read_references, write_mask
     from propagate.io.overlay import OverlayWriter, draw_overlay
     from propagate.io.video import open_video
+    from propagate.manifest import BatchVideo, ManifestError, read_manifest
     from propagate.matching import appearance_map, instance_prototypes
     from propagate.pipeline import Propagator, RunSummary
     from propagate.records import Frame, Mask, Result, VideoInfo
@@ -54,6 +58,8 @@ if TYPE_CHECKING:
 # Where each public name lives. They are imported on first use: `propagate --help` and a reader of
 # frames need no torch, which takes seconds to load.
 _HOMES = {
+    "propagate.batch": ("run_batch",),
+    "propagate.batch_records": ("BatchSettings",),
     "propagate.config": ("MATCHERS", "Config", "Matcher"),
     "propagate.errors": (
         "DeviceError",
@@ -80,9 +86,11 @@ _HOMES = {
     "propagate.features.recipes": ("RECIPES",),
     "propagate.features_video": ("write_feature_videos",),
     "propagate.find": ("Finder",),
+    "propagate.io.frame_range": ("FrameRange",),
     "propagate.io.masks": ("read_mask", "read_references", "write_mask"),
     "propagate.io.overlay": ("OverlayWriter", "draw_overlay"),
     "propagate.io.video": ("open_video",),
+    "propagate.manifest": ("BatchVideo", "ManifestError", "read_manifest"),
     "propagate.matching": ("appearance_map", "instance_prototypes"),
     "propagate.pipeline": ("Propagator", "RunSummary"),
     "propagate.records": ("Frame", "Mask", "Result", "VideoInfo"),
@@ -96,11 +104,15 @@ __all__ = [
     "PRESETS",
     "PROTOCOLS",
     "RECIPES",
+    "BatchSettings",
+    "BatchVideo",
     "Config",
     "DeviceError",
     "EvaluationError",
     "Finder",
     "Frame",
+    "FrameRange",
+    "ManifestError",
     "Mask",
     "MaskError",
     "Matcher",
@@ -131,9 +143,11 @@ __all__ = [
     "load_refiner",
     "open_mask_tree",
     "open_video",
+    "read_manifest",
     "read_mask",
     "read_permis_list",
     "read_references",
+    "run_batch",
     "write_feature_videos",
     "write_mask",
     "write_official_csv",

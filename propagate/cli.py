@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from propagate.cli_batch import batch, status
 from propagate.cli_benchmark import benchmark_app
 from propagate.cli_eval import eval_app
 from propagate.cli_features import features
@@ -20,11 +21,20 @@ from propagate.cli_options import (
     Device,
     Dtype,
     DtypeName,
+    End,
+    Follow,
+    FollowTimeout,
+    Fps,
+    Isolate,
     MaxFrames,
+    MaxPixels,
     Model,
     Out,
     Overwrite,
     Recipe,
+    Reconnect,
+    Start,
+    Stride,
     Template,
 )
 from propagate.config import SHORT_SIDE_PX, TEMPLATE, Config
@@ -46,6 +56,8 @@ app = typer.Typer(
 )
 app.add_typer(eval_app, name="eval")
 app.add_typer(benchmark_app, name="benchmark")
+app.command()(batch)
+app.command()(status)
 app.command()(models)
 app.command()(features)
 app.command()(find)
@@ -181,6 +193,15 @@ def run(
         ),
     ] = None,
     decoder: Annotated[DecoderName, typer.Option(help="Who decodes files.")] = DecoderName.auto,
+    start: Start = None,
+    end: End = None,
+    stride: Stride = 1,
+    fps: Fps = None,
+    isolate: Isolate = False,
+    max_pixels: MaxPixels = None,
+    follow: Follow = False,
+    follow_timeout: FollowTimeout = 10.0,
+    reconnect: Reconnect = 0.0,
     overwrite: Overwrite = False,
     max_frames: MaxFrames = None,
 ) -> None:
@@ -192,16 +213,25 @@ def run(
 
     Example: propagate run clip.mp4 -m first.png -o out --overlay
     """
+    from propagate.io.frame_range import FrameRange
     from propagate.io.live import label
+    from propagate.io.pixel_limit import MAX_PIXELS
     from propagate.io.references import add_references, masks_of_sources
 
+    max_pixels = max_pixels or MAX_PIXELS
+    try:
+        frame_range = FrameRange.parse(start, end, stride, fps)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     chosen = tuple(part.strip() for part in formats.split(",") if part.strip())
     if not chosen or set(chosen) - {"png", "rle"}:
         raise typer.BadParameter(f"{formats!r}: png, rle, or png,rle", param_hint="--format")
     if masks is None and not named:
         raise typer.BadParameter("give a mask, or --reference FRAME=MASK", param_hint="--mask")
-    given = [{} for _ in sources] if masks is None else masks_of_sources(masks, sources)
-    references = add_references(given, named or [])
+    given = [{} for _ in sources]
+    if masks is not None:
+        given = masks_of_sources(masks, sources, max_pixels=max_pixels)
+    references = add_references(given, named or [], max_pixels=max_pixels)
     for mask in {id(m): m for masks in references for m in masks.values()}.values():
         if mask.binary:
             say(f"{mask.source}: black and white: one object, id 1")
@@ -247,6 +277,11 @@ def run(
                     refine=refiner,
                     batch_size=batch_size,
                     decoder=decoder.value,
+                    frame_range=None if frame_range == FrameRange() else frame_range,
+                    isolate=isolate,
+                    max_pixels=max_pixels,
+                    follow_timeout_s=follow_timeout if follow else None,
+                    reconnect_s=reconnect,
                     max_frames=max_frames,
                     both_ways=not forward_only,
                     overwrite=overwrite,

@@ -38,6 +38,50 @@ Dtype = Annotated[DtypeName, typer.Option(help="Precision of the U-Net.")]
 Template = Annotated[str, typer.Option(help="The prompt around class names.")]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")]
 MaxFrames = Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PLACE",
+        help="First frame to read: a frame number (250) or a time (10s, 2.5s, 1:30). Frames keep "
+        "their numbers and times; those that are not read get no mask.",
+    ),
+]
+End = Annotated[
+    str | None, typer.Option(metavar="PLACE", help="Frame or time before which reading ends.")
+]
+Stride = Annotated[int, typer.Option(min=1, help="Read every so many frames.")]
+Fps = Annotated[
+    str | None,
+    typer.Option(metavar="RATE", help="Read so many frames per second: 5, 29.97, 30000/1001."),
+]
+Isolate = Annotated[
+    bool,
+    typer.Option(
+        "--isolate",
+        help="Decode in a process of its own: what crashes or hangs there is an error.",
+    ),
+]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(min=1, help="Most pixels of a frame or mask. [67108864, which is 8192x8192]"),
+]
+Reconnect = Annotated[
+    float,
+    typer.Option(
+        min=0, metavar="SECONDS", help="Wait so long for a camera or stream that went away."
+    ),
+]
+Follow = Annotated[
+    bool,
+    typer.Option(
+        "--follow",
+        help="Read a folder of images while it is written: until it holds a file END, or no image "
+        "came for --follow-timeout.",
+    ),
+]
+FollowTimeout = Annotated[
+    float, typer.Option(min=0.1, metavar="SECONDS", help="Longest wait for the next image.")
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the files of an earlier run.")
 ]

@@ -3,7 +3,6 @@
 from collections.abc import Generator, Iterable
 
 from propagate.config import Config
-from propagate.errors import VideoError
 from propagate.features import Backbone
 from propagate.features.batches import choose_batch_size
 from propagate.features.frames import working_size
@@ -13,8 +12,6 @@ from propagate.stage_clock import StageClock
 
 # Frames decoded while the one before is matched. Their decoder bounds its own reading ahead.
 PREFETCH_BYTES = 64 * 2**20
-# No source needs longer for one frame, nor for saying that there is none.
-FRAME_DEADLINE_S = 120.0
 
 
 def batch_frames(
@@ -35,8 +32,8 @@ def batch_frames(
         clock: Counts the time of the stage "decode".
 
     Raises:
-        VideoError: The source gives no frame for `FRAME_DEADLINE_S`. As with whatever else it
-            raises, the frames before come out first.
+        VideoError: What the source raises, after the frames before. The deadline is its own: it
+            alone can tell skipping frames from being stuck.
         ValueError: The batch size is none.
     """
     if batch_size is not None and batch_size < 1:
@@ -44,15 +41,11 @@ def batch_frames(
     clock = clock or StageClock()
     batch: list[Frame] = []
     failure: Exception | None = None
-    with Prefetcher(frames, bytes_limit=PREFETCH_BYTES, deadline_s=FRAME_DEADLINE_S) as ahead:
+    with Prefetcher(frames, bytes_limit=PREFETCH_BYTES) as ahead:
         while True:
             try:
                 with clock("decode"):
                     frame = next(ahead, None)
-            except TimeoutError as error:
-                failure = VideoError(f"the source gave no frame: {error}; check it, and try again")
-                failure.__cause__ = error
-                break
             except Exception as error:
                 failure = error
                 break

@@ -2,10 +2,12 @@
 
 import hashlib
 import time
+from collections import deque
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from itertools import islice
 from os import PathLike
@@ -18,16 +20,20 @@ import torch
 from propagate.config import Config
 from propagate.errors import MaskError, VideoError
 from propagate.features import load_backbone
+from propagate.features.batches import MOST_FRAMES
 from propagate.features.frames import channel_count, working_size
 from propagate.frame_batches import batch_frames
+from propagate.io.frame_range import FrameRange, places_of
 from propagate.io.live import label
 from propagate.io.masks import check_size, mask_from_array
-from propagate.io.run_folder import RunFolder
-from propagate.io.video import Decoder, FrameSource, open_video
+from propagate.io.pixel_limit import MAX_PIXELS
+from propagate.io.run_folder import RunFolder, find_finished
+from propagate.io.video import Decoder, FrameSource, is_live, open_video
 from propagate.records import Frame, Mask, Result
 from propagate.refine import Refiner
+from propagate.resume import Saves, dump_session, load_session
 from propagate.session import Session
-from propagate.stage_clock import StageClock
+from propagate.stage_clock import STAGES, StageClock
 from propagate.two_way import (
     SPOOL_BYTES,
     Block,
@@ -40,6 +46,11 @@ Source = str | PathLike[str] | int
 References = Mapping[int, Mask | np.ndarray]
 Progress = Callable[[int, int | None], None]
 
+# Seconds between two saved states: what a kill costs at most. Each is a few megabytes to write.
+SAVE_EVERY_S = 30.0
+# Saving may take this share of the time; where one save takes longer, they come less often.
+SAVE_SHARE = 0.02
+
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
@@ -49,9 +60,12 @@ class RunSummary:
         folder: Where it is.
         frames: How many were written.
         object_ids: What was followed.
-        seconds: Wall clock, loading the model not counted.
+        seconds: Wall clock, loading the model not counted; of a run that was interrupted, what its
+            frames took.
         stage_s: Of those, per stage: "decode" (waiting for frames), "features", "match", "write".
         written: The files, for a person to read.
+        resumed_at: The frames at which it went on after an interruption.
+        was_finished: Whether it was there already, and nothing had to be done.
     """
 
     folder: Path
@@ -60,6 +74,8 @@ class RunSummary:
     seconds: float
     stage_s: dict[str, float]
     written: tuple[str, ...]
+    resumed_at: tuple[int, ...] = ()
+    was_finished: bool = False
 
 
 class Propagator:
@@ -116,6 +132,11 @@ class Propagator:
         *,
         batch_size: int | None = None,
         decoder: Decoder = "auto",
+        frame_range: FrameRange | None = None,
+        isolate: bool = False,
+        max_pixels: int = MAX_PIXELS,
+        follow_timeout_s: float | None = None,
+        reconnect_s: float = 0.0,
         max_frames: int | None = None,
         probabilities: bool = False,
         both_ways: bool = True,
@@ -125,11 +146,14 @@ class Propagator:
 
         Args:
             source: A video file, a folder of images, a camera index or stream address, or frames.
-            references: Frame index -> mask.
+            references: Frame index -> mask. Indices are those of the source, whatever the range.
             batch_size: Frames whose features are computed at once; None: 1 on a CPU, on a GPU as
                 many as its memory has room for, up to 32. It does not change a mask on a CPU; on a
                 GPU features agree to rounding.
             decoder: "auto", "decord" or "pyav".
+            frame_range: The frames to read. Others get no mask, and none can hold a reference.
+            isolate, max_pixels, follow_timeout_s, reconnect_s: See `open_video`. A folder that is
+                still being written is followed forwards only.
             max_frames: Stop after so many.
             probabilities: Whether each result carries the soft label of every object.
             both_ways: Whether frames before a reference are reached backwards from it too, in a
@@ -144,27 +168,48 @@ class Propagator:
 
         Raises:
             VideoError: The source cannot be opened, or breaks off; frames before that come first.
-            MaskError: A reference has another size, or lies past the end.
+            MaskError: A reference has another size, lies past the end or outside the range.
             OutputError: There is no room for temporary files.
+            ValueError: A range of frames that were given as such.
         """
         session = self.session(probabilities=probabilities)
         masks = _as_masks(references)
-        blocks = self._blocks(source, masks, spool_bytes) if both_ways else []
-        opened = (
-            open_video(source, decoder=decoder)
-            if isinstance(source, (str, PathLike, int))
-            else nullcontext(source)
-        )
-        with opened as frames:
+        if not isinstance(source, (str, PathLike, int)):
+            if frame_range is not None:
+                raise ValueError("frame_range: of a source that is opened here, not of frames")
+            opening = partial(nullcontext, source)
+        else:
+            opening = partial(
+                open_video,
+                source,
+                decoder=decoder,
+                frame_range=frame_range,
+                isolate=isolate,
+                max_pixels=max_pixels,
+                follow_timeout_s=follow_timeout_s,
+                reconnect_s=reconnect_s,
+            )
+            if frame_range is not None:
+                masks = _in_range(masks, frame_range, opening, is_live(source), max_frames)
+        backwards = both_ways and follow_timeout_s is None
+        blocks = self._blocks(source, masks, spool_bytes) if backwards else []
+        indices: deque[int] = deque()
+        with opening() as opened:
+            frames = opened if frame_range is None else _noting(opened, indices)
             if blocks:
-                yield from self._follow_both_ways(
+                results = self._follow_both_ways(
                     session, frames, masks, blocks, batch_size, max_frames, StageClock()
                 )
-                return
-            for _, result in self.follow(
-                session, frames, masks, batch_size=batch_size, max_frames=max_frames
-            ):
-                yield result
+            else:
+                results = _without_frames(
+                    self.follow(
+                        session, frames, masks, batch_size=batch_size, max_frames=max_frames
+                    )
+                )
+            with closing(results):
+                for result in results:
+                    index = result.index if frame_range is None else indices.popleft()
+                    yield replace(result, index=index)
 
     def run(
         self,
@@ -177,90 +222,154 @@ class Propagator:
         refine: Refiner | None = None,
         batch_size: int | None = None,
         decoder: Decoder = "auto",
+        frame_range: FrameRange | None = None,
+        isolate: bool = False,
+        max_pixels: int = MAX_PIXELS,
+        follow_timeout_s: float | None = None,
+        reconnect_s: float = 0.0,
         max_frames: int | None = None,
         both_ways: bool = True,
         spool_bytes: int = SPOOL_BYTES,
         overwrite: bool = False,
+        name: str | None = None,
+        keep_finished: bool = False,
+        save_every_s: float = SAVE_EVERY_S,
         progress: Progress | None = None,
+        clock: StageClock | None = None,
     ) -> RunSummary:
         """Follow objects through a video and write `out/<name of the video>/`.
 
+        A run that was interrupted, killed or not, goes on from its last saved state, and its files
+        end byte for byte as those of one that was not, but for "timing" in the report. Frames up to
+        there are decoded again, and only that. Live sources cannot be gone on with.
+
         Args:
-            source, references, batch_size, decoder, max_frames: See `propagate`.
-            both_ways, spool_bytes: See `propagate`.
+            source, references, batch_size, decoder, frame_range, max_frames: See `propagate`. Of a
+                range, masks have the names that they have in a run over all frames.
+            isolate, max_pixels, follow_timeout_s, reconnect_s: See `open_video`.
+            both_ways, spool_bytes: See `propagate`. State is saved outside the frames that are gone
+                back over.
             out: Folder for the folders of videos.
             formats: Of "png" and "rle".
             overlay: Whether to write `overlay.mp4`.
             refine: Refines the mask of each frame that has no reference; refined masks go beside
                 the others, into `refined/`.
-            overwrite: Whether to replace a finished run.
-            progress: Called after each frame with the frames done and about how many there are.
+            overwrite: Whether to replace a finished run, and begin an unfinished one anew.
+            name: Of the video's folder, in place of its own name.
+            keep_finished: Whether to leave a finished run of the same settings as it is, in place
+                of an error.
+            save_every_s: Seconds between two saved states; 0 saves after every frame. Above 0 they
+                take 2 % of the time at most.
+            progress: Called after each frame with the frames done and about how many there are; of
+                a run that goes on, for the frames done before as well.
+            clock: Adds up the seconds of each stage.
 
         Raises:
             VideoError, MaskError, OutputError: See there; frames so far are kept, and
                 `incomplete.json` stands where `result.json` would.
         """
+        if save_every_s < 0:
+            raise ValueError(f"save_every_s: 0 or more, not {save_every_s}")
         started = time.monotonic()
-        clock = StageClock()
+        clock = clock or StageClock()
         session = self.session()
-        masks = _as_masks(references)
-        blocks = self._blocks(source, masks, spool_bytes) if both_ways else []
-        with open_video(source, decoder=decoder) as frames:
+        opening = partial(
+            open_video,
+            source,
+            decoder=decoder,
+            frame_range=frame_range,
+            isolate=isolate,
+            max_pixels=max_pixels,
+            follow_timeout_s=follow_timeout_s,
+            reconnect_s=reconnect_s,
+        )
+        given = masks = _as_masks(references)
+        if frame_range is not None:
+            masks = _in_range(given, frame_range, opening, is_live(source), max_frames)
+        backwards = both_ways and follow_timeout_s is None
+        blocks = self._blocks(source, masks, spool_bytes) if backwards else []
+        with opening() as frames:
             info = frames.info
             total = _at_most(info.frame_count, max_frames)
-            exact = info.frame_count if info.decoder == "images" else None
+            is_exact = info.decoder == "images" and frame_range is None
+            exact = info.frame_count if is_exact else None
             _check_within(masks, _at_most(exact, max_frames))
             for mask in masks.values():
                 check_size(mask, info.height, info.width)
-            settings = self._settings(source, masks, blocks, max_frames)
+            settings = self._settings(source, given, blocks, max_frames)
+            if frame_range is not None:
+                settings["frame_range"] = frame_range.to_json()
             if refine is not None:
                 settings["refiner"] = refine.settings
-            with RunFolder(
-                Path(out) / info.name,
-                settings,
-                formats=formats,
-                overlay=overlay,
-                refined=refine is not None,
-                fps=info.fps,
-                overwrite=overwrite,
-            ) as folder:
-                if blocks:
-                    results = _beside_frames(
-                        self._follow_both_ways(
-                            session, frames, masks, blocks, batch_size, max_frames, clock
-                        ),
-                        open_video(source, decoder=decoder),
-                        clock,
-                    )
-                else:
-                    results = self.follow(
-                        session,
-                        frames,
-                        masks,
-                        batch_size=batch_size,
-                        max_frames=max_frames,
-                        clock=clock,
-                    )
-                done = 0
+            path = Path(out) / (name or info.name)
+            if keep_finished and not overwrite:
+                report = find_finished(path, settings, formats, overlay)
+                if report is not None:
+                    return _summary_of(path, report)
+            # Frames that are gone back over are read a second time, beside their results.
+            twice = opening() if blocks else nullcontext(frames)
+            with (
+                twice as beside,
+                RunFolder(
+                    path,
+                    settings,
+                    formats=formats,
+                    overlay=overlay,
+                    refined=refine is not None,
+                    fps=info.fps,
+                    overwrite=overwrite,
+                    made_by=None if "started" in settings else self._made_by(),
+                ) as folder,
+            ):
+                done = folder.done
+                if folder.session is not None:
+                    load_session(session, folder.session, self.backbone.device, path)
+                    clock.seconds.update(folder.stage_s)
+                    started -= folder.seconds
+                for number, frame in enumerate(self._again(beside, done, clock), 1):
+                    folder.rewrite(frame)
+                    if progress is not None:
+                        progress(number, total)
+                if beside is not frames:
+                    deque(self._again(frames, done, clock), maxlen=0)
+                results = self._results(
+                    session, frames, beside, masks, blocks, done, batch_size, max_frames, clock
+                )
+                saves = Saves(save_every_s, SAVE_SHARE)
                 # Closed at once when writing fails: its thread reads from the source.
                 with closing(results):
                     for frame, result, refined in _refined(results, refine, masks, clock):
                         with clock("write"):
                             folder.write(frame, result, refined)
                         done += 1
+                        if saves.is_due() and self._may_save(folder, done, blocks, batch_size):
+                            with saves, clock("write"):
+                                spent = time.monotonic() - started
+                                folder.save(dump_session(session), frame, spent, clock.seconds)
                         if progress is not None:
                             progress(done, total)
                 seconds = time.monotonic() - started
+                timing = {"seconds": round(seconds, 3), **clock.rounded()}
+                if folder.resumed_at:
+                    folder.report(timing={**timing, "resumed_at": folder.resumed_at})
+                else:
+                    folder.report(timing=timing)
+                if frames.info.gaps:
+                    folder.report(gaps=[asdict(gap) for gap in frames.info.gaps])
                 folder.report(
                     decoder=frames.info.decoder,
                     object_ids=list(session.object_ids),
                     device=str(self.backbone.device),
                     versions=versions(),
-                    timing={"seconds": round(seconds, 3), **clock.rounded()},
                 )
-        stages = dict(clock.seconds)
         return RunSummary(
-            folder.path, done, session.object_ids, seconds, stages, tuple(folder.written)
+            folder.path,
+            done,
+            session.object_ids,
+            seconds,
+            dict(clock.seconds),
+            tuple(folder.written),
+            folder.resumed_at,
         )
 
     def follow(
@@ -269,6 +378,7 @@ class Propagator:
         frames: Iterable[Frame],
         references: References,
         *,
+        first: int = 0,
         batch_size: int | None = None,
         max_frames: int | None = None,
         clock: StageClock | None = None,
@@ -278,13 +388,16 @@ class Propagator:
         Args:
             session: A new one, or one that a saved state was loaded into.
             frames: In order; one thread reads ahead.
+            first: How many frames of the video the session has seen; references and `max_frames`
+                count from its first frame.
             references, batch_size, max_frames: See `propagate`.
             clock: Adds up the seconds of each stage.
         """
         clock = clock or StageClock()
         masks = _as_masks(references)
-        count = 0
-        with closing(self._read(session, frames, batch_size, max_frames, clock)) as read:
+        count = first
+        left = None if max_frames is None else max_frames - first
+        with closing(self._read(session, frames, batch_size, left, clock)) as read:
             for frame, features in read:
                 with clock("match"):
                     size = frame.image.shape[:2]
@@ -292,6 +405,37 @@ class Propagator:
                 count += 1
                 yield frame, result
         _check_within(masks, count)
+
+    def _results(
+        self,
+        session: Session,
+        frames: Iterable[Frame],
+        beside: FrameSource,
+        masks: Mapping[int, Mask],
+        blocks: Sequence[Block],
+        first: int,
+        batch_size: int | None,
+        max_frames: int | None,
+        clock: StageClock,
+    ) -> Generator[tuple[Frame, Result], None, None]:
+        """Give each frame with its result from the `first` on, going back over the blocks if any.
+
+        `beside` gives the frames once more then: none is kept for its result.
+        """
+        if blocks:
+            results = self._follow_both_ways(
+                session, frames, masks, blocks, batch_size, max_frames, clock, first
+            )
+            return _beside_frames(results, beside, clock)
+        return self.follow(
+            session,
+            frames,
+            masks,
+            first=first,
+            batch_size=batch_size,
+            max_frames=max_frames,
+            clock=clock,
+        )
 
     def _follow_both_ways(
         self,
@@ -302,16 +446,30 @@ class Propagator:
         batch_size: int | None,
         max_frames: int | None,
         clock: StageClock,
+        first: int = 0,
     ) -> Generator[Result, None, None]:
-        """Do what `follow` does, and go back over the blocks; no frame is kept for its result."""
-        count = 0
+        """Do what `follow` does, and go back over the blocks; no frame is kept for its result.
+
+        `first` lies in no block. The rest is followed as a video of its own, with the references
+        before it on frames below 0.
+        """
+        masks_of_rest = {index - first: mask for index, mask in masks.items()}
+        blocks_of_rest = [
+            replace(block, start=block.start - first, end=block.end - first)
+            for block in blocks
+            if block.start >= first
+        ]
+        count = first
+        left = None if max_frames is None else max_frames - first
         with (
-            closing(self._read(session, frames, batch_size, max_frames, clock)) as read,
-            closing(follow_both_ways(session, read, masks, blocks, clock)) as results,
+            closing(self._read(session, frames, batch_size, left, clock)) as read,
+            closing(
+                follow_both_ways(session, read, masks_of_rest, blocks_of_rest, clock)
+            ) as results,
         ):
             for result in results:
+                yield replace(result, index=count)
                 count += 1
-                yield result
         _check_within(masks, count)
 
     def _read(
@@ -336,6 +494,36 @@ class Propagator:
                     features = session.extract(batch)
                 yield from zip(batch, features, strict=True)
 
+    def _again(
+        self, frames: Iterable[Frame], count: int, clock: StageClock
+    ) -> Generator[Frame, None, None]:
+        """Read the frames that an interrupted run has done, with the deadline of all reading."""
+        before = islice(frames, count)
+        read = batch_frames(before, self.backbone, self.config, batch_size=1, clock=clock)
+        read_count = 0
+        with closing(read):
+            for (frame,) in read:
+                read_count += 1
+                yield frame
+        if read_count < count:
+            raise VideoError(
+                f"frame {read_count} was there before this run was interrupted, and is gone; "
+                "pass --overwrite to begin anew"
+            )
+
+    def _may_save(
+        self, folder: RunFolder, done: int, blocks: Sequence[Block], batch_size: int | None
+    ) -> bool:
+        """Whether a run that goes on from here, after so many frames, gives the same masks."""
+        if not folder.can_save or any(block.start < done <= block.end for block in blocks):
+            return False  # a session has seen all of a block before its first result
+        # On a GPU, features of a frame in a batch of another size agree to rounding only.
+        return self.backbone.device.type == "cpu" or done % (batch_size or MOST_FRAMES) == 0
+
+    def _made_by(self) -> dict[str, str]:
+        """What must be the same for a run to go on."""
+        return {**versions(), "device": str(self.backbone.device)}
+
     def _blocks(self, source: object, masks: Mapping[int, Mask], spool_bytes: int) -> list[Block]:
         """Choose the frames to go back over: none in what is live, or comes as frames."""
         if not isinstance(source, (str, PathLike)) or not Path(source).exists():
@@ -358,7 +546,7 @@ class Propagator:
         max_frames: int | None,
     ) -> dict[str, Any]:
         """Everything that decides the masks of a run, as plain values."""
-        live = isinstance(source, int) or not Path(source).exists()
+        live = is_live(source)
         reading = self.backbone.reading
         settings: dict[str, Any] = {
             "source": label(str(source)) if live else str(source),
@@ -379,6 +567,21 @@ class Propagator:
             # A camera does not show the same twice: a second run must not replace the first.
             settings["started"] = datetime.now(UTC).isoformat(timespec="seconds")
         return settings
+
+
+def _summary_of(path: Path, report: Mapping[str, Any]) -> RunSummary:
+    """What is said of a run that was finished before."""
+    timing = report["timing"]
+    return RunSummary(
+        path,
+        report["frames"],
+        tuple(report["object_ids"]),
+        timing["seconds"],
+        {stage: timing[f"{stage}_s"] for stage in STAGES},
+        (),
+        tuple(timing.get("resumed_at", ())),
+        was_finished=True,
+    )
 
 
 def _refined(
@@ -411,6 +614,44 @@ def _beside_frames(
                     "leave the source as it is while it is followed"
                 )
             yield frame, result
+
+
+def _without_frames(
+    followed: Generator[tuple[Frame, Result], None, None],
+) -> Generator[Result, None, None]:
+    with closing(followed):
+        for _, result in followed:
+            yield result
+
+
+def _in_range(
+    masks: Mapping[int, Mask],
+    frame_range: FrameRange,
+    opening: Callable[[], FrameSource],
+    live: bool,
+    max_frames: int | None,
+) -> dict[int, Mask]:
+    """Number references by their place among the frames of a range, as a session counts them.
+
+    The source is read up to the last of them, and once more later; one that is live cannot be.
+    """
+    if not live:
+        with opening() as frames:
+            places = places_of(masks, islice(frames, max_frames))
+        return {places[index]: mask for index, mask in masks.items()}
+    if masks.keys() != {0} or frame_range.start or frame_range.start_s:
+        raise MaskError(
+            "a live source is read only once: with a range, give the mask of its first frame, and "
+            "begin with that"
+        )
+    return dict(masks)
+
+
+def _noting(frames: Iterable[Frame], indices: deque[int]) -> Iterator[Frame]:
+    """Pass frames on, and keep their indices for the results."""
+    for frame in frames:
+        indices.append(frame.index)
+        yield frame
 
 
 def _as_masks(references: References) -> dict[int, Mask]:

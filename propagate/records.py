@@ -10,6 +10,21 @@ VOID_ID = 255
 MAX_OBJECT_ID = 254
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A time in which a live source was away.
+
+    Attributes:
+        after: Index of the last frame before.
+        seconds: From that frame to the next one.
+        reason: Why it broke off.
+    """
+
+    after: int
+    seconds: float
+    reason: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class VideoInfo:
     """What is known of a source before its frames are read.
@@ -21,6 +36,7 @@ class VideoInfo:
         fps: Average frames per second, exact; None where the source does not say.
         frame_count: What the container claims. An estimate: never a bound for reading.
         decoder: "decord", "pyav" or "images".
+        gaps: Of a live source, the times so far in which it was away.
     """
 
     name: str
@@ -29,6 +45,7 @@ class VideoInfo:
     fps: Fraction | None
     frame_count: int | None
     decoder: str
+    gaps: tuple[Gap, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +106,8 @@ class Result:
     """What a step says of one frame.
 
     Attributes:
-        index: Position of the frame in the session, from 0.
+        index: Position of the frame in its video, from 0; in a session that is fed by hand, in the
+            session.
         time_s: The time it was given with; None if it was given none.
         mask: (H, W) uint8 object ids, 0 background.
         scores: Per object id, 0..1: the mean soft label over the object's pixels, before any

@@ -273,7 +273,7 @@ class Session:
 
     def _rival(self, labels: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
         """The cosine that background votes with in each cell (h, w), -inf where background won."""
-        now = best_cosines(best, labels).tolist()
+        now: list[float] = best_cosines(best, labels).tolist()
         rivals = best.new_full((labels.shape[-1],), -torch.inf)
         for label, object_id in enumerate(self._object_ids, start=1):
             if math.isfinite(now[label]):

@@ -99,3 +99,16 @@ def test_a_source_that_says_nothing_is_a_timeout_and_does_not_hold_up_closing(mo
 def test_a_limit_of_nothing_is_refused():
     with pytest.raises(ValueError, match="bytes_limit"):
         prefetch([], bytes_limit=0)
+
+
+def test_a_sign_of_life_is_not_handed_on_and_begins_the_deadline_anew():
+    def slow():
+        for _ in range(6):
+            time.sleep(0.1)
+            yield None
+        yield 1
+        yield None
+        yield 2
+
+    with prefetch(slow(), deadline_s=0.4) as items:
+        assert list(items) == [1, 2]

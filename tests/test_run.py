@@ -301,12 +301,18 @@ def test_a_finished_run_is_never_taken_for_an_unfinished_one(tmp_path):
 
 
 def test_leftovers_of_a_killed_run_are_removed(tmp_path):
-    first = RunFolder(tmp_path / "clip", {"model": "color"})
-    leftovers = [first.path / "masks/.00003.png.0a1b.part", first.path / ".masks.json.2c3d.part"]
+    script = (
+        "import os, sys; from propagate.io.run_folder import RunFolder;"
+        "RunFolder(sys.argv[1], {'model': 'color'}); os.kill(os.getpid(), 9)"
+    )
+    folder = tmp_path / "clip"
+    killed = subprocess.run([sys.executable, "-c", script, folder], cwd=ROOT, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    leftovers = [folder / "masks/.00003.png.0a1b.part", folder / ".masks.json.2c3d.part"]
     for leftover in leftovers:
         leftover.write_bytes(b"half")
-    RunFolder(tmp_path / "clip", {"model": "color"})
-    assert not any(leftover.exists() for leftover in leftovers)
+    with RunFolder(folder, {"model": "color"}):
+        assert not any(leftover.exists() for leftover in leftovers)
 
 
 def test_a_failure_before_the_first_frame_leaves_no_folder_but_keeps_files_in_it(tmp_path):

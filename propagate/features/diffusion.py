@@ -175,7 +175,7 @@ class DiffusionBackbone:
         """Features (B, C, h, w): the mean of the block's tensors, and the finer level beside it."""
         of_block = outputs[: len(self._modules)]
         features = sum(of_block[1:], of_block[0]) / len(of_block)
-        grid = features.shape[2:]
+        grid = (features.shape[2], features.shape[3])
         finer = [F.adaptive_avg_pool2d(level, grid) for level in outputs[len(of_block) :]]
         return torch.cat([features, *finer], dim=1)
 

@@ -1,0 +1,237 @@
+"""A worker of a batch: a model that stays loaded, and one video after the other."""
+
+import os
+import signal
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from propagate.batch_records import (
+    Advanced,
+    BatchSettings,
+    Event,
+    Failed,
+    Finished,
+    Started,
+    Task,
+)
+from propagate.errors import PropagateError
+from propagate.io.remote_output import is_url, run_and_upload
+from propagate.manifest import BatchVideo
+from propagate.stage_clock import StageClock
+
+if TYPE_CHECKING:
+    from propagate.pipeline import Propagator
+    from propagate.records import Mask
+    from propagate.refine import Refiner
+
+# Between two words about a video.
+TELL_EVERY_S = 0.5
+# A trace goes through a pipe that takes so much at once.
+MOST_TRACE = 4000
+
+
+class Stopped(BaseException):
+    """The batch ends: files are finished, and the worker goes."""
+
+
+class Runner:
+    """Runs tasks in this process and tells of them; whatever brings it the tasks is an engine's."""
+
+    def __init__(
+        self, settings: BatchSettings, out: Path | str, worker: int, threads: int | None
+    ) -> None:
+        """Take what is the same for all tasks; the model is loaded with the first.
+
+        Args:
+            settings: Of the batch.
+            out: Its folder, or a URL.
+            worker: The number of this worker.
+            threads: How many to compute with; None: as many as PyTorch takes.
+        """
+        self._settings, self._out = settings, out
+        self._worker, self._threads = worker, threads
+        self._key: tuple[Any, ...] | None = None
+        self._propagator: Propagator | None = None
+        self._refiner: Refiner | None = None
+
+    def run(self, task: Task, tell: Callable[[Event], None]) -> None:
+        """Run a video; a failure is an event and no exception."""
+        worker, number, video = self._worker, task.number, task.video
+        settings = self._settings
+        try:
+            propagator = self._loaded(video)
+            tell(Started(worker, number, socket.gethostname(), os.getpid()))
+            voice = _Voice(lambda done, total: tell(Advanced(worker, number, done, total)))
+            run = partial(
+                propagator.run,
+                str(video.video),
+                _references(video, settings.max_pixels),
+                name=video.folder,
+                formats=settings.formats,
+                overlay=video.options.get("overlay", settings.overlay),
+                refine=self._refiner,
+                batch_size=settings.batch_size,
+                decoder=settings.decoder,  # type: ignore[arg-type]
+                frame_range=video.options.get("frame_range"),
+                isolate=settings.isolate,
+                max_pixels=settings.max_pixels,
+                max_frames=video.options.get("max_frames", settings.max_frames),
+                both_ways=settings.both_ways,
+                keep_finished=True,
+                save_every_s=settings.save_every_s,
+                progress=voice.progress,
+                clock=_Pulse(voice.alive),
+            )
+            if is_url(self._out):
+                key = (settings, video)
+                summary = run_and_upload(
+                    run, self._out, video.folder, key, task.overwrite, voice.alive
+                )
+            else:
+                summary = run(out=self._out, overwrite=task.overwrite)
+        except PropagateError as error:
+            tell(Failed(worker, number, " ".join(str(error).split())))
+        except (BrokenPipeError, ConnectionError):
+            # Nobody listens any more.
+            raise
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            tell(Failed(worker, number, reason[:MOST_TRACE], traceback.format_exc()[-MOST_TRACE:]))
+        else:
+            tell(
+                Finished(
+                    worker,
+                    number,
+                    summary.frames,
+                    len(summary.object_ids),
+                    round(summary.seconds, 3),
+                    summary.resumed_at,
+                    summary.was_finished,
+                )
+            )
+
+    def _loaded(self, video: BatchVideo) -> "Propagator":
+        """The model for a video: that of the last one, if their settings are the same."""
+        from propagate.config import Config
+
+        settings = self._settings
+        matcher = video.options.get("matcher", settings.matcher)
+        key = (matcher, tuple(sorted(video.names.items())))
+        if self._propagator is not None and key == self._key:
+            return self._propagator
+        config = Config.named(
+            matcher,
+            short_side_px=settings.short_side_px,
+            recipe=settings.recipe,
+            class_names=dict(video.names),
+            template=settings.template,
+        )
+
+        import torch
+
+        from propagate.pipeline import Propagator
+        from propagate.refine import load_refiner
+
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+        device = settings.device
+        if device in ("auto", "cuda") and torch.cuda.device_count() > 1:
+            device = f"cuda:{self._worker % torch.cuda.device_count()}"
+        # Two at once might not fit.
+        self._propagator = None
+        propagator = Propagator(settings.model, device=device, dtype=settings.dtype, config=config)
+        if settings.refine is not None and self._refiner is None:
+            self._refiner = load_refiner(settings.refine, device=device, dtype=settings.dtype)
+        self._propagator, self._key = propagator, key
+        return propagator
+
+
+def _references(video: BatchVideo, max_pixels: int) -> "dict[int, Mask]":
+    from propagate.io.masks import read_references
+    from propagate.io.references import add_references
+
+    given = {}
+    if video.mask is not None:
+        given = read_references(video.mask, max_pixels=max_pixels)
+    entries = [f"{frame}={path}" for frame, path in video.references.items()]
+    return add_references([given], entries, max_pixels=max_pixels)[0]
+
+
+class _Voice:
+    """Passes on how far a video is, now and then."""
+
+    def __init__(self, tell: Callable[[int, int | None], None]) -> None:
+        self._tell = tell
+        self._done: int = 0
+        self._total: int | None = None
+        self._last = time.monotonic()
+
+    def progress(self, done: int, total: int | None) -> None:
+        self._done, self._total = done, total
+        if done == 1:
+            self._last = 0.0
+        self.alive()
+
+    def alive(self) -> None:
+        now = time.monotonic()
+        if now - self._last >= TELL_EVERY_S:
+            self._last = now
+            self._tell(self._done, self._total)
+
+
+class _Pulse(StageClock):
+    """Says with every stage of every frame that the work goes on: some frames come out late."""
+
+    def __init__(self, beat: Callable[[], None]) -> None:
+        super().__init__()
+        self._beat = beat
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        self._beat()
+        with super().__call__(stage):
+            yield
+
+
+def work(
+    connection: Connection,
+    settings: BatchSettings,
+    out: Path | str,
+    worker: int,
+    threads: int | None,
+) -> None:
+    """Be a worker process: tasks and events come and go through a pipe."""
+    # Ctrl-C goes to all processes of a terminal; who started this one says when to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _stop)
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    if threads is not None:
+        # Read when PyTorch is imported, which nothing has done yet.
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+    runner = Runner(settings, out, worker, threads)
+    try:
+        while (task := connection.recv()) is not None:
+            runner.run(task, connection.send)
+    except (Stopped, EOFError, OSError):
+        pass
+
+
+def _stop(number: int, _frame: object) -> None:
+    raise Stopped(f"stopped by {signal.Signals(number).name}")
+
+
+def _end_with_parent() -> None:
+    """Die as from a kill when the batch was killed: the next one wants the folders."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

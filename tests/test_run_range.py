@@ -1,0 +1,165 @@
+"""A run over some of the frames, and one over a source that is not whole yet."""
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from propagate.errors import MaskError
+from propagate.io.frame_range import FrameRange
+from propagate.io.video import open_video
+from propagate.pipeline import Propagator
+
+
+@pytest.fixture(scope="module")
+def color():
+    return Propagator("color", device="cpu")
+
+
+def masks_in(folder):
+    return {
+        path.name: np.asarray(Image.open(path)) for path in sorted((folder / "masks").iterdir())
+    }
+
+
+@pytest.mark.parametrize("both_ways", [True, False])
+@pytest.mark.parametrize(
+    ("wanted", "indices"),
+    [
+        (FrameRange(start=3, end=10), range(3, 10)),
+        (FrameRange(stride=3), range(0, 12, 3)),
+        (FrameRange.parse("0.12s", "0.4s"), range(3, 10)),
+        (FrameRange.parse(fps="12.5"), range(0, 12, 2)),
+    ],
+)
+def test_a_range_gives_the_masks_of_a_video_of_those_frames(
+    color, drawn, tmp_path, wanted, indices, both_ways
+):
+    """The oracle: the chosen frames as a folder of their own, with the mask on the same picture."""
+    reference = indices[len(indices) // 2]
+    references = {reference: drawn.truth[reference]}
+    folder = tmp_path / "chosen"
+    folder.mkdir()
+    with open_video(drawn.mp4) as frames:
+        for frame in frames:
+            if frame.index in indices:
+                Image.fromarray(frame.image).save(folder / f"{frame.name}.png")
+    place = list(indices).index(reference)
+    out = tmp_path / "out"
+    expected = color.run(folder, {place: drawn.truth[reference]}, out, both_ways=both_ways)
+    summary = color.run(drawn.mp4, references, out, frame_range=wanted, both_ways=both_ways)
+    assert summary.frames == len(indices)
+    ranged, plain = masks_in(summary.folder), masks_in(expected.folder)
+    assert list(ranged) == [f"{index:05d}.png" for index in indices]
+    for name, mask in ranged.items():
+        assert np.array_equal(mask, plain[name])
+    report = json.loads((summary.folder / "result.json").read_text())
+    assert [entry["name"] for entry in report["per_frame"]] == [f"{i:05d}" for i in indices]
+    assert [entry["time_s"] for entry in report["per_frame"]] == [i / 25 for i in indices]
+    assert FrameRange(**report["frame_range"]) == wanted
+    results = color.propagate(drawn.mp4, references, frame_range=wanted, both_ways=both_ways)
+    for result, index in zip(results, indices, strict=True):
+        assert result.index == index
+        assert np.array_equal(result.mask, plain[f"{index:05d}.png"])
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        (1, "frame 1 is not in the range: 3 are|frame 1 is not in the range: 3 "),
+        (5, "frame 5 is not in the range: 3 and 6 are the next frames that are read"),
+        (11, "frame 11 is not in the range: frame 9 is the last that is read"),
+    ],
+)
+def test_a_reference_that_is_skipped_is_told_before_anything_is_written(
+    color, drawn, tmp_path, reference, message
+):
+    wanted = FrameRange(start=3, stride=3)
+    with pytest.raises(MaskError, match=message):
+        color.run(drawn.mp4, {reference: drawn.truth[0]}, tmp_path, frame_range=wanted)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_range_of_frames_given_as_such_is_the_callers_error(color, drawn):
+    with open_video(drawn.mp4) as frames, pytest.raises(ValueError, match="frame_range: of a"):
+        list(color.propagate(frames, {0: drawn.truth[0]}, frame_range=FrameRange(stride=2)))
+
+
+def test_isolation_changes_no_byte_of_the_masks(color, drawn, tmp_path):
+    references = {5: drawn.truth[5]}
+    here = color.run(drawn.mp4, references, tmp_path, name="here")
+    there = color.run(drawn.mp4, references, tmp_path, name="there", isolate=True)
+    for path in sorted((here.folder / "masks").iterdir()):
+        assert path.read_bytes() == (there.folder / "masks" / path.name).read_bytes()
+
+
+def test_the_command_takes_a_range(propagate, drawn, tmp_path):
+    options = ("--start", "2", "--end", "0.4s", "--stride", "4", "--isolate")
+    mask = tmp_path / "m.png"
+    Image.fromarray(drawn.truth[6]).save(mask)
+    finished = propagate(
+        *("run", drawn.mp4, "--reference", f"6={mask}", "--model", "color"),
+        *("-o", tmp_path / "out", *options),
+    )
+    assert finished.status == 0, finished.stderr
+    names = [path.name for path in sorted((tmp_path / "out/clip/masks").iterdir())]
+    assert names == ["00002.png", "00006.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--start", "1.5"), "a frame number such as 250, or a time such as 10s"),
+        (("--start", "5", "--end", "2"), "end: after the start"),
+        (("--fps", "5", "--stride", "2"), "one of them"),
+        (("--fps", "x"), "fps: such as 5 or 30000/1001"),
+    ],
+)
+def test_a_range_that_means_nothing_is_bad_usage(propagate, drawn, tmp_path, options, message):
+    command = ("run", drawn.mp4, "-m", drawn.mask, "--model", "color", "-o", tmp_path / "out")
+    finished = propagate(*command, *options)
+    assert finished.status == 2
+    assert message in " ".join(finished.stderr.replace("│", " ").split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_limit_of_pixels_counts_for_frames_and_masks(propagate, drawn, tmp_path):
+    command = ("run", drawn.mp4, "-m", drawn.mask, "--model", "color", "-o", tmp_path / "out")
+    finished = propagate(*command, "--max-pixels", 64 * 48 - 1)
+    assert finished.status == 1
+    assert "64x48 pixels, more than the limit of 3071" in finished.stderr
+    assert propagate(*command, "--max-pixels", 64 * 48).status == 0
+
+
+@pytest.mark.parametrize("isolate", [(), ("--isolate",)])
+def test_the_command_follows_a_folder_that_grows(propagate, drawn, tmp_path, isolate):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+
+    def write():
+        for file in sorted(drawn.folder.iterdir()):
+            time.sleep(0.05)
+            (folder / file.name).write_bytes(Path(file).read_bytes())
+        (folder / "END").touch()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    finished = propagate(
+        *("run", folder, "-m", drawn.mask, "--model", "color", "-o", tmp_path / "out"),
+        *("--follow", "--follow-timeout", "20", *isolate),
+    )
+    writer.join()
+    assert finished.status == 0, finished.stderr
+    whole = propagate(
+        *("run", drawn.folder, "-m", drawn.mask, "--model", "color", "-o", tmp_path / "whole"),
+        "--forward-only",
+    )
+    assert whole.status == 0
+    one, other = masks_in(tmp_path / "out/frames"), masks_in(tmp_path / "whole/frames")
+    assert len(one) == len(drawn.images)
+    for name, mask in one.items():
+        assert np.array_equal(mask, other[name])
