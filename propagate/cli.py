@@ -333,7 +333,7 @@ def main() -> None:
     except Interrupted:
         if debug:
             raise
-        say("interrupted; the files written so far are whole")
+        say("interrupted; run the same command again to go on")
         sys.exit(INTERRUPTED)
 
 

@@ -395,7 +395,7 @@ def test_a_run_that_is_stopped_leaves_whole_files_and_says_so(drawn, long_clip, 
     status, stdout, stderr = signalled(drawn, long_clip, tmp_path / "out", number)
     assert status == 130
     assert stdout == ""
-    assert stderr == "propagate: interrupted; the files written so far are whole\n"
+    assert stderr == "propagate: interrupted; run the same command again to go on\n"
     folder = tmp_path / "out/long"
     count = assert_all_whole(folder)
     report = json.loads((folder / "incomplete.json").read_text())
