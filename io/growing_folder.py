@@ -11,10 +11,17 @@ import numpy as np
 
 from propagate.errors import VideoError
 from propagate.io.frame_range import FrameRange, select
-from propagate.io.image_folder import Listed, as_frame, list_images, load_image, natural_key
+from propagate.io.image_folder import (
+    Listed,
+    as_frame,
+    folder_info,
+    list_images,
+    load_image,
+    natural_key,
+)
 from propagate.io.pixel_limit import MAX_PIXELS
 from propagate.io.source import FrameStream
-from propagate.records import Frame, VideoInfo
+from propagate.records import Frame
 
 # A file of this name says that no image will follow.
 END_MARKER = "END"
@@ -55,17 +62,8 @@ class GrowingFolder(FrameStream):
                 "with --follow-timeout"
             )
         decoded = self._decode(self._first)
-        height, width, _ = next(image for image in decoded if image is not None).shape
-        self.info = self._range.info(
-            VideoInfo(
-                name=folder.resolve().name,
-                width=width,
-                height=height,
-                fps=None,
-                frame_count=None,
-                decoder="images",
-            )
-        )
+        first = next(image for image in decoded if image is not None)
+        self.info = self._range.info(folder_info(folder, first, count=None))
 
     def _read(self) -> Generator[Frame | None, None, None]:
         listed = chain([self._first], self._arrived)

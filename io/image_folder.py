@@ -61,17 +61,8 @@ class ImageFolder(FrameStream):
         self._files = image_files(folder) if files is None else list(files)
         self._range = frame_range or FrameRange()
         self._max_pixels = max_pixels
-        height, width, _ = load_image(self._files[0], 0, max_pixels).shape
-        self.info = self._range.info(
-            VideoInfo(
-                name=folder.resolve().name,
-                width=width,
-                height=height,
-                fps=None,
-                frame_count=len(self._files),
-                decoder="images",
-            )
-        )
+        first = load_image(self._files[0], 0, max_pixels)
+        self.info = self._range.info(folder_info(folder, first, len(self._files)))
 
     def _read(self) -> Generator[Frame | None, None, None]:
         listed = (Listed(file, index) for index, file in enumerate(self._files))
@@ -81,6 +72,19 @@ class ImageFolder(FrameStream):
             else:
                 image = load_image(wanted.file, wanted.index, self._max_pixels)
                 yield as_frame(image, wanted, self.info)
+
+
+def folder_info(folder: Path, first: np.ndarray, count: int | None) -> VideoInfo:
+    """Say what is known of a folder by its first image (H, W, 3) and their number."""
+    height, width, _ = first.shape
+    return VideoInfo(
+        name=folder.resolve().name,
+        width=width,
+        height=height,
+        fps=None,
+        frame_count=count,
+        decoder="images",
+    )
 
 
 def as_frame(image: np.ndarray, listed: Listed, info: VideoInfo) -> Frame:

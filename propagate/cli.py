@@ -4,7 +4,6 @@ Heavy imports stand inside the commands, so that `--help` answers at once.
 """
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,24 +17,33 @@ from propagate.cli_find import find
 from propagate.cli_images import segment
 from propagate.cli_models import models
 from propagate.cli_options import (
+    DecoderName,
+    Decoding,
     Device,
     Dtype,
     DtypeName,
     End,
     Follow,
     FollowTimeout,
+    Formats,
+    ForwardOnly,
     Fps,
     Isolate,
+    MatcherName,
+    Matching,
     MaxFrames,
     MaxPixels,
     Model,
     Out,
+    Overlay,
     Overwrite,
     Recipe,
     Reconnect,
+    ShortSide,
     Start,
     Stride,
     Template,
+    parse_formats,
 )
 from propagate.config import SHORT_SIDE_PX, TEMPLATE, Config
 from propagate.errors import PropagateError
@@ -68,23 +76,6 @@ INTERRUPTED = 130
 
 class Interrupted(BaseException):
     """Ctrl-C or SIGTERM. Typer turns a KeyboardInterrupt into an exit without a word."""
-
-
-class MatcherName(StrEnum):
-    """The named matchers; `propagate.MATCHERS` holds their parameters."""
-
-    default = "default"
-    dino = "dino"
-    dift = "dift"
-    crw = "crw"
-
-
-class DecoderName(StrEnum):
-    """Who decodes a video file."""
-
-    auto = "auto"
-    decord = "decord"
-    pyav = "pyav"
 
 
 def _show_version(wanted: bool) -> None:
@@ -139,17 +130,10 @@ def run(
             help="Mask of any frame, counted from 0: 120=b.png. May be repeated.",
         ),
     ] = None,
-    forward_only: Annotated[
-        bool,
-        typer.Option(
-            "--forward-only", help="Do not go back from a reference to the frames before it."
-        ),
-    ] = False,
+    forward_only: ForwardOnly = False,
     model: Model = "tiny",
     recipe: Recipe = None,
-    matcher: Annotated[
-        MatcherName, typer.Option(help="How labels travel: our default, or another method's.")
-    ] = MatcherName.default,
+    matcher: Matching = MatcherName.default,
     names: Annotated[
         list[str] | None,
         typer.Option(
@@ -162,12 +146,7 @@ def run(
     template: Template = TEMPLATE,
     device: Device = "auto",
     dtype: Dtype = DtypeName.auto,
-    short_side: Annotated[
-        int,
-        typer.Option(
-            min=16, metavar="PX", help="Size of the short side at which features are read."
-        ),
-    ] = SHORT_SIDE_PX,
+    short_side: ShortSide = SHORT_SIDE_PX,
     compiled: Annotated[
         bool,
         typer.Option(
@@ -178,12 +157,8 @@ def run(
         int | None,
         typer.Option(min=1, help="Frames through the U-Net at once. [as many as fit, 1 on a CPU]"),
     ] = None,
-    overlay: Annotated[
-        bool, typer.Option("--overlay", help="Write overlay.mp4 with the masks drawn.")
-    ] = False,
-    formats: Annotated[
-        str, typer.Option("--format", help="png (palette, DAVIS layout), rle (COCO), or png,rle.")
-    ] = "png",
+    overlay: Overlay = False,
+    formats: Formats = "png",
     refine: Annotated[
         str | None,
         typer.Option(
@@ -192,7 +167,7 @@ def run(
             "id. They go into refined/, beside masks/, and into the overlay.",
         ),
     ] = None,
-    decoder: Annotated[DecoderName, typer.Option(help="Who decodes files.")] = DecoderName.auto,
+    decoder: Decoding = DecoderName.auto,
     start: Start = None,
     end: End = None,
     stride: Stride = 1,
@@ -223,9 +198,7 @@ def run(
         frame_range = FrameRange.parse(start, end, stride, fps)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    chosen = tuple(part.strip() for part in formats.split(",") if part.strip())
-    if not chosen or set(chosen) - {"png", "rle"}:
-        raise typer.BadParameter(f"{formats!r}: png, rle, or png,rle", param_hint="--format")
+    chosen = parse_formats(formats)
     if masks is None and not named:
         raise typer.BadParameter("give a mask, or --reference FRAME=MASK", param_hint="--mask")
     given = [{} for _ in sources]

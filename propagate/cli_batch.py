@@ -14,17 +14,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from propagate.cli_options import (
+    DecoderName,
+    Decoding,
     Device,
     Dtype,
     DtypeName,
+    Formats,
+    ForwardOnly,
+    MatcherName,
+    Matching,
     MaxFrames,
     MaxPixels,
     Model,
+    Overlay,
     Overwrite,
     Recipe,
+    ShortSide,
     Template,
+    parse_formats,
 )
-from propagate.config import MATCHERS, SHORT_SIDE_PX, TEMPLATE
+from propagate.config import SHORT_SIDE_PX, TEMPLATE
 from propagate.errors import OutputError
 from propagate.terminal import say, show
 
@@ -101,31 +110,20 @@ def batch(
     ] = 30.0,
     model: Model = "tiny",
     recipe: Recipe = None,
-    matcher: Annotated[
-        str, typer.Option(help=f"How labels travel: {', '.join(MATCHERS)}.")
-    ] = "default",
+    matcher: Matching = MatcherName.default,
     template: Template = TEMPLATE,
     device: Device = "auto",
     dtype: Dtype = DtypeName.auto,
-    short_side: Annotated[
-        int,
-        typer.Option(
-            min=16, metavar="PX", help="Size of the short side at which features are read."
-        ),
-    ] = SHORT_SIDE_PX,
+    short_side: ShortSide = SHORT_SIDE_PX,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Frames through the U-Net at once.")
     ] = None,
-    overlay: Annotated[
-        bool, typer.Option("--overlay", help="Write overlay.mp4 with the masks drawn.")
-    ] = False,
-    formats: Annotated[
-        str, typer.Option("--format", help="png (palette, DAVIS layout), rle (COCO), or png,rle.")
-    ] = "png",
+    overlay: Overlay = False,
+    formats: Formats = "png",
     refine: Annotated[
         str | None, typer.Option(metavar="NAME", help="Refine the masks with SAM, see run.")
     ] = None,
-    decoder: Annotated[str, typer.Option(help="Who decodes files: auto, decord, pyav.")] = "auto",
+    decoder: Decoding = DecoderName.auto,
     isolate: Annotated[
         bool,
         typer.Option(
@@ -133,12 +131,7 @@ def batch(
         ),
     ] = True,
     max_pixels: MaxPixels = None,
-    forward_only: Annotated[
-        bool,
-        typer.Option(
-            "--forward-only", help="Do not go back from a reference to the frames before it."
-        ),
-    ] = False,
+    forward_only: ForwardOnly = False,
     overwrite: Overwrite = False,
     max_frames: MaxFrames = None,
 ) -> None:
@@ -149,14 +142,7 @@ def batch(
 
     Example: propagate batch clips.csv -o out --jobs 4
     """
-    chosen = tuple(part.strip() for part in formats.split(",") if part.strip())
-    for given, known, option in (
-        (set(chosen), {"png", "rle"}, "--format"),
-        ({matcher}, set(MATCHERS), "--matcher"),
-        ({decoder}, {"auto", "decord", "pyav"}, "--decoder"),
-    ):
-        if not given or given - known:
-            raise typer.BadParameter(f"of {', '.join(sorted(known))}", param_hint=option)
+    chosen = parse_formats(formats)
     if stall <= 0:
         raise typer.BadParameter("more than 0", param_hint="--stall")
     if address is not None and engine is not EngineName.ray:
@@ -175,12 +161,12 @@ def batch(
         recipe=recipe,
         template=template,
         short_side_px=short_side,
-        matcher=matcher,
+        matcher=matcher.value,
         refine=refine,
         formats=chosen,
         overlay=overlay,
         batch_size=batch_size,
-        decoder=decoder,
+        decoder=decoder.value,
         isolate=isolate,
         max_pixels=max_pixels or MAX_PIXELS,
         max_frames=max_frames,

@@ -23,6 +23,23 @@ class DtypeName(StrEnum):
     float16 = "float16"
 
 
+class MatcherName(StrEnum):
+    """The named matchers; `propagate.MATCHERS` holds their parameters."""
+
+    default = "default"
+    dino = "dino"
+    dift = "dift"
+    crw = "crw"
+
+
+class DecoderName(StrEnum):
+    """Who decodes a video file."""
+
+    auto = "auto"
+    decord = "decord"
+    pyav = "pyav"
+
+
 Model = Annotated[
     str, typer.Option(help="Preset (see `propagate models`), diffusers folder, or hub id.")
 ]
@@ -37,6 +54,22 @@ Device = Annotated[str, typer.Option("-d", "--device", help="auto, cpu, cuda, cu
 Dtype = Annotated[DtypeName, typer.Option(help="Precision of the U-Net.")]
 Template = Annotated[str, typer.Option(help="The prompt around class names.")]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")]
+ShortSide = Annotated[
+    int,
+    typer.Option(min=16, metavar="PX", help="Size of the short side at which features are read."),
+]
+Matching = Annotated[
+    MatcherName, typer.Option(help="How labels travel: our default, or another method's.")
+]
+Decoding = Annotated[DecoderName, typer.Option(help="Who decodes files.")]
+ForwardOnly = Annotated[
+    bool,
+    typer.Option("--forward-only", help="Do not go back from a reference to the frames before it."),
+]
+Overlay = Annotated[bool, typer.Option("--overlay", help="Write overlay.mp4 with the masks drawn.")]
+Formats = Annotated[
+    str, typer.Option("--format", help="png (palette, DAVIS layout), rle (COCO), or png,rle.")
+]
 MaxFrames = Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")]
 Start = Annotated[
     str | None,
@@ -85,6 +118,14 @@ FollowTimeout = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the files of an earlier run.")
 ]
+
+
+def parse_formats(formats: str) -> tuple[str, ...]:
+    """Read `png,rle` and the like."""
+    chosen = tuple(part.strip() for part in formats.split(",") if part.strip())
+    if not chosen or set(chosen) - {"png", "rle"}:
+        raise typer.BadParameter(f"{formats!r}: png, rle, or png,rle", param_hint="--format")
+    return chosen
 
 
 def load_asked(

@@ -144,20 +144,25 @@ def match_losses(
     known, query = (F.normalize((cells - mean) / spread, dim=-1) for cells in (known, query))
     logits = query @ known.transpose(1, 2) / TEMPERATURE
 
-    def cross_entropy(logits: torch.Tensor, query: View, memory: View) -> torch.Tensor:
-        truth, seen = (part.to(device) for part in true_matches(query, memory))
+    def true_on_device(query: View, memory: View) -> tuple[torch.Tensor, torch.Tensor]:
+        weights, seen = true_matches(query, memory)
+        return weights.to(device), seen.to(device)
+
+    def cross_entropy(
+        logits: torch.Tensor, truth: torch.Tensor, seen: torch.Tensor
+    ) -> torch.Tensor:
         nats = -(truth * F.log_softmax(logits, 2)).sum(2)
         return (nats * seen).sum() / seen.sum().clamp_min(1)
 
-    match = cross_entropy(logits, second, first) + cross_entropy(
-        logits.transpose(1, 2), first, second
+    truth, seen = true_on_device(second, first)
+    match = cross_entropy(logits, truth, seen) + cross_entropy(
+        logits.transpose(1, 2), *true_on_device(first, second)
     )
     carried = logits.softmax(2) @ first.share.to(device)[:, :, None]  # (n, c, 1)
     label = F.binary_cross_entropy(
         carried[:, :, 0].clamp(1e-3, 1 - 1e-3), second.share.to(device).clamp(0, 1)
     )
     with torch.no_grad():
-        truth, seen = (part.to(device) for part in true_matches(second, first))
         best = truth.gather(2, logits.argmax(2, keepdim=True))[:, :, 0]
         hits = ((best > 0.1) & seen).sum() / seen.sum().clamp_min(1)
     return match / 2, label, hits

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +17,12 @@ from PIL import Image
 from propagate.batch import run_batch
 from propagate.batch_records import BatchSettings, Finished, Lost
 from propagate.batch_status import VideoStatus, read_status, write_status
-from propagate.batch_worker import Runner
 from propagate.config import Config
 from propagate.errors import OutputError
 from propagate.io.lock import take_lock
 from propagate.manifest import BatchVideo
 from propagate.pipeline import Propagator
+from tests.batch_runs import HereEngine, assert_same, here
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = BatchSettings(
@@ -65,52 +64,7 @@ def videos_of(root: Path) -> list[BatchVideo]:
     ]
 
 
-def contents(folder: Path) -> dict[str, object]:
-    """Every file of the folders of videos; of reports all but the timing."""
-    found: dict[str, object] = {}
-    for path in sorted(folder.glob("*/**/*")):
-        if path.name == "result.json":
-            found[str(path.relative_to(folder))] = json.loads(path.read_text()) | {"timing": None}
-        elif path.is_file():
-            found[str(path.relative_to(folder))] = path.read_bytes()
-    return found
-
-
-def assert_same(out: Path, whole: Path) -> None:
-    ours, theirs = contents(out), contents(whole)
-    assert sorted(ours) == sorted(theirs)
-    assert [name for name in ours if ours[name] != theirs[name]] == []
-
-
 # The schedule, with an engine that runs every task at once, here
-
-
-class HereEngine:
-    """An engine of no processes: what an engine has to do, and no more."""
-
-    def __init__(self, settings, out, jobs, disturb=lambda task, event: event):
-        self.workers = range(jobs)
-        self._runners = [Runner(settings, out, worker, None) for worker in self.workers]
-        self._events = deque()
-        self._disturb = disturb
-
-    def submit(self, worker, task):
-        def tell(event):
-            self._events.append(self._disturb(task, event))
-
-        self._runners[worker].run(task, tell)
-
-    def kill(self, worker):
-        self._events.append(Lost(worker, "killed"))
-
-    def poll(self, timeout_s):
-        events, self._events = list(self._events), deque()
-        return events
-
-
-@contextmanager
-def here(settings, out, jobs):
-    yield HereEngine(settings, out, jobs)
 
 
 def test_any_engine_leaves_the_files_of_single_runs(clips, whole, tmp_path):

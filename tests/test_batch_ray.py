@@ -22,6 +22,7 @@ from propagate.io import lock
 from propagate.io.lock import LOCK, remove_lock_of, take_lock
 from propagate.manifest import BatchVideo
 from propagate.pipeline import Propagator
+from tests.batch_runs import assert_same
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = BatchSettings(
@@ -79,23 +80,6 @@ def two_machines(machines):
     yield machines
     if second in machines.worker_nodes:
         machines.remove_node(second)
-
-
-def contents(folder: Path) -> dict[str, object]:
-    """Every file of the folders of videos; of reports all but the timing."""
-    found: dict[str, object] = {}
-    for path in sorted(folder.glob("*/**/*")):
-        if path.name == "result.json":
-            found[str(path.relative_to(folder))] = json.loads(path.read_text()) | {"timing": None}
-        elif path.is_file():
-            found[str(path.relative_to(folder))] = path.read_bytes()
-    return found
-
-
-def assert_same(out: Path, whole: Path) -> None:
-    ours, theirs = contents(out), contents(whole)
-    assert sorted(ours) == sorted(theirs)
-    assert [name for name in ours if ours[name] != theirs[name]] == []
 
 
 def run(clips, out, cluster, on_advance=lambda event, pids: None, **options):

@@ -1,7 +1,6 @@
 """Results that go to a URL: uploaded when complete, skipped when there, nothing of a half run."""
 
 import json
-from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,13 +11,13 @@ from PIL import Image
 
 from propagate.batch import run_batch
 from propagate.batch_records import BatchSettings
-from propagate.batch_worker import Runner
 from propagate.config import Config
 from propagate.errors import OutputError
 from propagate.io import remote_output
 from propagate.io.remote_output import RemoteOutput, is_url, scratch_of
 from propagate.manifest import BatchVideo
 from propagate.pipeline import Propagator
+from tests.batch_runs import HereEngine, files_of
 
 SETTINGS = BatchSettings(
     model="color", device="cpu", short_side_px=64, formats=("png", "rle"), isolate=False
@@ -38,42 +37,21 @@ def video(drawn) -> BatchVideo:
     return BatchVideo(drawn.mp4, "clip", drawn.mask)
 
 
+class Here(HereEngine):
+    """Nobody can want to end a task here: it ends before."""
+
+    def kill(self, worker):
+        raise AssertionError("a task here ends before anybody can want that")
+
+
 @contextmanager
 def here(settings, out, jobs):
-    """An engine of no processes."""
-
-    class Here:
-        workers = range(jobs)
-
-        def __init__(self):
-            self._runner, self._events = Runner(settings, out, 0, None), deque()
-
-        def submit(self, worker, task):
-            self._runner.run(task, self._events.append)
-
-        def kill(self, worker):
-            raise AssertionError("a task here ends before anybody can want that")
-
-        def poll(self, timeout_s):
-            events, self._events = list(self._events), deque()
-            return events
-
-    yield Here()
+    yield Here(settings, out, jobs)
 
 
 def run(video, url, **options):
     (status,) = run_batch([video], url, SETTINGS, engine=here, retry=0, **options).videos
     return status
-
-
-def files_of(folder: Path) -> dict[str, object]:
-    found: dict[str, object] = {}
-    for path in sorted(folder.glob("**/*")):
-        if path.name == "result.json":
-            found["result.json"] = json.loads(path.read_text()) | {"timing": None}
-        elif path.is_file():
-            found[path.relative_to(folder).as_posix()] = path.read_bytes()
-    return found
 
 
 def test_a_url_is_told_from_a_folder():
