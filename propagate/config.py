@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 Window = Literal["square", "circle"]
@@ -25,6 +26,9 @@ class Matcher:
             whole reference frame is searched.
         temperature: Divides the cosine before the soft-max over the top k.
         recent_frames: Frames kept behind the current one, beside the references.
+        older_every: For each of these numbers, each a multiple of the one before, one frame more:
+            the newest of every so many that is older than those. What was matched long ago has
+            drifted less.
         repeat_reference: Whether the first reference also fills the places of the recent frames
             until there are any.
         reduction: How a reference mask is reduced to cells. "share": the share of the cell that
@@ -39,6 +43,8 @@ class Matcher:
         doubt: Background votes along with this share of the best cosines that the cells of the
             winning object usually have, so that what comes to light behind an object, and
             resembles nothing that is remembered, does not become part of it. 0: it does not.
+        motion: Whether cells for which several objects have about as much to say go to the one that
+            is expected there by how it moved.
         label_floor: Labels below this share of their peak on the reference become background's;
             where no object's label is left within the window, nothing needs to be matched.
         stretch_above: Each label whose peak in a frame reaches this is stretched to 0..1 before the
@@ -59,11 +65,13 @@ class Matcher:
     reference_window: bool
     temperature: float
     recent_frames: int
+    older_every: tuple[int, ...] = ()
     repeat_reference: bool = False
     reduction: Reduction = "share"
     standardize: bool = False
     color_weight: float = 0.0
     doubt: float = 0.0
+    motion: bool = False
     label_floor: float = 0.0
     stretch_above: float | None = None
     through_grid: bool = False
@@ -79,6 +87,13 @@ class Matcher:
             raise ValueError(f"temperature: above 0, not {self.temperature}")
         if self.recent_frames < 0:
             raise ValueError(f"recent_frames: 0 or more, not {self.recent_frames}")
+        if any(every < 1 for every in self.older_every) or any(
+            large % small for small, large in pairwise(self.older_every)
+        ):
+            raise ValueError(
+                f"older_every: numbers from 1 up, each a multiple of the one before, not "
+                f"{self.older_every}"
+            )
         if self.color_weight < 0 or (self.color_weight and not self.standardize):
             raise ValueError(
                 f"color_weight: 0 or more, with standardize, not {self.color_weight} "
@@ -98,10 +113,12 @@ MATCHERS: dict[str, Matcher] = {
         window="square",
         reference_window=True,
         temperature=0.05,
-        recent_frames=4,
+        recent_frames=1,
+        older_every=(8, 64),
         standardize=True,
         color_weight=0.8,
         doubt=0.77,
+        motion=True,
         label_floor=0.02,
         stretch_above=0.3,
         moved_reference=True,

@@ -16,10 +16,12 @@ from propagate.matching import (
     propagate_labels,
 )
 
-# An object left when no more than this share of its cells in the recent frames is left. It is back
-# when at least another share of its cells on the reference is seen, counting those that look like
-# all but the least typical of them.
+# An object left when no more than this share of its cells in the remembered frames is left, or of
+# those in the last one: what a cut leaves of it are chance likenesses. It is back when at least
+# another share of its cells on the reference is seen, counting those that look like all but the
+# least typical of them.
 LOST_AREA_SHARE = 0.03
+CUT_AREA_SHARE = 0.1
 REAPPEAR_AREA_SHARE = 0.2
 REAPPEAR_ATYPICAL_SHARE = 0.25
 
@@ -41,7 +43,8 @@ def lost_objects(
     held = 0.5 * reference_labels.amax((0, 1, 2))  # (L,)
     before = (recent_labels > held).sum((1, 2))  # (M, L) cells
     now = (labels > held).sum((0, 1))  # (L,)
-    lost = (before[-1] == 0) | (now <= LOST_AREA_SHARE * before.amax(0))
+    lost = (before[-1] == 0) | (now <= CUT_AREA_SHARE * before[-1])
+    lost |= now <= LOST_AREA_SHARE * before.amax(0)
     lost[0] = False
     return lost
 

@@ -10,12 +10,13 @@ over contiguous numbers. A cell of the memory has one number: m * h * w + y * w 
 """
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 
-# Side of the square of query cells that share one search area, and the run of keys whose maximum
+# Side of the square of query cells that share one search area, and the number of keys whose maximum
 # stands for all of them while the best are looked for. Measured on two cores at 60 x 107 cells.
 TILE = 8
 GROUP = 16
@@ -75,7 +76,7 @@ def channel_statistics(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
 
 def local_top_k(
     query: torch.Tensor,
-    memory: torch.Tensor,
+    memory: Sequence[torch.Tensor] | torch.Tensor,
     top_k: int,
     radius: int,
     window: Literal["square", "circle"] = "square",
@@ -87,7 +88,7 @@ def local_top_k(
 
     Args:
         query: (h, w, C), normalised.
-        memory: (M, h, w, C), normalised.
+        memory: M frames (h, w, C), normalised.
         top_k: Matches to keep; fewer exist at the border of a small grid.
         radius: Reach of the window in cells; a radius of max(h, w) is the whole frame.
         window: "square": |dy|, |dx| <= radius. "circle": dy^2 + dx^2 < radius^2.
@@ -97,7 +98,8 @@ def local_top_k(
         Cosines (h, w, k) in falling order, -inf where there is no match, and their memory cells
         (h, w, k) int64. Which of several equal cosines is kept at the k-th place is not defined.
     """
-    frames, height, width, channels = memory.shape
+    frames, channels = len(memory), query.shape[-1]
+    height, width = query.shape[:2]
     if needed is None:
         needed = torch.ones(height, width, dtype=torch.bool, device=query.device)
     values = query.new_full((height, width, top_k), -torch.inf)
@@ -107,43 +109,40 @@ def local_top_k(
     # The penalty of a tile depends on where its search area is cut off by the border; inside the
     # grid it is one and the same.
     penalties: dict[tuple[int, ...], torch.Tensor] = {}
-    # One room for the keys of all tiles, and one for their cosines: on a CPU fresh memory costs as
+    # One room for the keys of all strips, and one for their cosines: on a CPU fresh memory costs as
     # much as what is computed in it.
     side = TILE + 2 * radius
-    most = frames * min(height, side) * min(width, side) + GROUP
-    key_room = memory.new_zeros(most, channels)
-    similarity_room = memory.new_empty(TILE * TILE * most)
-    for top in range(0, height, TILE):
+    rows, columns = min(height, side), min(width, side)
+    key_room = query.new_zeros(frames * rows * width + GROUP, channels)
+    similarity_room = query.new_empty(TILE * TILE * (frames * rows * columns + GROUP))
+    for top, strip in zip(range(0, height, TILE), blocks, strict=True):
+        if not any(strip):
+            continue
         bottom = min(top + TILE, height)
         y0, y1 = max(0, top - radius), min(height, bottom + radius)
-        for left in range(0, width, TILE):
-            if not blocks[top // TILE][left // TILE]:
+        # Column by column, so that the search area of every tile of the strip is one run of keys.
+        column_keys = frames * (y1 - y0)
+        strip_keys = key_room[: width * column_keys].view(width, frames, y1 - y0, channels)
+        for frame, remembered in enumerate(memory):
+            strip_keys[:, frame].copy_(remembered[y0:y1].transpose(0, 1))
+        for left, is_needed in zip(range(0, width, TILE), strip, strict=True):
+            if not is_needed:
                 continue
             right = min(left + TILE, width)
             x0, x1 = max(0, left - radius), min(width, right + radius)
-            area = (y1 - y0) * (x1 - x0)
-            padding = -(frames * area) % GROUP
+            padding = -((x1 - x0) * column_keys) % GROUP
             geometry = (top - y0, bottom - y0, y1 - y0, left - x0, right - x0, x1 - x0)
             if geometry not in penalties:
-                outside = _outside(geometry, radius, window, query)  # (n, area)
-                penalties[geometry] = torch.cat(
-                    [
-                        outside.repeat(1, frames),
-                        outside.new_full((len(outside), padding), -torch.inf),
-                    ],
-                    dim=1,
-                )
-            # What is left in the padding is of another tile, or zero: it only must be finite.
-            keys = key_room[: frames * area + padding]
-            keys[: frames * area].view(frames, y1 - y0, x1 - x0, channels).copy_(
-                memory[:, y0:y1, x0:x1]
-            )
+                penalties[geometry] = _outside(geometry, radius, window, frames, padding, query)
+            # What the padding reaches is of the next column, another strip, or zero: it only must
+            # be finite.
+            keys = key_room[x0 * column_keys : x1 * column_keys + padding]
             tile = query[top:bottom, left:right].reshape(-1, channels)  # (n, C)
             similarity = similarity_room[: len(tile) * len(keys)].view(len(tile), len(keys))
-            torch.addmm(penalties[geometry], tile, keys.T, out=similarity)  # (n, M area + padding)
-            best, column = _top_k(similarity, top_k)  # (n, k)
-            frame, inside = column // area, column % area
-            y, x = y0 + inside // (x1 - x0), x0 + inside % (x1 - x0)
+            torch.addmm(penalties[geometry], tile, keys.T, out=similarity)  # (n, m)
+            best, key = _top_k(similarity, top_k)  # (n, k)
+            x, inside = x0 + key // column_keys, key % column_keys
+            frame, y = inside // (y1 - y0), y0 + inside % (y1 - y0)
             cell = (frame * height + y) * width + x
             values[top:bottom, left:right] = best.unflatten(0, (bottom - top, right - left))
             cells[top:bottom, left:right] = cell.unflatten(0, (bottom - top, right - left))
@@ -153,32 +152,43 @@ def local_top_k(
 
 
 def _outside(
-    geometry: tuple[int, ...], radius: int, window: str, like: torch.Tensor
+    geometry: tuple[int, ...],
+    radius: int,
+    window: str,
+    frames: int,
+    padding: int,
+    like: torch.Tensor,
 ) -> torch.Tensor:
-    """0 where a key of the search area is in a query's window, -inf elsewhere: (n, area)."""
+    """0 where a key of the search area is in a query's window, -inf elsewhere and in the padding.
+
+    Returns:
+        (n, columns * frames * rows + padding).
+    """
     top, bottom, rows, left, right, columns = geometry
     dy = torch.arange(top, bottom)[:, None] - torch.arange(rows)  # (tile rows, area rows)
     dx = torch.arange(left, right)[:, None] - torch.arange(columns)
     if window == "square":
-        near = (dy.abs() <= radius)[:, None, :, None] & (dx.abs() <= radius)[None, :, None, :]
+        near = (dy.abs() <= radius)[:, None, None, :] & (dx.abs() <= radius)[None, :, :, None]
     else:
-        near = dy.square()[:, None, :, None] + dx.square()[None, :, None, :] < radius**2
-    near = near.flatten(2).flatten(0, 1).to(like.device)  # (n, area)
+        near = dy.square()[:, None, None, :] + dx.square()[None, :, :, None] < radius**2
+    near = near.flatten(0, 1)[:, :, None].expand(-1, -1, frames, -1).flatten(1)
+    near = F.pad(near, (0, padding)).to(like.device)
     return torch.where(near, like.new_zeros(()), -torch.inf)
 
 
 def _top_k(similarity: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Exact top k of each row of (n, m), m a multiple of GROUP, padded with -inf up to k.
 
-    The k best keys lie in the k runs with the best maxima, and maxima of runs are cheap.
+    The k best keys lie in the k groups with the best maxima. A group is every (m / GROUP)-th key:
+    maxima over whole rows of keys are cheap.
     """
-    groups = similarity.unflatten(1, (-1, GROUP))  # (n, m / GROUP, GROUP)
-    kept = min(k, groups.shape[1])
-    _, run = groups.amax(2).topk(kept)  # (n, kept)
-    pooled = groups.gather(1, run[:, :, None].expand(-1, -1, GROUP)).flatten(1)
+    groups = similarity.unflatten(1, (GROUP, -1))  # (n, GROUP, m / GROUP)
+    kept = min(k, groups.shape[2])
+    _, group = groups.amax(1).topk(kept)  # (n, kept)
+    pooled = groups.gather(2, group[:, None].expand(-1, GROUP, -1)).flatten(1)
     found = min(k, similarity.shape[1])
     best, place = pooled.topk(found)  # (n, found)
-    column = run.gather(1, place // GROUP) * GROUP + place % GROUP
+    column = place // kept * groups.shape[2] + group.gather(1, place % kept)
     if found < k:
         best = F.pad(best, (0, k - found), value=-torch.inf)
         column = F.pad(column, (0, k - found))

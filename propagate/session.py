@@ -32,6 +32,7 @@ from propagate.matching import (
     within_reach,
 )
 from propagate.memory import Remembered, TemporalMemory
+from propagate.motion import Motions, settled
 from propagate.records import VOID_ID, Frame, Mask, Result
 
 # Below this mean soft label the object's pixels are as often somebody else's.
@@ -61,15 +62,20 @@ class Session:
         self._backbone = backbone
         self._config = config
         self._probabilities = probabilities
-        self._memory = TemporalMemory(config.matcher.recent_frames)
+        self._memory = self._empty_memory()
         self._statistics: tuple[torch.Tensor, torch.Tensor] | None = None
         # Object id -> the best cosine that its cells usually have.
         self._usual_cosines: dict[int, float] = {}
+        self._motions = Motions()
         # Semantic maps (h, w, N) of the memory's reference frames.
         self._reference_classes: list[torch.Tensor] = []
         self._object_ids: list[int] = []
         self._index = 0
         self._size: tuple[int, int] | None = None
+
+    def _empty_memory(self) -> TemporalMemory:
+        matcher = self._config.matcher
+        return TemporalMemory(matcher.recent_frames, matcher.older_every)
 
     @property
     def object_ids(self) -> tuple[int, ...]:
@@ -174,9 +180,12 @@ class Session:
         copies = matcher.recent_frames if matcher.repeat_reference else 1
         state = self.state_dict()
         memory = state["memory"]
+        recent = memory["recent"][-1:] * copies
         seen = {
             "references": memory["references"][-1:],
-            "recent": memory["recent"][-1:] * copies,
+            "recent": recent,
+            "numbers": list(range(len(recent))),
+            "count": len(recent),
         }
         turned = Session(self._backbone, self._config)
         turned.load_state_dict(
@@ -186,6 +195,7 @@ class Session:
                 "memory": {**memory, **seen},
             }
         )
+        turned._motions.turn()
         return turned
 
     def remove(self, object_id: int) -> None:
@@ -204,9 +214,10 @@ class Session:
         label = self._object_ids.index(object_id) + 1
         self._object_ids.remove(object_id)
         self._usual_cosines.pop(object_id, None)
+        self._motions.forget(object_id)
         if not self._object_ids:
             # Nothing to tell apart is left; an object that comes now is the first one.
-            self._memory = TemporalMemory(self._config.matcher.recent_frames)
+            self._memory = self._empty_memory()
             self._reference_classes = []
             return
         labels = self._memory.read().labels.clone()
@@ -250,15 +261,17 @@ class Session:
             matches = local_top_k(cells, searched.features, *window, needed)
         else:
             grid = cells.shape[0] * cells.shape[1]
-            values, places = global_top_k(
-                cells.flatten(0, 1), searched.features[:references], matcher.top_k
-            )
+            on_references = torch.stack(searched.features[:references])
+            values, places = global_top_k(cells.flatten(0, 1), on_references, matcher.top_k)
             shape = (*cells.shape[:2], matcher.top_k)
             matches = values.view(shape), places.view(shape)
             if len(searched.features) > references:
                 values, places = local_top_k(cells, searched.features[references:], *window)
                 matches = merge_top_k(matches, (values, places + references * grid))
         labels = propagate_labels(*matches, searched.labels, matcher.temperature)
+        outlook = self._motions.outlook(self._object_ids, labels) if matcher.motion else None
+        if outlook is not None:
+            labels = settled(labels, outlook)
         if matcher.doubt:
             rival = self._rival(labels, matches[0][..., 0])
             labels = doubted(labels, matches[0], rival, matcher.temperature)
@@ -269,6 +282,8 @@ class Session:
         labels = without(labels, faint)
         if matcher.reappear:
             labels = self._find_again(cells, classes, labels, known, references)
+        if outlook is not None:
+            self._motions.follow(self._object_ids, labels, outlook)
         return labels
 
     def _rival(self, labels: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
@@ -305,7 +320,7 @@ class Session:
             cells,
             without(labels, lost),
             lost,
-            known.features[:references],
+            torch.stack(known.features[:references]),
             reference_labels,
             semantic,
             matcher.top_k,
@@ -345,6 +360,7 @@ class Session:
             copies = matcher.recent_frames if matcher.repeat_reference else 0
             self._memory.add_reference(cells, reference, copies)
             self._reference_classes.append(classes)
+            self._motions.begin(self._object_ids, reference, given.object_ids)
             return reference
         # What the mask does not name stays as it was found, and is void in the reference: a guess
         # must not be remembered for ever.
@@ -357,6 +373,7 @@ class Session:
         self._reference_classes.append(classes)
         merged = reduced(torch.where(others, found, ids))
         self._memory.add_recent(cells, merged)
+        self._motions.begin(self._object_ids, merged, given.object_ids)
         return merged
 
     def _revise(
@@ -466,6 +483,7 @@ class Session:
             "size": self._size,
             "statistics": self._statistics,
             "usual_cosines": dict(self._usual_cosines),
+            "motions": self._motions.state_dict(),
             "reference_classes": list(self._reference_classes),
             "memory": self._memory.state_dict(),
         }
@@ -477,6 +495,7 @@ class Session:
         self._size = None if state["size"] is None else tuple(state["size"])
         self._statistics = state["statistics"]
         self._usual_cosines = dict(state["usual_cosines"])
+        self._motions.load_state_dict(state["motions"])
         self._reference_classes = list(state["reference_classes"])
         self._memory.load_state_dict(state["memory"])
 
@@ -485,7 +504,7 @@ def _with_moved(known: Remembered, references: int) -> Remembered:
     """Add, for each object that has moved, its first reference moved along with it."""
     now = known.labels[-1]
     held = torch.where(now == now.amax(-1, keepdim=True), now, 0)  # (h, w, L)
-    features, labels = [known.features], [known.labels]
+    features, labels = [*known.features], [known.labels]
     for label in range(1, now.shape[-1]):
         origins = known.labels[:references, ..., label].sum((1, 2))
         if held[..., label].sum() < 1 or not origins.any():
@@ -495,9 +514,9 @@ def _with_moved(known: Remembered, references: int) -> Remembered:
         by = int(moved[0].round()), int(moved[1].round())
         if max(map(abs, by)) >= MOVED_CELLS:
             entry = moved_instance(known.features[first], known.labels[first], label, by)
-            features.append(entry[0][None])
+            features.append(entry[0])
             labels.append(entry[1][None])
-    return Remembered(torch.cat(features), torch.cat(labels))
+    return Remembered(tuple(features), torch.cat(labels))
 
 
 def _state(score: float) -> str:

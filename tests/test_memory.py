@@ -79,3 +79,26 @@ def test_state_survives_saving(tmp_path):
     assert other.reference_count == 1
     other.add_recent(*entry(4))
     assert numbers(other) == [0, 3, 4]
+
+
+def test_older_frames_are_the_newest_of_every_so_many_and_never_twice():
+    memory = TemporalMemory(2, (4, 12))
+    memory.add_reference(*entry(-1))
+    for number in range(60):
+        memory.add_recent(*entry(number))
+        recent = [n for n in (number - 1, number) if n >= 0]
+        # The literal rule: what is older than the recent, then what is older than that.
+        fours = [n for n in range(number - 1) if n % 4 == 0]
+        twelves = [n for n in range(fours[-1]) if n % 12 == 0] if fours else []
+        assert numbers(memory) == [-1, *twelves[-1:], *fours[-1:], *recent]
+
+
+def test_older_frames_survive_saving():
+    memory, other = TemporalMemory(1, (2, 4)), TemporalMemory(1, (2, 4))
+    for number in range(7):
+        memory.add_recent(*entry(number))
+    other.load_state_dict(memory.state_dict())
+    for number in range(7, 12):
+        memory.add_recent(*entry(number))
+        other.add_recent(*entry(number))
+        assert numbers(other) == numbers(memory)

@@ -81,11 +81,6 @@ def test_two_identical_textures_that_pass_each_other_keep_their_names(propagator
             assert iou(result.mask, ids, object_id) > 0.6
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the window holds both objects and nothing tells where one was heading: names mix when "
-    "they touch, and both overlaps end at 0",
-)
 def test_two_identical_textures_that_cross_keep_their_names(propagator: Propagator):
     """One passes in front of the other and hides it for a moment; each goes on as it went."""
     clip = [{1: (32, 8 + 4 * t, WARM), 2: (32, 120 - 4 * t, WARM)} for t in range(29)]
@@ -105,10 +100,6 @@ def test_after_a_cut_and_back_the_object_is_found_where_it_is_then(propagator: P
         assert iou(result.mask, ids, 1) > 0.6
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="82 of its 1024 pixels stay on the ground for ten frames, `unsure`, its score 0.58",
-)
 def test_during_a_cut_the_object_is_absent(propagator: Propagator):
     results, _ = follow(propagator, SHOWN + ELSEWHERE)
     for result in results[len(SHOWN) + 1 :]:
