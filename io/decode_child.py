@@ -14,6 +14,8 @@ import numpy as np
 
 from propagate.errors import VideoError
 from propagate.io.isolated import SLOTS, write_info
+from propagate.io.source import FrameStream
+from propagate.io.source_options import SourceOptions
 from propagate.io.video import open_here
 from propagate.records import Frame
 
@@ -40,7 +42,10 @@ def main(shared: int, replies: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, most))
     channel = _Channel(shared, replies, spec["slot_bytes"], spec["deadline_s"])
     try:
-        _send_all(channel, spec["source"], spec["options"])
+        channel.arm()
+        options = SourceOptions.from_json(spec["options"])
+        with closing(open_here(spec["source"], options, **spec["limits"])) as frames:
+            _send_all(channel, frames)
     except VideoError as error:
         channel.send(error=" ".join(str(error).split()))
     except MemoryError:
@@ -48,21 +53,19 @@ def main(shared: int, replies: int) -> None:
         channel.send(error=f"{spec['source']}: takes more than {limit} of memory to decode")
 
 
-def _send_all(channel: "_Channel", source: str | int, options: dict[str, Any]) -> None:
-    channel.arm()
-    with closing(open_here(source, **options)) as frames:
-        info = frames.info
-        channel.send(info=write_info(info))
-        for frame in frames.with_signs():
-            channel.arm()
-            if frames.info is not info:
-                info = frames.info
-                channel.send(info=write_info(info))
-            if frame is None:
-                channel.show_life()
-            else:
-                channel.send_frame(frame)
-        channel.send(end=True)
+def _send_all(channel: "_Channel", frames: FrameStream) -> None:
+    info = frames.info
+    channel.send(info=write_info(info))
+    for frame in frames.with_signs():
+        channel.arm()
+        if frames.info is not info:
+            info = frames.info
+            channel.send(info=write_info(info))
+        if frame is None:
+            channel.show_life()
+        else:
+            channel.send_frame(frame)
+    channel.send(end=True)
 
 
 class _Channel:

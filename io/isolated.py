@@ -24,6 +24,7 @@ import numpy as np
 
 from propagate.errors import VideoError
 from propagate.io.source import FrameStream
+from propagate.io.source_options import SourceOptions
 from propagate.records import Frame, Gap, VideoInfo
 
 # Frames in shared memory: the child fills the next while one is taken out.
@@ -46,25 +47,25 @@ class IsolatedSource(FrameStream):
     def __init__(
         self,
         source: str | int,
-        options: Mapping[str, Any],
+        options: SourceOptions,
+        limits: Mapping[str, float],
         *,
         label: str,
-        slot_bytes: int,
         deadline_s: float,
     ) -> None:
         """Start the child, and wait until it has opened the source.
 
         Args:
             source: What `open_here` takes.
-            options: Its keyword arguments, as plain values.
+            options: The same. Memory that frames of less than `max_pixels` do not fill is not used.
+            limits: Its keyword arguments.
             label: What messages call it.
-            slot_bytes: Most bytes of one frame. What frames do not fill takes no memory.
             deadline_s: Longest time without a frame or a sign of life, in seconds.
         """
         if sys.platform == "win32":
             raise VideoError(f"{label}: --isolate works on Linux and macOS; leave it out")
         self._label = label
-        self._slot_bytes = slot_bytes
+        self._slot_bytes = slot_bytes = 3 * options.max_pixels
         self._deadline_s = deadline_s
         self._count = 0
         self._received = b""
@@ -91,7 +92,8 @@ class IsolatedSource(FrameStream):
         self._ending = weakref.finalize(self, _end, self._child, replies)
         spec = {
             "source": source,
-            "options": dict(options),
+            "options": options.to_json(),
+            "limits": dict(limits),
             "slot_bytes": slot_bytes,
             "deadline_s": deadline_s,
         }

@@ -117,6 +117,14 @@ def label(address: str | int) -> str:
     return re.sub(r"(?<=://)[^/@]*@", "", address)
 
 
+def live_name(address: str | int) -> str:
+    """Name the results of a live source: "camera0", or the last part of an address."""
+    if isinstance(address, int):
+        return f"camera{address}"
+    words = re.findall(r"[\w-]+", urlsplit(address).path.rsplit("/", 1)[-1].rsplit(".", 1)[0])
+    return "_".join(words) or "live"
+
+
 @dataclass(frozen=True, slots=True)
 class _Sender:
     """Whom to connect to, and how."""
@@ -243,21 +251,19 @@ def _open(sender: _Sender, timeout_s: float) -> PyAVReader:
         return PyAVReader(
             device.format(address),
             label=sender.label,
-            name=f"camera{address}",
+            name=live_name(address),
             tolerant=True,
             live=True,
             open_options=options,
             max_pixels=sender.max_pixels,
         )
-    parts = urlsplit(address)
-    if parts.scheme in ("rtsp", "rtsps"):
+    if urlsplit(address).scheme in ("rtsp", "rtsps"):
         # Over UDP, RTSP's first choice, lost packets tear the picture.
         options["options"] = {"rtsp_transport": "tcp"}
-    words = re.findall(r"[\w-]+", parts.path.rsplit("/", 1)[-1].rsplit(".", 1)[0])
     return PyAVReader(
         address,
         label=sender.label,
-        name="_".join(words) or "live",
+        name=live_name(address),
         # A download must be whole; a broadcast is joined in the middle.
         tolerant=not sender.is_download,
         live=True,

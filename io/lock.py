@@ -3,6 +3,9 @@
 The owner touches the file every `BEAT_S` seconds. Whoever finds it asks the system, if the owner
 is a process of this machine, else the file's age. The lock of one that is gone is removed, by one
 process at a time, and made anew.
+
+A clock that is set forth makes a living lock look old: it is watched for a beat before it is taken.
+One that is set back makes a dead lock look new: an age below zero is counted anew from then on.
 """
 
 import json
@@ -29,6 +32,8 @@ LOST_S = 40.0
 PATIENCE_S = 3.0
 # Writing its lines takes a lock's owner no time; without them after this, it was killed there.
 EMPTY_S = 1.0
+# A living owner touches its lock in this time.
+WATCH_S = BEAT_S * 4 / 3
 # Held while a stale lock is removed. One left behind goes with the other partial files.
 GUARD = ".lock.guard.part"
 
@@ -57,12 +62,17 @@ class Owner:
         return f"process {self.pid} on {self.host}, since {self.since}"
 
 
+# Tokens of this process: where a lock could not be removed, its file stays behind.
+_held_here: set[str] = set()
+
+
 class FolderLock:
     """A lock that is held, until `release` or the end of a `with` block."""
 
     def __init__(self, folder: Path, owner: Owner) -> None:
         """Begin to touch the lock file of this owner."""
         self._folder, self._owner = folder, owner
+        _held_here.add(owner.token)
         self._taken_by: str | None = None
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lock", daemon=True)
@@ -84,6 +94,7 @@ class FolderLock:
         """Give the folder free."""
         self._released.set()
         self._thread.join(timeout=5)
+        _held_here.discard(self._owner.token)
         with suppress(OSError):
             if read_owner(self._folder) == self._owner:
                 (self._folder / LOCK).unlink()
@@ -121,7 +132,8 @@ def take_lock(folder: str | Path) -> FolderLock:
         if _create(folder / LOCK, owner):
             return FolderLock(folder, owner)
         if not is_held(folder):
-            _remove_stale(folder)
+            if not _is_touched(folder):
+                _remove_stale(folder)
         elif time.monotonic() > deadline:
             holder = read_owner(folder)
             raise OutputError(
@@ -150,6 +162,8 @@ def is_held(folder: str | Path, stale_s: float = STALE_S) -> bool:
     folder = Path(folder)
     owner = read_owner(folder)
     if owner is not None and owner.machine == _machine():
+        if owner.pid == os.getpid() and owner.token not in _held_here:
+            return False
         started = _start_of(owner.pid)
         return started is not None and started == owner.started
     age_s = _age_s(folder)
@@ -216,13 +230,33 @@ def _start_of(pid: int) -> str | None:
     return None if fields[0] in "ZX" else fields[19]
 
 
+def _is_touched(folder: Path) -> bool:
+    """Watch the lock of another machine that has been silent for long, as far as clocks say."""
+    owner = read_owner(folder)
+    if owner is None or owner.machine == _machine():
+        return False
+    with suppress(FileNotFoundError):
+        before = (folder / LOCK).stat().st_mtime_ns
+        deadline = time.monotonic() + WATCH_S
+        while time.monotonic() < deadline:
+            time.sleep(WATCH_S / 50)
+            # Opening it has a file server asked for its time anew.
+            if read_owner(folder) != owner or (folder / LOCK).stat().st_mtime_ns != before:
+                return True
+    return False
+
+
 def _age_s(folder: Path) -> float | None:
     """Seconds since the last beat by the clock that stamps the folder's files; None: no lock."""
     probe = folder / f".lock.{secrets.token_hex(4)}.part"
     try:
         with probe.open("x") as file:
             now = os.fstat(file.fileno()).st_mtime
-        return now - (folder / LOCK).stat().st_mtime
+        age_s = now - (folder / LOCK).stat().st_mtime
+        if age_s < 0:
+            with suppress(PermissionError):
+                os.utime(folder / LOCK)
+        return max(0.0, age_s)
     except FileNotFoundError:
         return None
     finally:

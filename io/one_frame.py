@@ -1,21 +1,26 @@
 """One frame of anything that holds frames: a picture, a video, a folder of images."""
 
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
 from propagate.errors import VideoError
 from propagate.io.image_folder import SUFFIXES, ImageFolder
 from propagate.io.source import FrameSource
-from propagate.io.video import open_video
+from propagate.io.source_options import SourceOptions
+from propagate.io.video import open_source
 from propagate.records import Frame
 
 
-def read_frame(source: str | PathLike[str] | int, index: int = 0) -> Frame:
+def read_frame(
+    source: str | PathLike[str] | int, index: int = 0, options: SourceOptions | None = None
+) -> Frame:
     """Read one frame by its number.
 
     Args:
         source: An image, or what `open_video` takes.
         index: From 0; a picture has one frame.
+        options: How it is opened; the decoder and the range do not count.
 
     Raises:
         VideoError: It cannot be read, or ends before.
@@ -24,7 +29,7 @@ def read_frame(source: str | PathLike[str] | int, index: int = 0) -> Frame:
     if index < 0:
         raise ValueError(f"index: 0 or more, not {index}")
     count = 0
-    with _open(source) as frames:
+    with _open(source, options or SourceOptions()) as frames:
         for frame in frames:
             if frame.index == index:
                 return frame
@@ -35,9 +40,9 @@ def read_frame(source: str | PathLike[str] | int, index: int = 0) -> Frame:
     )
 
 
-def _open(source: str | PathLike[str] | int) -> FrameSource:
+def _open(source: str | PathLike[str] | int, options: SourceOptions) -> FrameSource:
     path = Path(str(source))
     if path.suffix.lower() in SUFFIXES and path.is_file():
-        return ImageFolder(path.parent, [path])
+        return ImageFolder(path.parent, [path], max_pixels=options.max_pixels)
     # decord would decode the whole clip for this one frame.
-    return open_video(source, decoder="pyav")
+    return open_source(source, replace(options, decoder="pyav", frame_range=None))

@@ -51,5 +51,5 @@ def too_large(width: int, height: int, max_pixels: int) -> str:
     """Say that a picture is too large, and what to do."""
     return (
         f"{width}x{height} pixels, more than the limit of {max_pixels}; if it is meant, raise "
-        "max_pixels (propagate run --max-pixels)"
+        "max_pixels (--max-pixels)"
     )

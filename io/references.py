@@ -1,6 +1,5 @@
 """Which mask belongs to which video: one file, numbered files, or a folder of videos' names."""
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from propagate.errors import MaskError
 from propagate.io.masks import read_mask, read_references
 from propagate.io.pixel_limit import MAX_PIXELS
+from propagate.io.video import name_of
 from propagate.records import Mask
 
 
@@ -29,7 +29,7 @@ def masks_of_sources(
     Raises:
         MaskError: A source has no mask, two sources share a name, or a mask cannot be used.
     """
-    names = [_name_of(source) for source in sources]
+    names = [name_of(source) for source in sources]
     repeated = {name for name in names if names.count(name) > 1}
     if repeated:
         raise MaskError(
@@ -82,13 +82,6 @@ def add_references(
             )
         joined[frame] = read_mask(path, max_pixels=max_pixels)
     return [joined]
-
-
-def _name_of(source: str) -> str:
-    """The name of a file's or folder's results; for a stream, the last part of its address."""
-    path = Path(source)
-    # Path.is_dir raises where a folder above may not be entered; opening the source says it better.
-    return path.resolve().name if os.path.isdir(path) else path.stem
 
 
 def _masks_of(path: Path, name: str, count: int, max_pixels: int) -> dict[int, Mask]:

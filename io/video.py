@@ -9,10 +9,10 @@ memory decoded than `read_ahead_bytes` goes to PyAV, which holds a few frames at
 import dataclasses
 import os
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from propagate.errors import VideoError
 from propagate.io.decord_reader import DecordUnfitError, decode_whole
@@ -20,16 +20,15 @@ from propagate.io.frame_range import FrameRange, select
 from propagate.io.growing_folder import GrowingFolder
 from propagate.io.image_folder import ImageFolder
 from propagate.io.isolated import IsolatedSource
-from propagate.io.live import LIVE_DEADLINE_S, LiveSource, label
+from propagate.io.live import LIVE_DEADLINE_S, LiveSource, label, live_name
 from propagate.io.pixel_limit import MAX_PIXELS
 from propagate.io.pyav_reader import LOCAL_OPTIONS, PyAVReader
 from propagate.io.source import FrameSource, FrameStream
+from propagate.io.source_options import Decoder, SourceOptions
 from propagate.io.watched import WatchedSource
 from propagate.records import Frame
 
-__all__ = ["Decoder", "FrameSource", "open_video"]
-
-Decoder = Literal["auto", "decord", "pyav"]
+__all__ = ["FrameSource", "open_source", "open_video"]
 
 # With decord: a 1080p clip of 32 frames, an 854x480 clip of 163. Measured, the process grows by up
 # to 1.8 times this, under 400 MB; with PyAV 2,000 frames of a 1080p hour added 40 MB.
@@ -60,15 +59,8 @@ def open_video(
     Args:
         source: Path of a video file or of a folder of images, the index of a camera (2, "2"),
             or the address of a stream ("rtsp://...", "http://...", "udp://...").
-        decoder: "auto" takes decord where it decodes the file exactly, else PyAV; "pyav" takes
-            PyAV; "decord" takes decord or raises. Folders and streams have one decoder each.
-        frame_range: The frames to hand out; None: all. Those before are decoded and dropped.
-        isolate: Decode in a child process: a crash there is a VideoError here. See
-            `propagate.io.isolated`.
-        max_pixels: Most pixels of a frame.
-        follow_timeout_s: Of a folder that somebody is still writing: how long to wait for another
-            image, in seconds (see `GrowingFolder`). None: the images that are there.
-        reconnect_s: How long to try to reach a live source again that stopped, in seconds; 0: not.
+        decoder, frame_range, isolate, max_pixels, follow_timeout_s, reconnect_s: See
+            `SourceOptions`.
         read_ahead_bytes: Most memory that frames decoded ahead may take. None: 192 MiB, and
             2 GiB with `decoder="decord"`.
         deadline_s: Longest time without progress in a file or folder, in seconds.
@@ -86,90 +78,95 @@ def open_video(
             silence, or a decoder that crashed or makes no progress.
         ValueError: An unknown decoder, or a limit that is not positive.
     """
-    if decoder not in get_args(Decoder):
-        raise ValueError(f"decoder: one of {', '.join(get_args(Decoder))}, not {decoder!r}")
-    limit = READ_AHEAD_BYTES_DECORD if decoder == "decord" else READ_AHEAD_BYTES
+    options = SourceOptions(
+        decoder, frame_range, isolate, max_pixels, follow_timeout_s, reconnect_s
+    )
+    return open_source(
+        source,
+        options,
+        read_ahead_bytes=read_ahead_bytes,
+        deadline_s=deadline_s,
+        live_deadline_s=live_deadline_s,
+    )
+
+
+def open_source(
+    source: str | PathLike[str] | int,
+    options: SourceOptions,
+    *,
+    read_ahead_bytes: int | None = None,
+    deadline_s: float = DEADLINE_S,
+    live_deadline_s: float = LIVE_DEADLINE_S,
+) -> FrameSource:
+    """Do what `open_video` does, for whom options were handed on to."""
+    limit = READ_AHEAD_BYTES_DECORD if options.decoder == "decord" else READ_AHEAD_BYTES
     if read_ahead_bytes is not None:
         limit = read_ahead_bytes
     given = {
         "read_ahead_bytes": limit,
-        "max_pixels": max_pixels,
         "deadline_s": deadline_s,
         "live_deadline_s": live_deadline_s,
-        "follow_timeout_s": 1 if follow_timeout_s is None else follow_timeout_s,
     }
-    wrong = [name for name, value in given.items() if not value > 0]
-    if wrong or reconnect_s < 0:
-        raise ValueError(f"{', '.join(wrong) or 'reconnect_s'}: a positive number")
-
-    options: dict[str, Any] = {
-        "decoder": decoder,
-        "max_pixels": max_pixels,
-        "follow_timeout_s": follow_timeout_s,
-        "reconnect_s": reconnect_s,
-        "read_ahead_bytes": limit,
-        "live_deadline_s": live_deadline_s,
-    }
+    if wrong := [name for name, value in given.items() if not value > 0]:
+        raise ValueError(f"{', '.join(wrong)}: more than 0")
     address = _live_address(source)
     name = str(source) if address is None else label(address)
-    if not isolate:
-        opened = open_here(source, frame_range=frame_range, **options)
+    if not options.isolate:
+        opened = open_here(source, options, read_ahead_bytes=limit, live_deadline_s=live_deadline_s)
         return opened if address is not None else WatchedSource(opened, name, deadline_s)
     # For the first image of a folder, and for a sender, the child waits without a word.
-    patience_s = 2 * (follow_timeout_s or 0.0)
+    patience_s = 2 * (options.follow_timeout_s or 0.0)
     if address is not None:
-        patience_s = 2 * live_deadline_s + reconnect_s
+        patience_s = 2 * live_deadline_s + options.reconnect_s
     return IsolatedSource(
         source if isinstance(source, int) else os.fspath(source),
-        {**options, "frame_range": None if frame_range is None else frame_range.to_json()},
+        options,
+        {"read_ahead_bytes": limit, "live_deadline_s": live_deadline_s},
         label=name,
-        slot_bytes=3 * max_pixels,
         deadline_s=deadline_s + patience_s,
     )
 
 
 def open_here(
     source: str | PathLike[str] | int,
+    options: SourceOptions,
     *,
-    decoder: Decoder,
-    frame_range: FrameRange | Mapping[str, Any] | None,
-    max_pixels: int,
-    follow_timeout_s: float | None,
-    reconnect_s: float,
     read_ahead_bytes: int,
     live_deadline_s: float,
 ) -> FrameStream:
-    """Do what `open_video` does, in this process and thread.
+    """Do what `open_source` does, in this process and thread.
 
     Raises:
         VideoError: See there.
     """
-    wanted = FrameRange(**frame_range) if isinstance(frame_range, Mapping) else frame_range
     address = _live_address(source)
     if address is not None:
-        if decoder == "decord":
+        if options.decoder == "decord":
             raise VideoError(f"{source}: decord reads files only; use the decoder pyav")
         return LiveSource(
             address,
             bytes_limit=read_ahead_bytes,
             deadline_s=live_deadline_s,
-            reconnect_s=reconnect_s,
-            frame_range=wanted,
-            max_pixels=max_pixels,
+            reconnect_s=options.reconnect_s,
+            frame_range=options.frame_range,
+            max_pixels=options.max_pixels,
         )
     path = Path(str(source) if isinstance(source, int) else source)
-    limits: dict[str, Any] = {"frame_range": wanted, "max_pixels": max_pixels}
+    limits: dict[str, Any] = {
+        "frame_range": options.frame_range,
+        "max_pixels": options.max_pixels,
+    }
     if os.path.isdir(path):
-        if follow_timeout_s is not None:
-            return GrowingFolder(path, timeout_s=follow_timeout_s, **limits)
+        if options.follow_timeout_s is not None:
+            return GrowingFolder(path, timeout_s=options.follow_timeout_s, **limits)
         return ImageFolder(path, **limits)
     if not os.path.exists(path):
         raise VideoError(f"{path}: no such file or folder; check the path")
     if not path.is_file():
         raise VideoError(f"{path}: neither a file nor a folder; save the video to a file first")
-    if follow_timeout_s is not None:
+    if options.follow_timeout_s is not None:
         raise VideoError(f"{path}: a file; only a folder of images can be followed as it grows")
-    return VideoFile(path, decoder, read_ahead_bytes, **limits)
+    return VideoFile(path, options.decoder, read_ahead_bytes, **limits)
 
 
 class VideoFile(FrameStream):
@@ -228,6 +225,16 @@ class VideoFile(FrameStream):
 
     def _release(self) -> None:
         self._pyav.close()
+
+
+def name_of(source: str | PathLike[str] | int) -> str:
+    """Return the name of a source's results, which `info.name` is when it is open."""
+    address = _live_address(source)
+    if address is not None:
+        return live_name(address)
+    path = Path(str(source))
+    # Path.is_dir raises where a folder above may not be entered; opening the source says it better.
+    return path.resolve().name if os.path.isdir(path) else path.stem
 
 
 def is_live(source: str | PathLike[str] | int) -> bool:

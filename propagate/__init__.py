@@ -14,11 +14,15 @@ What stands in `__all__` is the public interface.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from propagate.collector import collector_paused
+
 if TYPE_CHECKING:
     from propagate.batch import run_batch
+    from propagate.batch_ray import RayEngine
     from propagate.batch_records import BatchSettings
     from propagate.config import MATCHERS, Config, Matcher
     from propagate.errors import (
+        ClusterError,
         DeviceError,
         EvaluationError,
         MaskError,
@@ -46,6 +50,7 @@ if TYPE_CHECKING:
     from propagate.io.frame_range import FrameRange
     from propagate.io.masks import read_mask, read_references, write_mask
     from propagate.io.overlay import OverlayWriter, draw_overlay
+    from propagate.io.source_options import SourceOptions
     from propagate.io.video import open_video
     from propagate.manifest import BatchVideo, ManifestError, read_manifest
     from propagate.matching import appearance_map, instance_prototypes
@@ -59,9 +64,11 @@ if TYPE_CHECKING:
 # frames need no torch, which takes seconds to load.
 _HOMES = {
     "propagate.batch": ("run_batch",),
+    "propagate.batch_ray": ("RayEngine",),
     "propagate.batch_records": ("BatchSettings",),
     "propagate.config": ("MATCHERS", "Config", "Matcher"),
     "propagate.errors": (
+        "ClusterError",
         "DeviceError",
         "EvaluationError",
         "MaskError",
@@ -89,6 +96,7 @@ _HOMES = {
     "propagate.io.frame_range": ("FrameRange",),
     "propagate.io.masks": ("read_mask", "read_references", "write_mask"),
     "propagate.io.overlay": ("OverlayWriter", "draw_overlay"),
+    "propagate.io.source_options": ("SourceOptions",),
     "propagate.io.video": ("open_video",),
     "propagate.manifest": ("BatchVideo", "ManifestError", "read_manifest"),
     "propagate.matching": ("appearance_map", "instance_prototypes"),
@@ -106,6 +114,7 @@ __all__ = [
     "RECIPES",
     "BatchSettings",
     "BatchVideo",
+    "ClusterError",
     "Config",
     "DeviceError",
     "EvaluationError",
@@ -121,6 +130,7 @@ __all__ = [
     "OverlayWriter",
     "PropagateError",
     "Propagator",
+    "RayEngine",
     "Refiner",
     "Result",
     "RunSummary",
@@ -128,6 +138,7 @@ __all__ = [
     "Segmentation",
     "Segmenter",
     "Session",
+    "SourceOptions",
     "VideoError",
     "VideoInfo",
     "appearance_map",
@@ -158,7 +169,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     for module, names in _HOMES.items():
         if name in names:
-            return getattr(import_module(module), name)
+            with collector_paused():
+                value = getattr(import_module(module), name)
+            # Found here from now on.
+            globals()[name] = value
+            return value
     raise AttributeError(f"module 'propagate' has no attribute {name!r}")
 
 

@@ -10,8 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +31,7 @@ from propagate.io.files import write_atomically
 from propagate.io.lock import take_lock
 from propagate.io.remote_output import RemoteOutput, is_url, scratch_of
 from propagate.manifest import SUMMARY, BatchVideo
+from propagate.run_events import Speed, as_plain
 
 Tell = Callable[[dict[str, Any]], None]
 MakeEngine = Callable[[BatchSettings, Path | str, int | None], AbstractContextManager["Engine"]]
@@ -40,8 +40,6 @@ MakeEngine = Callable[[BatchSettings, Path | str, int | None], AbstractContextMa
 LOAD_S = 3600.0
 POLL_S = 0.5
 STATUS_EVERY_S = 2.0
-# The speed shown is that of so many seconds.
-SPEED_S = 10.0
 
 
 class Engine(Protocol):
@@ -183,14 +181,14 @@ class _Running:
         number: Of the video.
         heard: When the worker last said something.
         begun: Whether it has its model.
-        mark: When and at which frame the speed is counted from.
+        speed: Of its frames.
         killed: Why its worker was killed.
     """
 
     number: int
     heard: float
     begun: bool = False
-    mark: tuple[float, int] | None = None
+    speed: Speed = field(default_factory=Speed)
     killed: str | None = None
 
 
@@ -249,16 +247,17 @@ class _Schedule:
         running = self._running.get(event.worker)
         if running is None:
             return  # a worker without a task is gone
-        number, now = running.number, time.monotonic()
-        running.heard = now
+        number = running.number
+        running.heard = time.monotonic()
         match event:
             case Started():
                 running.begun = True
                 self._say(event, number)
             case Advanced():
                 self._advanced.add(number)
-                self._advance(running, event, now)
-                self._say(event, number, fps=self.videos[number].fps)
+                fps = running.speed.add(event.done)
+                self._change(number, done=event.done, total=event.total, fps=fps)
+                self._say(event, number, fps=fps)
             case Finished():
                 del self._running[event.worker]
                 state = "skipped" if event.was_finished else "done"
@@ -282,17 +281,6 @@ class _Schedule:
                     self._waiting.append(number)
                 self._say(event, number, reason=reason, again=again)
 
-    def _advance(self, running: _Running, event: Advanced, now: float) -> None:
-        fps = self.videos[running.number].fps
-        if running.mark is None:
-            running.mark = now, event.done
-        since, frames = running.mark
-        if now - since > 1:
-            fps = round((event.done - frames) / (now - since), 2)
-        if now - since > SPEED_S:
-            running.mark = now, event.done
-        self._change(running.number, done=event.done, total=event.total, fps=fps)
-
     def _end_stalled(self) -> None:
         now = time.monotonic()
         for worker, running in self._running.items():
@@ -305,9 +293,4 @@ class _Schedule:
         self.videos[number] = replace(self.videos[number], **entries)
 
     def _say(self, event: Event, number: int, **more: Any) -> None:
-        about = {
-            "event": type(event).__name__.lower(),
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "video": self._given[number].folder,
-        }
-        self._tell({**about, **asdict(event), **more})
+        self._tell(as_plain(event, self._given[number].folder, **more))

@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from propagate.batch_local import STOP_S, LocalEngine, count_cores
 from propagate.batch_records import BatchSettings, Event, Failed, Finished, Lost, Task
-from propagate.errors import PropagateError
+from propagate.errors import ClusterError, PropagateError
 from propagate.io.lock import is_held, read_owner, remove_lock_of, take_lock
 from propagate.io.remote_output import is_url
 
@@ -38,10 +38,6 @@ GET_S = 10.0
 MOST_FAILED_STARTS = 3
 # Nothing large goes through Ray. It takes no less.
 STORE_BYTES = 80 * 2**20
-
-
-class ClusterError(PropagateError):
-    """A cluster cannot be reached, or runs no worker."""
 
 
 @dataclass(frozen=True, slots=True)

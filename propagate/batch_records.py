@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 
 from propagate.config import SHORT_SIDE_PX, TEMPLATE
-from propagate.io.pixel_limit import MAX_PIXELS
+from propagate.io.source_options import SourceOptions
 from propagate.manifest import BatchVideo
+
+# What crashes or hangs a decoder costs one video.
+ISOLATED = SourceOptions(isolate=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +20,8 @@ class BatchSettings:
         recipe, template, short_side_px: See `Config`.
         matcher: A key of `MATCHERS`.
         refine: What `load_refiner` takes.
-        formats, overlay, batch_size, decoder, isolate, max_pixels, max_frames, both_ways,
-            save_every_s: See `Propagator.run`.
+        source_options: How videos are opened: decoded in a process of their own.
+        formats, overlay, batch_size, max_frames, both_ways, save_every_s: See `Propagator.run`.
     """
 
     model: str = "tiny"
@@ -29,12 +32,10 @@ class BatchSettings:
     short_side_px: int = SHORT_SIDE_PX
     matcher: str = "default"
     refine: str | None = None
+    source_options: SourceOptions = ISOLATED
     formats: tuple[str, ...] = ("png",)
     overlay: bool = False
     batch_size: int | None = None
-    decoder: str = "auto"
-    isolate: bool = True
-    max_pixels: int = MAX_PIXELS
     max_frames: int | None = None
     both_ways: bool = True
     save_every_s: float = 30.0

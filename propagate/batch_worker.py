@@ -2,41 +2,25 @@
 
 import os
 import signal
-import socket
 import threading
-import time
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from propagate.batch_records import (
-    Advanced,
-    BatchSettings,
-    Event,
-    Failed,
-    Finished,
-    Started,
-    Task,
-)
-from propagate.errors import PropagateError
+from propagate.batch_records import BatchSettings, Task
 from propagate.io.remote_output import is_url, run_and_upload
 from propagate.manifest import BatchVideo
-from propagate.stage_clock import StageClock
+from propagate.run_events import Pulse, Tell, run_telling, telling_failures
 
 if TYPE_CHECKING:
-    from propagate.pipeline import Propagator
+    from propagate.pipeline import Progress, Propagator, RunSummary
     from propagate.records import Mask
     from propagate.refine import Refiner
-
-# Between two words about a video.
-TELL_EVERY_S = 0.5
-# A trace goes through a pipe that takes so much at once.
-MOST_TRACE = 4000
 
 
 class Stopped(BaseException):
@@ -63,61 +47,45 @@ class Runner:
         self._propagator: Propagator | None = None
         self._refiner: Refiner | None = None
 
-    def run(self, task: Task, tell: Callable[[Event], None]) -> None:
+    def run(self, task: Task, tell: Tell) -> None:
         """Run a video; a failure is an event and no exception."""
         worker, number, video = self._worker, task.number, task.video
         settings = self._settings
-        try:
-            propagator = self._loaded(video)
-            tell(Started(worker, number, socket.gethostname(), os.getpid()))
-            voice = _Voice(lambda done, total: tell(Advanced(worker, number, done, total)))
+        with suppress(Exception), telling_failures(worker, number, tell):
             run = partial(
-                propagator.run,
+                self._loaded(video).run,
                 str(video.video),
-                _references(video, settings.max_pixels),
+                _references(video, settings.source_options.max_pixels),
+                source_options=replace(
+                    settings.source_options, frame_range=video.options.get("frame_range")
+                ),
                 name=video.folder,
                 formats=settings.formats,
                 overlay=video.options.get("overlay", settings.overlay),
                 refine=self._refiner,
                 batch_size=settings.batch_size,
-                decoder=settings.decoder,  # type: ignore[arg-type]
-                frame_range=video.options.get("frame_range"),
-                isolate=settings.isolate,
-                max_pixels=settings.max_pixels,
                 max_frames=video.options.get("max_frames", settings.max_frames),
                 both_ways=settings.both_ways,
                 keep_finished=True,
                 save_every_s=settings.save_every_s,
-                progress=voice.progress,
-                clock=_Pulse(voice.alive),
             )
-            if is_url(self._out):
-                key = (settings, video)
-                summary = run_and_upload(
-                    run, self._out, video.folder, key, task.overwrite, voice.alive
-                )
-            else:
-                summary = run(out=self._out, overwrite=task.overwrite)
-        except PropagateError as error:
-            tell(Failed(worker, number, " ".join(str(error).split())))
-        except (BrokenPipeError, ConnectionError):
-            # Nobody listens any more.
-            raise
-        except Exception as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            tell(Failed(worker, number, reason[:MOST_TRACE], traceback.format_exc()[-MOST_TRACE:]))
-        else:
-            tell(
-                Finished(
-                    worker,
-                    number,
-                    summary.frames,
-                    len(summary.object_ids),
-                    round(summary.seconds, 3),
-                    summary.resumed_at,
-                    summary.was_finished,
-                )
-            )
+            run_telling(partial(self._run_into, run, task), worker, number, tell)
+
+    def _run_into(
+        self,
+        run: Callable[..., "RunSummary"],
+        task: Task,
+        *,
+        progress: "Progress",
+        clock: Pulse,
+    ) -> "RunSummary":
+        """Run into the folder of the batch, or, where that is a store, beside it first."""
+        run = partial(run, progress=progress, clock=clock)
+        if not is_url(self._out):
+            return run(out=self._out, overwrite=task.overwrite)
+        key = (self._settings, task.video)
+        folder = task.video.folder
+        return run_and_upload(run, self._out, folder, key, task.overwrite, clock.beat)
 
     def _loaded(self, video: BatchVideo) -> "Propagator":
         """The model for a video: that of the last one, if their settings are the same."""
@@ -164,42 +132,6 @@ def _references(video: BatchVideo, max_pixels: int) -> "dict[int, Mask]":
         given = read_references(video.mask, max_pixels=max_pixels)
     entries = [f"{frame}={path}" for frame, path in video.references.items()]
     return add_references([given], entries, max_pixels=max_pixels)[0]
-
-
-class _Voice:
-    """Passes on how far a video is, now and then."""
-
-    def __init__(self, tell: Callable[[int, int | None], None]) -> None:
-        self._tell = tell
-        self._done: int = 0
-        self._total: int | None = None
-        self._last = time.monotonic()
-
-    def progress(self, done: int, total: int | None) -> None:
-        self._done, self._total = done, total
-        if done == 1:
-            self._last = 0.0
-        self.alive()
-
-    def alive(self) -> None:
-        now = time.monotonic()
-        if now - self._last >= TELL_EVERY_S:
-            self._last = now
-            self._tell(self._done, self._total)
-
-
-class _Pulse(StageClock):
-    """Says with every stage of every frame that the work goes on: some frames come out late."""
-
-    def __init__(self, beat: Callable[[], None]) -> None:
-        super().__init__()
-        self._beat = beat
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        self._beat()
-        with super().__call__(stage):
-            yield
 
 
 def work(

@@ -4,6 +4,7 @@ Heavy imports stand inside the commands, so that `--help` answers at once.
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from propagate.cli_eval import eval_app
 from propagate.cli_features import features
 from propagate.cli_find import find
 from propagate.cli_images import segment
+from propagate.cli_log import event_log, telling
 from propagate.cli_models import models
 from propagate.cli_options import (
     DecoderName,
@@ -29,6 +31,7 @@ from propagate.cli_options import (
     ForwardOnly,
     Fps,
     Isolate,
+    LogJson,
     MatcherName,
     Matching,
     MaxFrames,
@@ -47,10 +50,11 @@ from propagate.cli_options import (
 )
 from propagate.config import SHORT_SIDE_PX, TEMPLATE, Config
 from propagate.errors import PropagateError
-from propagate.terminal import progress_of, say, say_error
+from propagate.terminal import GO_ON, Interrupted, if_interrupted, progress_of, say, say_error
 
 if TYPE_CHECKING:
-    from propagate.pipeline import RunSummary
+    from propagate.pipeline import Progress, RunSummary
+    from propagate.run_events import Pulse, Run
 
 app = typer.Typer(
     name="propagate",
@@ -72,10 +76,10 @@ app.command()(find)
 app.command()(segment)
 
 INTERRUPTED = 130
-
-
-class Interrupted(BaseException):
-    """Ctrl-C or SIGTERM. Typer turns a KeyboardInterrupt into an exit without a word."""
+LIVE_IS_OVER = (
+    "a camera or stream cannot be gone on with: what was written stays, choose another folder with "
+    "-o for the next run"
+)
 
 
 def _show_version(wanted: bool) -> None:
@@ -179,6 +183,7 @@ def run(
     reconnect: Reconnect = 0.0,
     overwrite: Overwrite = False,
     max_frames: MaxFrames = None,
+    log_json: LogJson = None,
 ) -> None:
     """Follow the objects of a mask through a video.
 
@@ -192,10 +197,19 @@ def run(
     from propagate.io.live import label
     from propagate.io.pixel_limit import MAX_PIXELS
     from propagate.io.references import add_references, masks_of_sources
+    from propagate.io.source_options import SourceOptions
 
     max_pixels = max_pixels or MAX_PIXELS
     try:
         frame_range = FrameRange.parse(start, end, stride, fps)
+        source_options = SourceOptions(
+            decoder=decoder.value,
+            frame_range=None if frame_range == FrameRange() else frame_range,
+            isolate=isolate,
+            max_pixels=max_pixels,
+            follow_timeout_s=follow_timeout if follow else None,
+            reconnect_s=reconnect,
+        )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     chosen = parse_formats(formats)
@@ -217,7 +231,9 @@ def run(
             param_hint="--name",
         )
 
+    from propagate.io.video import is_live, name_of
     from propagate.pipeline import Propagator
+    from propagate.run_events import run_telling, telling_failures
 
     try:
         config = Config.named(
@@ -238,38 +254,50 @@ def run(
 
         refiner = load_refiner(refine, device=device, dtype=dtype.value)
     failures = 0
-    for source, frames in zip(sources, references, strict=True):
-        try:
-            with progress_of(label(source)) as progress:
-                summary = propagator.run(
-                    source,
-                    frames,
-                    out,
-                    formats=chosen,
-                    overlay=overlay,
-                    refine=refiner,
-                    batch_size=batch_size,
-                    decoder=decoder.value,
-                    frame_range=None if frame_range == FrameRange() else frame_range,
-                    isolate=isolate,
-                    max_pixels=max_pixels,
-                    follow_timeout_s=follow_timeout if follow else None,
-                    reconnect_s=reconnect,
-                    max_frames=max_frames,
-                    both_ways=not forward_only,
-                    overwrite=overwrite,
-                    progress=progress,
-                )
-        except PropagateError as error:
-            if len(sources) == 1:
-                raise
-            failures += 1
-            say_error(error)
-        else:
-            print(_last_line(summary))
+    with event_log(log_json) as log:
+        for number, (source, frames) in enumerate(zip(sources, references, strict=True)):
+            go = partial(
+                propagator.run,
+                source,
+                frames,
+                out,
+                source_options=source_options,
+                formats=chosen,
+                overlay=overlay,
+                refine=refiner,
+                batch_size=batch_size,
+                max_frames=max_frames,
+                both_ways=not forward_only,
+                overwrite=overwrite,
+            )
+            tell = telling(log, name_of(source))
+            try:
+                with (
+                    if_interrupted(LIVE_IS_OVER if is_live(source) else GO_ON),
+                    telling_failures(0, number, tell),
+                    progress_of(label(source)) as show,
+                ):
+                    summary = run_telling(partial(_showing, show, go), 0, number, tell)
+            except PropagateError as error:
+                if len(sources) == 1:
+                    raise
+                failures += 1
+                say_error(error)
+            else:
+                print(_last_line(summary))
     if failures:
         say(f"error: {failures} of {len(sources)} sources failed, see above")
         raise typer.Exit(1)
+
+
+def _showing(show: "Progress", run: "Run", *, progress: "Progress", clock: "Pulse") -> "RunSummary":
+    """Run, and show how far it is on the terminal too."""
+
+    def both(done: int, total: int | None) -> None:
+        show(done, total)
+        progress(done, total)
+
+    return run(progress=both, clock=clock)
 
 
 def parse_class_names(named: list[str]) -> dict[int, str]:
@@ -303,10 +331,10 @@ def main() -> None:
             raise
         say_error(error)
         sys.exit(1)
-    except Interrupted:
+    except Interrupted as stop:
         if debug:
             raise
-        say("interrupted; run the same command again to go on")
+        say("; ".join(["interrupted", *getattr(stop, "__notes__", [])]))
         sys.exit(INTERRUPTED)
 
 

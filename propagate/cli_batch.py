@@ -1,11 +1,9 @@
 """The commands `propagate batch` and `propagate status`."""
 
-import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from propagate.cli_log import event_log
 from propagate.cli_options import (
     DecoderName,
     Decoding,
@@ -21,6 +20,7 @@ from propagate.cli_options import (
     DtypeName,
     Formats,
     ForwardOnly,
+    LogJson,
     MatcherName,
     Matching,
     MaxFrames,
@@ -34,8 +34,7 @@ from propagate.cli_options import (
     parse_formats,
 )
 from propagate.config import SHORT_SIDE_PX, TEMPLATE
-from propagate.errors import OutputError
-from propagate.terminal import say, show
+from propagate.terminal import GO_ON, if_interrupted, say, show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 
 # Between two lines about how far it is.
 LINE_EVERY_S = 10.0
-# A longer table is cut down to what failed.
+# A longer table is cut down to what failed or is being worked on.
 MOST_ROWS = 60
 
 
@@ -100,10 +99,7 @@ def batch(
             "one is started here]",
         ),
     ] = None,
-    log_json: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Add every event to this file, a JSON object a line."),
-    ] = None,
+    log_json: LogJson = None,
     save_every: Annotated[
         float,
         typer.Option(min=0, metavar="SECONDS", help="Between two saved states of a video."),
@@ -151,6 +147,7 @@ def batch(
     from propagate.batch import run_batch
     from propagate.batch_records import BatchSettings
     from propagate.io.pixel_limit import MAX_PIXELS
+    from propagate.io.source_options import SourceOptions
     from propagate.manifest import read_manifest
 
     videos = read_manifest(manifest)
@@ -166,9 +163,9 @@ def batch(
         formats=chosen,
         overlay=overlay,
         batch_size=batch_size,
-        decoder=decoder.value,
-        isolate=isolate,
-        max_pixels=max_pixels or MAX_PIXELS,
+        source_options=SourceOptions(
+            decoder=decoder.value, isolate=isolate, max_pixels=max_pixels or MAX_PIXELS
+        ),
         max_frames=max_frames,
         both_ways=not forward_only,
         save_every_s=save_every,
@@ -176,7 +173,7 @@ def batch(
     lines = _Lines(len(videos))
     # Ray prints what it has to say of lost machines; results go to stdout.
     aside = redirect_stdout(sys.stderr) if engine is EngineName.ray else nullcontext()
-    with _log(log_json) as log, aside:
+    with event_log(log_json) as log, aside, if_interrupted(GO_ON):
 
         def tell(event: dict[str, Any]) -> None:
             log(event)
@@ -224,10 +221,20 @@ def status(
     _show_table(videos, running=running)
     states = ("done", "skipped", "running", "waiting", "failed")
     counts = ", ".join(f"{found.count(s)} {s}" for s in states if found.count(s))
-    speed = sum(v.fps or 0.0 for v in videos if v.state == "running") if running else 0.0
+    facts = [counts]
+    if running:
+        speed = sum(video.fps or 0.0 for video in videos if video.state == "running")
+        facts.append(f"{speed:.1f} frames/s")
     over = not found.count("running") and not found.count("waiting")
     by = f"run by {found.owner}" if running else "over" if over else "interrupted, run it again"
-    print(f"{out}: {counts}; {speed:.1f} frames/s; {found.age_s:.0f} s ago; {by}")
+    print(f"{out}: {'; '.join([*facts, f'as of {_ago(found.age_s)}', by])}")
+
+
+def _ago(seconds: float) -> str:
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
 
 
 def _engine_of(name: EngineName, address: str | None) -> "MakeEngine":
@@ -281,39 +288,11 @@ class _Lines:
         return f"{self._ended} of {self._count} videos{failed}"
 
 
-@contextmanager
-def _log(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
-    if path is None:
-        yield lambda event: None
-        return
-    try:
-        file = path.open("a", buffering=1)
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror}): name another --log-json"
-        ) from error
-    broken = False
-
-    def write(event: dict[str, Any]) -> None:
-        nonlocal broken
-        try:
-            file.write(json.dumps(event) + "\n")
-        except OSError as error:
-            # The videos matter more.
-            if not broken:
-                say(f"warning: {path}: {error.strerror}: events are missing from here on")
-            broken = True
-
-    try:
-        yield write
-    finally:
-        file.close()
-
-
 def _show_table(videos: "Sequence[VideoStatus]", running: bool = False) -> None:
     from rich.table import Table
 
-    shown = [video for video in videos if len(videos) <= MOST_ROWS or video.state == "failed"]
+    to_see = ("failed", "running")
+    shown = [video for video in videos if len(videos) <= MOST_ROWS or video.state in to_see]
     if not shown:
         return
     table = Table("video", "state", "frames", "frames/s", "attempts", "reason", box=None)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from propagate.terminal import progress_of, say, show
+from propagate.terminal import GO_ON, if_interrupted, progress_of, say, show
 
 if TYPE_CHECKING:
     from propagate.benchmark_data import Dataset
@@ -154,15 +154,16 @@ def _benchmark(
         configurations = combine(models, matchers, recipes or [None])
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    result = benchmark(
-        data,
-        configurations,
-        out,
-        device=device,
-        overwrite=overwrite,
-        command=shlex.join(["propagate", *sys.argv[1:]]),
-        watch=Watch(say, progress_of),
-    )
+    with if_interrupted(GO_ON):
+        result = benchmark(
+            data,
+            configurations,
+            out,
+            device=device,
+            overwrite=overwrite,
+            command=shlex.join(["propagate", *sys.argv[1:]]),
+            watch=Watch(say, progress_of),
+        )
     show(format_comparison(result.entries, result.title))
     print(f"report: {result.report}")
     failures = [

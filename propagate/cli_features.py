@@ -10,10 +10,12 @@ from propagate.cli_options import (
     Dtype,
     DtypeName,
     MaxFrames,
+    MaxPixels,
     Model,
     Out,
     Overwrite,
     Recipe,
+    limited_to,
     load_asked,
     read_given_mask,
 )
@@ -44,6 +46,7 @@ def features(
     recipe: Recipe = None,
     device: Device = "auto",
     dtype: Dtype = DtypeName.auto,
+    max_pixels: MaxPixels = None,
     max_frames: MaxFrames = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -58,7 +61,8 @@ def features(
     from propagate.features_video import write_feature_videos
     from propagate.io.live import label
 
-    reference = read_given_mask(mask)
+    options = limited_to(max_pixels)
+    reference = read_given_mask(mask, options)
     backbone = load_asked(model, device, dtype, recipe)
     with progress_of(label(clip)) as progress:
         written = write_feature_videos(
@@ -67,6 +71,7 @@ def features(
             out,
             mask=reference,
             frame=frame,
+            source_options=options,
             max_frames=max_frames,
             overwrite=overwrite,
             progress=progress,

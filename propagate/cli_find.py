@@ -9,10 +9,12 @@ from propagate.cli_options import (
     Device,
     Dtype,
     DtypeName,
+    MaxPixels,
     Model,
     Overwrite,
     Recipe,
     Template,
+    limited_to,
     load_asked,
     read_given_mask,
 )
@@ -57,6 +59,7 @@ def find(
     recipe: Recipe = None,
     device: Device = "auto",
     dtype: Dtype = DtypeName.auto,
+    max_pixels: MaxPixels = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Rank videos by how much of an object they show, and say when it appears.
@@ -78,8 +81,9 @@ def find(
 
     if out is not None:
         check_free(out, overwrite)
-    given = read_given_mask(mask)
-    picture = read_frame(reference).image
+    options = limited_to(max_pixels)
+    given = read_given_mask(mask, options)
+    picture = read_frame(reference, options=options).image
     backbone = load_asked(model, device, dtype, recipe, name, template)
     finder = Finder(backbone, picture, given, class_name=name)
     searches: list[VideoSearch] = []
@@ -87,7 +91,9 @@ def find(
     for video in videos:
         try:
             with progress_of(label(video)) as progress:
-                search = finder.search(video, every_s=every, progress=progress)
+                search = finder.search(
+                    video, every_s=every, source_options=options, progress=progress
+                )
             searches.append(search)
             failure = search.error
         except VideoError as error:

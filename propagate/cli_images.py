@@ -10,20 +10,26 @@ from propagate.cli_options import (
     Device,
     Dtype,
     DtypeName,
+    MaxPixels,
     Model,
     Overwrite,
     Recipe,
     Template,
+    limited_to,
     load_asked,
     read_given_mask,
 )
 from propagate.config import TEMPLATE
-from propagate.terminal import progress_of, say, say_error, show
+from propagate.terminal import if_interrupted, progress_of, say, say_error, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from propagate.features import Backbone
+    from propagate.io.source_options import SourceOptions
+
+
+BEGIN_ANEW = "run the same command again with --overwrite to begin anew"
 
 
 class MethodName(StrEnum):
@@ -68,6 +74,7 @@ def segment(
     recipe: Recipe = None,
     device: Device = "auto",
     dtype: Dtype = DtypeName.auto,
+    max_pixels: MaxPixels = None,
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Also write the pictures with their masks drawn.")
     ] = False,
@@ -111,8 +118,9 @@ def segment(
         "method": method.value,
         "versions": versions(),
     }
+    options = limited_to(max_pixels)
     if perseg is not None:
-        _segment_perseg(perseg, out, load, method, settings, overlay, overwrite)
+        _segment_perseg(perseg, out, load, method, settings, options, overlay, overwrite)
         return
 
     from propagate.io.one_frame import read_frame
@@ -123,8 +131,8 @@ def segment(
     found = find_pictures(targets)
     if not overwrite:
         check_free(out, [picture.stem for picture in found], overlay)
-    labelled = read_given_mask(mask)
-    image = read_frame(reference).image
+    labelled = read_given_mask(mask, options)
+    image = read_frame(reference, options=options).image
     segmenter = Segmenter(load(), image, labelled, class_name=name, method=method.value)
     settings |= {
         "reference": str(reference),
@@ -132,9 +140,9 @@ def segment(
         "class_name": name,
         "template": None if name is None else template,
     }
-    with progress_of(str(out), "pictures") as progress:
+    with if_interrupted(BEGIN_ANEW), progress_of(str(out), "pictures") as progress:
         failures = segment_files(
-            segmenter, found, out, settings, overlay=overlay, progress=progress
+            segmenter, found, out, settings, options, overlay=overlay, progress=progress
         )
     print(f"{out}: {len(found) - len(failures)} masks, result.json")
     for failure in failures:
@@ -150,6 +158,7 @@ def _segment_perseg(
     load: "Callable[[], Backbone]",
     method: MethodName,
     settings: dict[str, Any],
+    options: "SourceOptions",
     overlay: bool,
     overwrite: bool,
 ) -> None:
@@ -167,16 +176,16 @@ def _segment_perseg(
         for item in objects:
             check_free(out / item.name, item.targets, overlay)
     backbone = load()
-    with progress_of(str(root), "objects") as progress:
+    with if_interrupted(BEGIN_ANEW), progress_of(str(root), "objects") as progress:
         for done, item in enumerate(objects, start=1):
             annotation = item.annotations[REFERENCE]
             labelled = mask_from_array(read(annotation), source=str(annotation))
-            image = read_frame(item.images[REFERENCE]).image
+            image = read_frame(item.images[REFERENCE], options=options).image
             segmenter = Segmenter(backbone, image, labelled, method=method.value)
             pictures = [item.images[stem] for stem in item.targets]
             facts = {"reference": str(item.images[REFERENCE]), "mask": str(annotation)}
             failures = segment_files(
-                segmenter, pictures, out / item.name, settings | facts, overlay=overlay
+                segmenter, pictures, out / item.name, settings | facts, options, overlay=overlay
             )
             if failures:
                 raise failures[0]

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from propagate.terminal import say, show
+from propagate.terminal import GO_ON, if_interrupted, say, show
 
 
 def models(
@@ -47,7 +47,8 @@ def _download(model: str) -> None:
     else:
         size = f", {preset.size_mb:,.0f} MB" if preset.size_mb else ""
         say(f"{model}: fetching {preset.source}{size}")
-    folder = open_model_folder(model, preset.source, preset.unet_weights)
+    with if_interrupted(GO_ON):
+        folder = open_model_folder(model, preset.source, preset.unet_weights)
     print(folder.path)
     if folder.unet_weights is not None:
         print(folder.unet_weights)

@@ -11,6 +11,7 @@ from propagate.terminal import say
 
 if TYPE_CHECKING:
     from propagate.features import Backbone
+    from propagate.io.source_options import SourceOptions
     from propagate.records import Mask
 
 
@@ -98,6 +99,12 @@ MaxPixels = Annotated[
     int | None,
     typer.Option(min=1, help="Most pixels of a frame or mask. [67108864, which is 8192x8192]"),
 ]
+LogJson = Annotated[
+    Path | None,
+    typer.Option(
+        "--log-json", metavar="FILE", help="Add every event to this file, a JSON object a line."
+    ),
+]
 Reconnect = Annotated[
     float,
     typer.Option(
@@ -152,13 +159,20 @@ def load_asked(
         raise typer.BadParameter(str(error)) from error
 
 
-def read_given_mask(path: Path | None) -> "Mask | None":
+def limited_to(max_pixels: int | None) -> "SourceOptions":
+    """How pictures and videos are opened where their size is all that can be chosen."""
+    from propagate.io.source_options import SourceOptions
+
+    return SourceOptions() if max_pixels is None else SourceOptions(max_pixels=max_pixels)
+
+
+def read_given_mask(path: Path | None, options: "SourceOptions") -> "Mask | None":
     """Read a mask, if one is given, and say how it was taken where that could surprise."""
     if path is None:
         return None
     from propagate.io.masks import read_mask
 
-    mask = read_mask(path)
+    mask = read_mask(path, max_pixels=options.max_pixels)
     if mask.binary:
         say(f"{mask.source}: black and white: one object, id 1")
     return mask

@@ -25,5 +25,9 @@ class OutputError(PropagateError):
     """Results cannot be written where they were asked for."""
 
 
+class ClusterError(PropagateError):
+    """A cluster cannot be reached, or runs no worker."""
+
+
 class EvaluationError(PropagateError):
     """Ground truth and predictions do not fit together, so there is no score to give."""

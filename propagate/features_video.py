@@ -30,7 +30,8 @@ from propagate.io.contact_sheet import draw_label, fitted_size
 from propagate.io.masks import check_size, mask_from_array
 from propagate.io.one_frame import read_frame
 from propagate.io.overlay import VideoWriter
-from propagate.io.video import Decoder, open_video
+from propagate.io.source_options import SourceOptions
+from propagate.io.video import open_source
 from propagate.matching import (
     appearance_floor,
     appearance_map,
@@ -198,7 +199,7 @@ def write_feature_videos(
     *,
     mask: Mask | np.ndarray | None = None,
     frame: int = 0,
-    decoder: Decoder = "auto",
+    source_options: SourceOptions | None = None,
     max_frames: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -216,7 +217,7 @@ def write_feature_videos(
         out: Folder for the folders of videos.
         mask: (H, W) ids of the frame `frame`, as `Session.step` takes them.
         frame: The frame that scales are fixed on, counted from 0; it is read ahead of the others.
-        decoder: "auto", "decord" or "pyav".
+        source_options: How it is opened, and which of its frames are shown; None: as it is.
         max_frames: Stop after so many.
         overwrite: Whether to replace the files of an earlier call.
         progress: Called after each batch with the frames done and about how many there are.
@@ -230,7 +231,8 @@ def write_feature_videos(
     """
     if mask is not None and not isinstance(mask, Mask):
         mask = mask_from_array(mask, source=f"mask of frame {frame}")
-    fitted = read_frame(source, frame)
+    options = source_options or SourceOptions()
+    fitted = read_frame(source, frame, options)
     if mask is not None:
         check_size(mask, *fitted.image.shape[:2])
     features = extract_features(backbone, CONFIG, [fitted])[0]
@@ -239,7 +241,7 @@ def write_feature_videos(
         likeness = learn_likeness(features, mask)
         draws[SIMILARITY_VIDEO] = partial(_draw_similarity, likeness, mask.object_ids)
     done = 0
-    with open_video(source, decoder=decoder) as frames, ExitStack() as files:
+    with open_source(source, options) as frames, ExitStack() as files:
         info = frames.info
         folder = Path(out) / info.name
         files.enter_context(_claimed(folder, overwrite))

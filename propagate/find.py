@@ -37,7 +37,8 @@ from propagate.io.contact_sheet import fitted_size
 from propagate.io.image_folder import FOLDER_FPS
 from propagate.io.live import label
 from propagate.io.overlay import draw_overlay
-from propagate.io.video import Decoder, open_video
+from propagate.io.source_options import SourceOptions
+from propagate.io.video import open_source
 from propagate.matching import global_top_k
 from propagate.pipeline import Progress, Source
 from propagate.records import Frame, Mask, VideoInfo
@@ -190,7 +191,7 @@ class Finder:
         source: Source,
         *,
         every_s: Fraction | float = EVERY_S,
-        decoder: Decoder = "auto",
+        source_options: SourceOptions | None = None,
         progress: Progress | None = None,
     ) -> VideoSearch:
         """Look for the instances in a video, read once from its start to its end.
@@ -198,7 +199,7 @@ class Finder:
         Args:
             source: A video file or a folder of images.
             every_s: Seconds between the frames that are looked at; the first one always is.
-            decoder: "auto", "decord" or "pyav".
+            source_options: How it is opened, and which of its frames are read; None: as it is.
             progress: Called after each frame with the frames done and about how many there are.
 
         Raises:
@@ -211,7 +212,7 @@ class Finder:
             raise ValueError(f"every_s: above 0, not {every_s}")
         seen = {i: _Seen(i, target) for i, target in self._targets.items()}
         done, failure = 0, None
-        with open_video(source, decoder=decoder) as frames:
+        with open_source(source, source_options or SourceOptions()) as frames:
             total = _sample_count(frames.info, every)
             with closing(self._pictures(sampled(frames, every))) as pictures:
                 try:

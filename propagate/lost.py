@@ -5,7 +5,9 @@ Pure functions; the letters of shapes are those of `matching.py`, and
     R    reference frames
 """
 
+import numpy as np
 import torch
+from scipy import ndimage
 
 from propagate.matching import (
     appearance_floor,
@@ -54,6 +56,26 @@ def without(labels: torch.Tensor, lost: torch.Tensor) -> torch.Tensor:
     kept = torch.where(lost, 0, labels)
     kept[..., 0] += (labels * lost).sum(-1)
     return kept
+
+
+def without_islands(labels: torch.Tensor, share: float) -> torch.Tensor:
+    """Take away an object's small parts that lie apart from its largest one.
+
+    Args:
+        labels: (h, w, L).
+        share: A part of fewer cells than this share of the largest part's goes to background.
+            Parts touch by sides or corners.
+    """
+    winner = labels.argmax(-1).cpu().numpy()
+    islands = np.zeros(winner.shape, bool)
+    for label in range(1, labels.shape[-1]):
+        parts, count = ndimage.label(winner == label, np.ones((3, 3)))
+        if count > 1:
+            sizes = np.bincount(parts.ravel())
+            islands |= (parts > 0) & (sizes < share * sizes[1:].max())[parts]
+    if not islands.any():
+        return labels
+    return without(labels, torch.from_numpy(islands).to(labels.device)[..., None])
 
 
 def find_again(

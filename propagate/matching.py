@@ -32,10 +32,11 @@ def normalize(
         mean, scale: (C,), from `channel_statistics`: what all cells share is taken away, and every
             channel counts alike, before the length is made one.
     """
-    cells = features.permute(1, 2, 0)
+    # Laid out first: what follows runs over contiguous numbers.
+    cells = features.permute(1, 2, 0).contiguous()
     if mean is not None and scale is not None:
-        cells = (cells - mean) / scale
-    return F.normalize(cells, dim=-1).contiguous()
+        cells = (cells - mean).div_(scale)
+    return F.normalize(cells, dim=-1)
 
 
 def join_colors(cells: torch.Tensor, colors: torch.Tensor, weight: float) -> torch.Tensor:
@@ -50,7 +51,7 @@ def join_colors(cells: torch.Tensor, colors: torch.Tensor, weight: float) -> tor
         (h, w, C + D), normalised: its cosines are (cos of cells + weight^2 cos of colors) /
         (1 + weight^2).
     """
-    return torch.cat([cells, weight * colors], dim=-1) / math.sqrt(1 + weight**2)
+    return torch.cat([cells, weight * colors], dim=-1).div_(math.sqrt(1 + weight**2))
 
 
 def within_reach(labels: torch.Tensor, radius: int) -> torch.Tensor:
@@ -64,7 +65,10 @@ def within_reach(labels: torch.Tensor, radius: int) -> torch.Tensor:
         (h, w) bool. Where it is false, whatever is matched votes for background.
     """
     objects = (labels[..., 1:] > 0).any(-1).any(0).float()  # (h, w)
-    return F.max_pool2d(objects[None, None], 2 * radius + 1, stride=1, padding=radius)[0, 0] > 0
+    side = 2 * radius + 1
+    # A square is a row of columns, which is far less to look at.
+    rows = F.max_pool2d(objects[None, None], (1, side), stride=1, padding=(0, radius))
+    return F.max_pool2d(rows, (side, 1), stride=1, padding=(radius, 0))[0, 0] > 0
 
 
 def channel_statistics(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -184,7 +188,7 @@ def _top_k(similarity: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor
     """
     groups = similarity.unflatten(1, (GROUP, -1))  # (n, GROUP, m / GROUP)
     kept = min(k, groups.shape[2])
-    _, group = groups.amax(1).topk(kept)  # (n, kept)
+    _, group = groups.amax(1).topk(kept, sorted=False)  # (n, kept)
     pooled = groups.gather(2, group[:, None].expand(-1, GROUP, -1)).flatten(1)
     found = min(k, similarity.shape[1])
     best, place = pooled.topk(found)  # (n, found)

@@ -20,7 +20,7 @@ UNEXPECTED = 0.1
 # share of its cells is contested, is not clearly seen: it may be hidden.
 UNCLEAR_SHARE = 0.1
 # How fast the velocity follows what is seen.
-VELOCITY_RATE = 0.4
+VELOCITY_RATE = 0.2
 
 
 @dataclass(frozen=True, slots=True, eq=False)

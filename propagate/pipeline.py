@@ -26,9 +26,9 @@ from propagate.frame_batches import batch_frames
 from propagate.io.frame_range import FrameRange, places_of
 from propagate.io.live import label
 from propagate.io.masks import check_size, mask_from_array
-from propagate.io.pixel_limit import MAX_PIXELS
 from propagate.io.run_folder import RunFolder, find_finished
-from propagate.io.video import Decoder, FrameSource, is_live, open_video
+from propagate.io.source_options import SourceOptions
+from propagate.io.video import FrameSource, is_live, open_source
 from propagate.records import Frame, Mask, Result
 from propagate.refine import Refiner
 from propagate.resume import Saves, dump_session, load_session
@@ -76,6 +76,21 @@ class RunSummary:
     written: tuple[str, ...]
     resumed_at: tuple[int, ...] = ()
     was_finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How a source is followed.
+
+    Attributes:
+        opening: Opens it, as often as it has to be read.
+        masks: The references, by the place of their frame among those that are read.
+        blocks: The frames that are gone back over.
+    """
+
+    opening: Callable[[], FrameSource]
+    masks: Mapping[int, Mask]
+    blocks: Sequence[Block]
 
 
 class Propagator:
@@ -130,13 +145,8 @@ class Propagator:
         source: Source | Iterable[Frame],
         references: References,
         *,
+        source_options: SourceOptions | None = None,
         batch_size: int | None = None,
-        decoder: Decoder = "auto",
-        frame_range: FrameRange | None = None,
-        isolate: bool = False,
-        max_pixels: int = MAX_PIXELS,
-        follow_timeout_s: float | None = None,
-        reconnect_s: float = 0.0,
         max_frames: int | None = None,
         probabilities: bool = False,
         both_ways: bool = True,
@@ -147,13 +157,12 @@ class Propagator:
         Args:
             source: A video file, a folder of images, a camera index or stream address, or frames.
             references: Frame index -> mask. Indices are those of the source, whatever the range.
+            source_options: How the source is opened, and which of its frames are read: others get
+                no mask, and none can hold a reference. A folder that is still being written is
+                followed forwards only. None: as it is.
             batch_size: Frames whose features are computed at once; None: 1 on a CPU, on a GPU as
                 many as its memory has room for, up to 32. It does not change a mask on a CPU; on a
                 GPU features agree to rounding.
-            decoder: "auto", "decord" or "pyav".
-            frame_range: The frames to read. Others get no mask, and none can hold a reference.
-            isolate, max_pixels, follow_timeout_s, reconnect_s: See `open_video`. A folder that is
-                still being written is followed forwards only.
             max_frames: Stop after so many.
             probabilities: Whether each result carries the soft label of every object.
             both_ways: Whether frames before a reference are reached backwards from it too, in a
@@ -170,32 +179,24 @@ class Propagator:
             VideoError: The source cannot be opened, or breaks off; frames before that come first.
             MaskError: A reference has another size, lies past the end or outside the range.
             OutputError: There is no room for temporary files.
-            ValueError: A range of frames that were given as such.
+            ValueError: Source options for frames that were given as such.
         """
         session = self.session(probabilities=probabilities)
         masks = _as_masks(references)
-        if not isinstance(source, (str, PathLike, int)):
-            if frame_range is not None:
-                raise ValueError("frame_range: of a source that is opened here, not of frames")
-            opening = partial(nullcontext, source)
+        indices: deque[int] | None = None
+        blocks: Sequence[Block] = ()
+        if isinstance(source, (str, PathLike, int)):
+            options = source_options or SourceOptions()
+            plan = self._plan(source, masks, options, max_frames, both_ways, spool_bytes)
+            opening, masks, blocks = plan.opening, plan.masks, plan.blocks
+            if options.frame_range is not None:
+                indices = deque()
+        elif source_options is not None:
+            raise ValueError("source_options: of a source that is opened here, not of frames")
         else:
-            opening = partial(
-                open_video,
-                source,
-                decoder=decoder,
-                frame_range=frame_range,
-                isolate=isolate,
-                max_pixels=max_pixels,
-                follow_timeout_s=follow_timeout_s,
-                reconnect_s=reconnect_s,
-            )
-            if frame_range is not None:
-                masks = _in_range(masks, frame_range, opening, is_live(source), max_frames)
-        backwards = both_ways and follow_timeout_s is None
-        blocks = self._blocks(source, masks, spool_bytes) if backwards else []
-        indices: deque[int] = deque()
+            opening = partial(nullcontext, source)
         with opening() as opened:
-            frames = opened if frame_range is None else _noting(opened, indices)
+            frames = opened if indices is None else _noting(opened, indices)
             if blocks:
                 results = self._follow_both_ways(
                     session, frames, masks, blocks, batch_size, max_frames, StageClock()
@@ -208,7 +209,7 @@ class Propagator:
                 )
             with closing(results):
                 for result in results:
-                    index = result.index if frame_range is None else indices.popleft()
+                    index = result.index if indices is None else indices.popleft()
                     yield replace(result, index=index)
 
     def run(
@@ -217,16 +218,11 @@ class Propagator:
         references: References,
         out: str | PathLike[str],
         *,
+        source_options: SourceOptions | None = None,
         formats: tuple[str, ...] = ("png",),
         overlay: bool = False,
         refine: Refiner | None = None,
         batch_size: int | None = None,
-        decoder: Decoder = "auto",
-        frame_range: FrameRange | None = None,
-        isolate: bool = False,
-        max_pixels: int = MAX_PIXELS,
-        follow_timeout_s: float | None = None,
-        reconnect_s: float = 0.0,
         max_frames: int | None = None,
         both_ways: bool = True,
         spool_bytes: int = SPOOL_BYTES,
@@ -244,9 +240,8 @@ class Propagator:
         there are decoded again, and only that. Live sources cannot be gone on with.
 
         Args:
-            source, references, batch_size, decoder, frame_range, max_frames: See `propagate`. Of a
-                range, masks have the names that they have in a run over all frames.
-            isolate, max_pixels, follow_timeout_s, reconnect_s: See `open_video`.
+            source, references, source_options, batch_size, max_frames: See `propagate`. Of a range,
+                masks have the names that they have in a run over all frames.
             both_ways, spool_bytes: See `propagate`. State is saved outside the frames that are gone
                 back over.
             out: Folder for the folders of videos.
@@ -273,22 +268,12 @@ class Propagator:
         started = time.monotonic()
         clock = clock or StageClock()
         session = self.session()
-        opening = partial(
-            open_video,
-            source,
-            decoder=decoder,
-            frame_range=frame_range,
-            isolate=isolate,
-            max_pixels=max_pixels,
-            follow_timeout_s=follow_timeout_s,
-            reconnect_s=reconnect_s,
-        )
-        given = masks = _as_masks(references)
-        if frame_range is not None:
-            masks = _in_range(given, frame_range, opening, is_live(source), max_frames)
-        backwards = both_ways and follow_timeout_s is None
-        blocks = self._blocks(source, masks, spool_bytes) if backwards else []
-        with opening() as frames:
+        options = source_options or SourceOptions()
+        frame_range = options.frame_range
+        given = _as_masks(references)
+        plan = self._plan(source, given, options, max_frames, both_ways, spool_bytes)
+        masks, blocks = plan.masks, plan.blocks
+        with plan.opening() as frames:
             info = frames.info
             total = _at_most(info.frame_count, max_frames)
             is_exact = info.decoder == "images" and frame_range is None
@@ -307,7 +292,7 @@ class Propagator:
                 if report is not None:
                     return _summary_of(path, report)
             # Frames that are gone back over are read a second time, beside their results.
-            twice = opening() if blocks else nullcontext(frames)
+            twice = plan.opening() if blocks else nullcontext(frames)
             with (
                 twice as beside,
                 RunFolder(
@@ -524,10 +509,27 @@ class Propagator:
         """What must be the same for a run to go on."""
         return {**versions(), "device": str(self.backbone.device)}
 
-    def _blocks(self, source: object, masks: Mapping[int, Mask], spool_bytes: int) -> list[Block]:
-        """Choose the frames to go back over: none in what is live, or comes as frames."""
-        if not isinstance(source, (str, PathLike)) or not Path(source).exists():
-            return []
+    def _plan(
+        self,
+        source: Source,
+        references: Mapping[int, Mask],
+        options: SourceOptions,
+        max_frames: int | None,
+        both_ways: bool,
+        spool_bytes: int,
+    ) -> "_Plan":
+        """Settle what has to be known before the first frame is followed."""
+        opening = partial(open_source, source, options)
+        masks = dict(references)
+        if options.frame_range is not None:
+            live = is_live(source)
+            masks = _in_range(masks, options.frame_range, opening, live, max_frames)
+        backwards = both_ways and options.follow_timeout_s is None and not is_live(source)
+        blocks = self._blocks(masks, spool_bytes) if backwards else []
+        return _Plan(opening, masks, blocks)
+
+    def _blocks(self, masks: Mapping[int, Mask], spool_bytes: int) -> list[Block]:
+        """Choose the frames to go back over."""
         if spool_bytes < 1:
             raise ValueError(f"spool_bytes: more than 0, not {spool_bytes}")
         height, width = next(iter(masks.values())).ids.shape

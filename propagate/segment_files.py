@@ -22,6 +22,7 @@ from propagate.io.image_folder import SUFFIXES
 from propagate.io.masks import write_mask
 from propagate.io.one_frame import read_frame
 from propagate.io.overlay import draw_overlay
+from propagate.io.source_options import SourceOptions
 from propagate.segment import Segmentation, Segmenter
 
 REPORT = "result.json"
@@ -86,6 +87,7 @@ def segment_files(
     pictures: Sequence[Path],
     out: Path,
     settings: Mapping[str, Any],
+    options: SourceOptions | None = None,
     *,
     overlay: bool = False,
     progress: Callable[[int, int | None], None] | None = None,
@@ -99,6 +101,7 @@ def segment_files(
         pictures: As `find_pictures` gives them.
         out: The folder; made where there is none.
         settings: For the report.
+        options: How pictures are opened.
         overlay: Whether to write the pictures with their masks drawn on them too.
         progress: Called after each picture with how many are done, and how many there are.
 
@@ -113,7 +116,7 @@ def segment_files(
     failures: list[VideoError] = []
     for done, picture in enumerate(pictures, start=1):
         try:
-            image = read_frame(picture).image
+            image = read_frame(picture, options=options).image
         except VideoError as error:
             failures.append(error)
         else:

@@ -14,6 +14,23 @@ if TYPE_CHECKING:
     from propagate.pipeline import Progress
 
 
+GO_ON = "run the same command again to go on"
+
+
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM. Typer turns a KeyboardInterrupt into an exit without a word."""
+
+
+@contextmanager
+def if_interrupted(advice: str) -> Iterator[None]:
+    """Have `main` say what to do when the block is interrupted."""
+    try:
+        yield
+    except Interrupted as stop:
+        stop.add_note(advice)
+        raise
+
+
 def say(text: str) -> None:
     """Print a line to stderr, under the program's name."""
     print(f"propagate: {text}", file=sys.stderr)

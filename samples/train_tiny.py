@@ -3,8 +3,9 @@
     python samples/train_tiny.py --data FOLDER_OF_IMAGES --out tiny
 
 Any folder of photographs works; the shipped weights come from 96 px crops of Caltech-101 and the
-TensorFlow flowers (both CC BY). Run the same command again to go on from the last checkpoint. The
-result is a diffusers folder: `propagate run clip.mp4 -m first.png --model ./tiny` reads it, and
+TensorFlow flowers (both CC BY). Run the same command again to go on from the last checkpoint. Keep
+`--steps` as it was: it says where the learning rate ends. The result is a diffusers folder:
+`propagate run clip.mp4 -m first.png --model ./tiny` reads it, and
 `propagate benchmark davis --root DAVIS --model tiny/step-01000 --model tiny/step-02000 -o bench`
 tells how well each snapshot follows objects, which is what to choose by.
 
@@ -118,7 +119,11 @@ def folded(images: torch.Tensor) -> torch.Tensor:
 
 
 def noise_loss(
-    unet: UNet2DModel, scheduler: DDPMScheduler, clean: torch.Tensor, timesteps, noise
+    unet: UNet2DModel,
+    scheduler: DDPMScheduler,
+    clean: torch.Tensor,
+    timesteps: torch.Tensor,
+    noise: torch.Tensor,
 ) -> torch.Tensor:
     """Mean squared error of the predicted noise (Ho et al. 2020, eq. 14)."""
     noisy = scheduler.add_noise(clean, noise, timesteps)  # pyright: ignore[reportArgumentType]
@@ -126,7 +131,7 @@ def noise_loss(
 
 
 def match_losses(
-    unet: UNet2DModel, views: tuple[View, View], device: str
+    unet: UNet2DModel, views: tuple[View, View]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Match both views to each other, and carry the object's label from the first to the second.
 
@@ -137,61 +142,67 @@ def match_losses(
         The cross-entropy of the matches, that of the labels, and the share of hits.
     """
     first, second = views
-    inputs = folded(torch.cat([first.image, second.image]).to(device))
+    inputs = folded(torch.cat([first.image, second.image]).to(unet.device))
     features = outputs_of(unet, [BLOCK], partial(unet, inputs, 0))[BLOCK]
     known, query = features.flatten(2).transpose(1, 2).chunk(2)  # (n, c, C)
     mean, spread = known.mean(1, keepdim=True), known.std(1, keepdim=True) + 1e-4
     known, query = (F.normalize((cells - mean) / spread, dim=-1) for cells in (known, query))
-    logits = query @ known.transpose(1, 2) / TEMPERATURE
-
-    def true_on_device(query: View, memory: View) -> tuple[torch.Tensor, torch.Tensor]:
-        weights, seen = true_matches(query, memory)
-        return weights.to(device), seen.to(device)
-
-    def cross_entropy(
-        logits: torch.Tensor, truth: torch.Tensor, seen: torch.Tensor
-    ) -> torch.Tensor:
-        nats = -(truth * F.log_softmax(logits, 2)).sum(2)
-        return (nats * seen).sum() / seen.sum().clamp_min(1)
-
-    truth, seen = true_on_device(second, first)
-    match = cross_entropy(logits, truth, seen) + cross_entropy(
-        logits.transpose(1, 2), *true_on_device(first, second)
-    )
-    carried = logits.softmax(2) @ first.share.to(device)[:, :, None]  # (n, c, 1)
+    logits = query @ known.transpose(1, 2) / TEMPERATURE  # (n, c of second, c of first)
+    there, hits = score_matches(logits, second, first)
+    back, _ = score_matches(logits.transpose(1, 2), first, second)
+    carried = logits.softmax(2) @ first.share.to(unet.device)[:, :, None]  # (n, c, 1)
     label = F.binary_cross_entropy(
-        carried[:, :, 0].clamp(1e-3, 1 - 1e-3), second.share.to(device).clamp(0, 1)
+        carried[:, :, 0].clamp(1e-3, 1 - 1e-3), second.share.to(unet.device).clamp(0, 1)
     )
-    with torch.no_grad():
-        best = truth.gather(2, logits.argmax(2, keepdim=True))[:, :, 0]
-        hits = ((best > 0.1) & seen).sum() / seen.sum().clamp_min(1)
-    return match / 2, label, hits
+    return (there + back) / 2, label, hits
+
+
+def score_matches(
+    logits: torch.Tensor, query: View, memory: View
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hold matches against the truth, where there is one: cross-entropy in nats, share of hits."""
+    truth, seen = (told.to(logits.device) for told in true_matches(query, memory))
+    nats = -(truth * F.log_softmax(logits, 2)).sum(2)
+    best = truth.gather(2, logits.argmax(2, keepdim=True))[:, :, 0]
+    count = seen.sum().clamp_min(1)
+    return (nats * seen).sum() / count, ((best > 0.1) & seen).sum() / count
 
 
 @torch.no_grad()
-def validate(
-    unet: UNet2DModel, scheduler: DDPMScheduler, held_out: torch.Tensor, device: str
-) -> Losses:
+def validate(unet: UNet2DModel, scheduler: DDPMScheduler, held_out: torch.Tensor) -> Losses:
     """The losses on held-out pictures, with fixed noise and fixed views."""
     rng = torch.Generator().manual_seed(7)
-    clean = folded(random_crops(held_out, len(held_out) // 2, rng)).to(device)
-    noise = torch.randn(clean.shape, generator=rng).to(device)
+    clean = folded(random_crops(held_out, len(held_out) // 2, rng)).to(unet.device)
+    noise = torch.randn(clean.shape, generator=rng).to(unet.device)
     of_noise = [
-        noise_loss(unet, scheduler, clean, torch.full((len(clean),), t, device=device), noise)
+        noise_loss(unet, scheduler, clean, torch.full((len(clean),), t, device=unet.device), noise)
         for t in VALIDATION_TIMESTEPS
     ]
-    rest = match_losses(unet, make_views(held_out, len(held_out) // 4, rng), device)
+    rest = match_losses(unet, make_views(held_out, len(held_out) // 4, rng))
     return Losses(float(torch.stack(of_noise).mean()), *map(float, rest))
 
 
-def save_model(unet: UNet2DModel, ema: EMAModel, scheduler: DDPMScheduler, out: Path) -> None:
-    """Write the averaged weights in half precision as a diffusers folder."""
-    averaged = build_unet()
-    averaged.load_state_dict(unet.state_dict())
-    ema.copy_to(averaged.parameters())
-    DDPMPipeline(averaged.half(), scheduler).save_pretrained(out)
+def averaged(unet: UNet2DModel, ema: EMAModel) -> UNet2DModel:
+    """A U-Net of its own with the averaged weights."""
+    copy = build_unet()
+    copy.to(unet.device, memory_format=torch.channels_last)  # pyright: ignore
+    ema.copy_to(copy.parameters())
+    return copy
+
+
+def save_model(unet: UNet2DModel, scheduler: DDPMScheduler, out: Path) -> None:
+    """Write a U-Net in half precision as a diffusers folder. It is in half precision afterwards."""
+    DDPMPipeline(unet.half(), scheduler).save_pretrained(out)
     # Tells `propagate` what to read out of the U-Net.
     (out / "reading.json").write_text(json.dumps(READING) + "\n")
+
+
+def learning_rate_share(step: int, steps: int) -> float:
+    """Warm up for 2 % of the steps, then fall along half a cosine to zero."""
+    warm = max(1, steps // 50)
+    if step < warm:
+        return step / warm
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm))))
 
 
 def main() -> None:
@@ -202,7 +213,9 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for the model and its curve"
     )
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument(
+        "--steps", type=int, default=4000, help="steps in all; the learning rate ends at zero there"
+    )
     parser.add_argument("--scenes", type=int, default=12, help="scenes in two views, per step")
     parser.add_argument("--crops", type=int, default=8, help="crops with noise, per step")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
@@ -222,24 +235,18 @@ def main() -> None:
     optimizer = torch.optim.AdamW(unet.parameters(), lr=args.learning_rate, weight_decay=0.01)
     ema = EMAModel(unet.parameters(), decay=0.998, use_ema_warmup=True, inv_gamma=10, power=0.75)
 
-    def rate(step: int) -> float:
-        """Warm up for 2 % of the steps, then fall along half a cosine to zero."""
-        warm = max(1, args.steps // 50)
-        if step < warm:
-            return step / warm
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, args.steps - warm))))
-
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, partial(learning_rate_share, steps=args.steps)
+    )
 
     args.out.mkdir(parents=True, exist_ok=True)
     checkpoint, curve = args.out / "checkpoint.pt", args.out / "curve.csv"
+    resumed = {"unet": unet, "optimizer": optimizer, "schedule": schedule, "ema": ema}
     first, hours = 0, 0.0
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=args.device, weights_only=True)
-        unet.load_state_dict(state["unet"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        ema.load_state_dict(state["ema"])
+        for name, part in resumed.items():
+            part.load_state_dict(state[name])
         first, hours = state["step"], state["hours"]
         print(f"going on from step {first}")
     else:
@@ -251,7 +258,7 @@ def main() -> None:
     for step in track(range(first, args.steps), description="training", total=args.steps - first):
         # Everything random in a step comes from its own seed: a resumed run sees the same crops.
         rng = torch.Generator().manual_seed(args.seed * 1_000_003 + step)
-        match, label, hits = match_losses(unet, make_views(training, args.scenes, rng), args.device)
+        match, label, hits = match_losses(unet, make_views(training, args.scenes, rng))
         clean = folded(random_crops(training, args.crops, rng)).to(args.device)
         timesteps = torch.randint(1000, (args.crops,), generator=rng).to(args.device)
         noise = torch.randn(clean.shape, generator=rng).to(args.device)
@@ -268,10 +275,8 @@ def main() -> None:
         if (step + 1) % args.every == 0 or last:
             hours += (time.monotonic() - started) / 3600
             started = time.monotonic()
-            ema.store(unet.parameters())
-            ema.copy_to(unet.parameters())
-            held = validate(unet, scheduler, held_out, args.device)
-            ema.restore(unet.parameters())
+            average = averaged(unet, ema)
+            held = validate(average, scheduler, held_out)
             numbers = [*np.mean(running, 0), *astuple(held)]
             with curve.open("a", newline="") as file:
                 row = [step + 1, f"{hours:.4f}", *(f"{number:.4f}" for number in numbers)]
@@ -281,19 +286,13 @@ def main() -> None:
                 f"match {held.match:.2f}, label {held.label:.3f}, hits {held.hits:.1%}"
             )
             running = []
-            state = {
-                "unet": unet.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "schedule": schedule.state_dict(),
-                "ema": ema.state_dict(),
-                "step": step + 1,
-                "hours": hours,
-            }
+            state = {name: part.state_dict() for name, part in resumed.items()}
+            state |= {"step": step + 1, "hours": hours}
             torch.save(state, checkpoint.with_suffix(".tmp"))
             checkpoint.with_suffix(".tmp").replace(checkpoint)
-            save_model(unet, ema, scheduler, args.out)
+            save_model(average, scheduler, args.out)
         if (step + 1) % args.keep == 0:
-            save_model(unet, ema, scheduler, args.out / f"step-{step + 1:05d}")
+            save_model(averaged(unet, ema), scheduler, args.out / f"step-{step + 1:05d}")
 
 
 if __name__ == "__main__":

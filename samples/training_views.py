@@ -10,6 +10,7 @@ other is known exactly; no video and no mask drawn by anybody is needed.
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -98,11 +99,24 @@ def true_matches(
     return weights, (cells.amin(2) < 0.75) & (query.pure > 0.8)
 
 
-_Drawn = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+class _Drawn(NamedTuple):
+    """A layer in one view.
+
+    Attributes:
+        colors: (n, 3, S, S), 0..1.
+        opacity: (n, S, S), 0..1.
+        places: (n, 2, S, S), the points of its photograph, px from the middle.
+        zoom: (n,), px of the photograph per px of the view.
+    """
+
+    colors: torch.Tensor
+    opacity: torch.Tensor
+    places: torch.Tensor
+    zoom: torch.Tensor
 
 
 def _draw(layer: Layer, photos: torch.Tensor, rng: torch.Generator) -> list[_Drawn]:
-    """Draw a layer in both views: colours, opacity (n, S, S), places, px per view px (n,)."""
+    """Draw a layer in both views."""
     count = len(photos)
     colors = photos.float() / 255
     scale = torch.exp(_uniform(rng, count, math.log(0.65), math.log(1.1)))
@@ -133,7 +147,7 @@ def _draw(layer: Layer, photos: torch.Tensor, rng: torch.Generator) -> list[_Dra
         else:
             present = torch.rand(count, generator=rng) < layer.present
             opacity = outline.opacity(places, zoom) * present[:, None, None]
-        drawn.append((view, opacity, places, zoom))
+        drawn.append(_Drawn(view, opacity, places, zoom))
     return drawn
 
 
@@ -196,13 +210,13 @@ def _compose(layers: list[_Drawn], rng: torch.Generator) -> View:
     zooms = zoom[:, None, None].expand(count, SIDE, SIDE)
     owner = torch.zeros(count, SIDE, SIDE, dtype=torch.long)
     share = torch.zeros(count, SIDE, SIDE)
-    for kind, (colors, opacity, of_layer, zoom) in enumerate(layers[1:], start=1):
-        image = image * (1 - opacity[:, None]) + colors * opacity[:, None]
+    for kind, layer in enumerate(layers[1:], start=1):
+        opacity, seen = layer.opacity, layer.opacity > 0.5
+        image = image * (1 - opacity[:, None]) + layer.colors * opacity[:, None]
         share = share * (1 - opacity) + (opacity if LAYERS[kind] is OBJECT else 0)
-        seen = opacity > 0.5
         owner = torch.where(seen, kind, owner)
-        places = torch.where(seen[:, None], of_layer, places)
-        zooms = torch.where(seen, zoom[:, None, None], zooms)
+        places = torch.where(seen[:, None], layer.places, places)
+        zooms = torch.where(seen, layer.zoom[:, None, None], zooms)
     image = _seen_by_a_camera(image, rng)
     of_layers = [F.avg_pool2d((owner == k).float(), CELL).flatten(1) for k in range(len(layers))]
     # The pixel behind a cell's middle, half a pixel off: less than what matches may be off by.
@@ -243,10 +257,8 @@ def _blurred(image: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
     spread = torch.where(length > 0, 0.4, defocus)[:, None, None]
     axis = torch.arange(-4.0, 5.0)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
-    along, across = (
-        y * torch.sin(angle) + x * torch.cos(angle),
-        x * torch.sin(angle) - y * torch.cos(angle),
-    )
+    along = y * torch.sin(angle) + x * torch.cos(angle)
+    across = x * torch.sin(angle) - y * torch.cos(angle)
     beyond = (along.abs() - length[:, None, None] / 2).clamp_min(0)
     kernel = torch.exp(-(beyond**2 + across**2) / (2 * spread**2))
     kernel = kernel / kernel.sum((1, 2), keepdim=True)

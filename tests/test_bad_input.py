@@ -1,14 +1,10 @@
 """Every bad input is one line: what, where, what to do. What was written stays whole."""
 
 import functools
-import http.server
 import json
 import os
 import re
-import shutil
-import subprocess
-import threading
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 
 import av
 import numpy as np
@@ -20,8 +16,10 @@ from PIL import Image
 import propagate.pipeline
 from propagate.errors import MaskError
 from propagate.features.pixels import ColorBackbone
-from propagate.io.video import open_video
+from propagate.io.video import open_source
 from propagate.pipeline import Propagator
+from tests.silent_server import server_that_stops
+from tests.small_disk import mounted
 
 
 @pytest.fixture
@@ -190,8 +188,8 @@ def test_a_stream_that_stops_keeps_its_frames(
     run, drawn, tmp_path, monkeypatch, overlay, write_video
 ):
     stream = write_video(tmp_path / "live.ts", drawn.images * 3)
-    patient = functools.partial(open_video, live_deadline_s=1)
-    monkeypatch.setattr(propagate.pipeline, "open_video", patient)
+    patient = functools.partial(open_source, live_deadline_s=1)
+    monkeypatch.setattr(propagate.pipeline, "open_source", patient)
     with server_that_stops(stream.read_bytes()) as url:
         finished = run(*overlay, "--batch-size", 2, source=url.replace("//", "//me:secret@"))
         first = files_of(tmp_path / "out")
@@ -211,33 +209,6 @@ def test_a_stream_that_stops_keeps_its_frames(
         with av.open(str(tmp_path / "out/live/overlay.mp4")) as container:
             assert sum(1 for _ in container.decode(video=0)) == count
         assert len(json.loads((tmp_path / "out/live/masks.json").read_text())["frames"]) == count
-
-
-@contextmanager
-def server_that_stops(data):
-    """Serve the first half of `data` over HTTP, then fall silent with the connection open."""
-    over = threading.Event()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data[: len(data) // 2])
-            over.wait(60)
-
-        def log_message(self, format, *args):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/live.ts"
-        finally:
-            over.set()
-            server.shutdown()
-            thread.join()
 
 
 # Masks
@@ -410,18 +381,6 @@ def test_no_space_left_keeps_the_masks_that_fitted(run, drawn, tmp_path):
             with Image.open(mask) as image:
                 image.load()
         assert not (out / "clip/result.json").exists()
-
-
-@contextmanager
-def mounted(folder, options):
-    """Put a file system of its own on a folder."""
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("mounting a file system needs root")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 # Models and devices

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -16,10 +17,11 @@ from PIL import Image
 
 from propagate.batch import run_batch
 from propagate.batch_records import BatchSettings, Finished, Lost
-from propagate.batch_status import VideoStatus, read_status, write_status
+from propagate.batch_status import STATUS, VideoStatus, read_status, write_status
 from propagate.config import Config
 from propagate.errors import OutputError
 from propagate.io.lock import take_lock
+from propagate.io.source_options import SourceOptions
 from propagate.manifest import BatchVideo
 from propagate.pipeline import Propagator
 from tests.batch_runs import HereEngine, assert_same, here
@@ -30,7 +32,7 @@ SETTINGS = BatchSettings(
     device="cpu",
     short_side_px=64,
     formats=("png", "rle"),
-    isolate=False,
+    source_options=SourceOptions(),
     save_every_s=0,
 )
 
@@ -187,7 +189,7 @@ def test_numbers_that_make_no_sense_are_refused(clips, tmp_path):
 
 def test_two_workers_leave_the_files_of_single_runs(clips, whole, tmp_path):
     events = []
-    settings = replace(SETTINGS, isolate=True)
+    settings = replace(SETTINGS, source_options=SourceOptions(isolate=True))
     summary = run_batch(videos_of(clips), tmp_path, settings, jobs=2, tell=events.append)
     assert [video.state for video in summary.videos] == ["done"] * 3
     assert len({event["pid"] for event in events if event["event"] == "started"}) == 2
@@ -353,6 +355,28 @@ def test_the_status_of_a_batch_in_progress_is_read_from_its_folder(propagate, tm
     assert ["b", "interrupted", "30/120"] in [line.split()[:3] for line in ended.splitlines()]
 
 
+def test_of_many_videos_those_are_shown_that_failed_or_are_worked_on(propagate, tmp_path):
+    states = {"bad": "failed", "now": "running", "later": "waiting"}
+    videos = [VideoStatus(name, f"{name}.mp4", state) for name, state in states.items()]
+    videos += [VideoStatus(f"v{i}", f"v{i}.mp4", "done") for i in range(60)]
+    write_status(tmp_path, videos)
+    shown = propagate("status", tmp_path).stdout.splitlines()
+    assert [line.split()[:2] for line in shown[1:-1]] == [["bad", "failed"], ["now", "interrupted"]]
+    assert "60 done, 1 running, 1 waiting, 1 failed; as of " in shown[-1]
+
+
+@pytest.mark.parametrize(
+    ("age_s", "told"),
+    [(0, " s ago"), (610, " min ago"), (86_410, " h ago")],
+)
+def test_the_age_of_a_status_is_told_in_a_unit_that_can_be_read(propagate, tmp_path, age_s, told):
+    write_status(tmp_path, [VideoStatus("a", "a.mp4", "done", 9, 9, None, 1, None, 9, 1.0)])
+    content = json.loads((tmp_path / STATUS).read_text())
+    (tmp_path / STATUS).write_text(json.dumps(content | {"time": time.time() - age_s}))
+    shown = propagate("status", tmp_path).stdout
+    assert re.search(f"1 done; as of [0-9]*{told}; over", shown)
+
+
 def test_a_folder_without_a_batch_has_no_status(propagate, tmp_path):
     finished = propagate("status", tmp_path)
     assert finished.status == 1
@@ -365,16 +389,16 @@ def test_a_folder_without_a_batch_has_no_status(propagate, tmp_path):
 
 def test_a_worker_tells_of_life_where_no_frame_comes_out(clips, drawn, tmp_path):
     """Frames that are gone back over come out late, when all of them have been seen."""
-    from propagate import batch_worker
+    from propagate import run_events
 
     Image.fromarray(drawn.truth[11]).save(tmp_path / "m.png")
     video = BatchVideo(clips / "videos/two.mp4", "two", None, {11: tmp_path / "m.png"})
     events = []
-    kept, batch_worker.TELL_EVERY_S = batch_worker.TELL_EVERY_S, 0.0
+    kept, run_events.TELL_EVERY_S = run_events.TELL_EVERY_S, 0.0
     try:
         run_batch([video], tmp_path / "out", SETTINGS, engine=here, tell=events.append)
     finally:
-        batch_worker.TELL_EVERY_S = kept
+        run_events.TELL_EVERY_S = kept
     done = [event["done"] for event in events if event["event"] == "advanced"]
     assert done.count(0) > 12
     assert done[-1] == 24

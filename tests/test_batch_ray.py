@@ -15,9 +15,10 @@ import pytest
 from PIL import Image
 
 from propagate.batch import run_batch
-from propagate.batch_ray import ClusterError, RayEngine, Share, divide
+from propagate.batch_ray import RayEngine, Share, divide
 from propagate.batch_records import BatchSettings
 from propagate.config import Config
+from propagate.errors import ClusterError
 from propagate.io import lock
 from propagate.io.lock import LOCK, remove_lock_of, take_lock
 from propagate.manifest import BatchVideo

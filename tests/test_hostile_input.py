@@ -285,3 +285,37 @@ def test_the_payload_would_run_if_it_were_loaded(tmp_path):
     place = tmp_path / "was here"
     pickle.loads(pickle.dumps(Payload(place))).close()
     assert place.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "large"),
+    [
+        *[("segment", "reference"), ("segment", "mask"), ("segment", "target")],
+        *[("find", "reference"), ("find", "mask"), ("find", "target")],
+        *[("features", "mask"), ("features", "target")],
+    ],
+)
+def test_the_limit_of_pixels_can_be_set_for_whatever_a_command_opens(
+    propagate, drawn, tmp_path, command, large
+):
+    """All pictures but one are of a quarter of its size."""
+    paths = {}
+    for name, array in {
+        "reference": drawn.images[0],
+        "mask": drawn.truth[0],
+        "target": drawn.images[3],
+    }.items():
+        paths[name] = tmp_path / name / f"{name}.png"
+        paths[name].parent.mkdir()
+        image = Image.fromarray(array)
+        image = image if name == large else image.resize((32, 24), Image.Resampling.NEAREST)
+        image.save(paths[name])
+    reference, target = paths["reference"], paths["target"].parent
+    pictures = (target,) if command == "features" else (reference, target)
+    arguments = (command, *pictures, "-m", paths["mask"], "-o", tmp_path / "out")
+    finished = propagate(*arguments, "--model", "color", "--max-pixels", 64 * 48 - 1)
+    assert finished.status == 1
+    assert f"{paths[large]}: " in finished.stderr
+    assert "64x48 pixels, more than the limit of 3071" in finished.stderr
+    again = propagate(*arguments, "--model", "color", "--max-pixels", 64 * 48, "--overwrite")
+    assert "more than the limit" not in again.stderr

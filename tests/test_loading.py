@@ -4,6 +4,8 @@ import gc
 import json
 import logging
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,8 @@ from tests.tiny_models import (
 )
 
 CPU = torch.device("cpu")
-ORACLE = Path(__file__).resolve().parents[1].parent / "shared" / "oracle" / "pdm"
+ROOT = Path(__file__).resolve().parents[1]
+ORACLE = ROOT.parent / "shared" / "oracle" / "pdm"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
@@ -215,6 +218,20 @@ def test_weights_too_large_for_half_precision_are_an_error(
     assert load(copies[kind]).extract(torch.rand(1, 3, 32, 32)).isfinite().all()
     with pytest.raises(ModelError, match="not finite in float16; pass --dtype float32"):
         load_backbone(str(copies[kind]), device="cpu", dtype="float16")
+
+
+def test_a_unet_on_pixels_waits_for_no_vae_and_no_text_encoder() -> None:
+    script = (
+        "import sys\n"
+        "from propagate.features import load_backbone\n"
+        "load_backbone('tiny', device='cpu')\n"
+        "unused = {'diffusers.models.autoencoders', 'transformers.models.clip', 'skimage'}\n"
+        "print(unused & set(sys.modules))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, text=True, capture_output=True, timeout=300
+    )
+    assert done.stdout == "set()\n", done.stderr
 
 
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:

@@ -104,6 +104,49 @@ def test_a_lock_of_another_machine_holds_as_long_as_it_is_touched(tmp_path, age_
         assert is_held(tmp_path) is held
 
 
+def test_a_beat_from_the_future_is_counted_from_when_it_is_seen(tmp_path):
+    """The clock was set back by a day, and the owner, on another machine, is gone since."""
+    with take_lock(tmp_path):
+        rewrite(tmp_path, -86_400, machine="another", host="far")
+        assert is_held(tmp_path)
+        assert (tmp_path / LOCK).stat().st_mtime <= time.time()
+        time.sleep(0.1)
+        assert not is_held(tmp_path, stale_s=0.05)
+
+
+def test_a_living_lock_that_looks_old_is_not_taken_over(tmp_path, monkeypatch):
+    """The clock was set forth by a day, and the owner, on another machine, beats on."""
+    monkeypatch.setattr(lock, "WATCH_S", 60)
+    with take_lock(tmp_path):
+        rewrite(tmp_path, 86_400, machine="another", host="far")
+        beat = threading.Timer(1, os.utime, [tmp_path / LOCK])
+        beat.start()
+        with pytest.raises(OutputError, match=r"in use by process .* on far"):
+            take_lock(tmp_path)
+        beat.join()
+
+
+def test_a_lock_of_another_machine_that_is_silent_for_a_beat_more_is_taken_over(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(lock, "WATCH_S", 0.5)
+    with take_lock(tmp_path):
+        rewrite(tmp_path, 86_400, machine="another", host="far")
+        with take_lock(tmp_path):
+            owner = read_owner(tmp_path)
+            assert owner is not None
+            assert owner.pid == os.getpid()
+
+
+def test_a_lock_that_could_not_be_removed_does_not_keep_its_own_process_out(tmp_path):
+    """Its folder had turned read-only when the run ended."""
+    with take_lock(tmp_path):
+        content = (tmp_path / LOCK).read_text()
+    (tmp_path / LOCK).write_text(content)
+    with take_lock(tmp_path):
+        assert is_held(tmp_path)
+
+
 def test_the_owner_touches_its_lock(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "BEAT_S", 0.01)
     with take_lock(tmp_path):

@@ -24,6 +24,7 @@ from propagate.io.masks import (
     read_rle,
     write_mask,
 )
+from tests.small_disk import mounted
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared, which is absent")
@@ -473,22 +474,13 @@ def test_a_full_disk_is_one_clear_line(tmp_path):
         for index in range(200):
             write_mask(tmp_path / f"{index:05d}.png", squares([1, 2]))
 
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True, timeout=10).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip("needs the right to mount a small tmpfs")
-    try:
+    with mounted(tmp_path, "size=64k"):
         with pytest.raises(OutputError, match=r"no space left on device.*free some space"):
             write_many()
         names = sorted(os.listdir(tmp_path))
         assert names == [f"{index:05d}.png" for index in range(len(names))]
         for name in names:
             assert read_mask(tmp_path / name).object_ids == (1, 2)
-    finally:
-        subprocess.run(["umount", str(tmp_path)], check=True, timeout=10)
 
 
 WRITE_FOR_EVER = """

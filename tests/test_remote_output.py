@@ -15,12 +15,17 @@ from propagate.config import Config
 from propagate.errors import OutputError
 from propagate.io import remote_output
 from propagate.io.remote_output import RemoteOutput, is_url, scratch_of
+from propagate.io.source_options import SourceOptions
 from propagate.manifest import BatchVideo
 from propagate.pipeline import Propagator
 from tests.batch_runs import HereEngine, files_of
 
 SETTINGS = BatchSettings(
-    model="color", device="cpu", short_side_px=64, formats=("png", "rle"), isolate=False
+    model="color",
+    device="cpu",
+    short_side_px=64,
+    source_options=SourceOptions(),
+    formats=("png", "rle"),
 )
 
 

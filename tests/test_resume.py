@@ -18,6 +18,7 @@ from propagate.config import Config
 from propagate.errors import OutputError, VideoError
 from propagate.io.run_folder import RunFolder, find_finished
 from propagate.io.run_state import STATE
+from propagate.io.source_options import SourceOptions
 from propagate.pipeline import Propagator
 from propagate.records import Frame, Result
 from propagate.resume import Saves
@@ -90,7 +91,7 @@ def timing(folder):
         {"formats": ("png", "rle"), "overlay": True},
         {"formats": ("rle",), "overlay": True, "max_frames": 10},
         {"batch_size": 5},
-        {"decoder": "pyav"},
+        {"source_options": SourceOptions(decoder="pyav")},
     ],
     ids=str,
 )

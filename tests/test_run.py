@@ -24,6 +24,7 @@ from propagate.io.references import masks_of_sources
 from propagate.io.run_folder import RunFolder
 from propagate.pipeline import Propagator
 from propagate.records import Frame, Result
+from tests.silent_server import server_that_stops
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -357,7 +358,7 @@ def command(drawn, clip, out):
 
 def signalled(drawn, clip, out, number):
     """Start a run, signal it after three masks; return its status, stdout and stderr."""
-    masks = out / clip.stem / "masks"
+    masks = out / Path(clip).stem / "masks"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         command(drawn, clip, out),
@@ -402,6 +403,62 @@ def test_a_run_that_is_stopped_leaves_whole_files_and_says_so(drawn, long_clip, 
     assert (report["complete"], report["frames"]) == (False, count)
     assert report["error"] == f"stopped by {number.name}"
     assert not list(folder.rglob("*.part"))
+
+
+def test_a_stream_that_is_interrupted_is_not_said_to_go_on(write_video, drawn, tmp_path):
+    stream = write_video(tmp_path / "live.ts", drawn.images * 6)
+    with server_that_stops(stream.read_bytes()) as url:
+        status, _, stderr = signalled(drawn, url, tmp_path / "out", signal.SIGINT)
+    assert status == 130
+    assert stderr == (
+        "propagate: interrupted; a camera or stream cannot be gone on with: what was written "
+        "stays, choose another folder with -o for the next run\n"
+    )
+    assert (tmp_path / "out/live/incomplete.json").exists()
+
+
+def test_what_happens_in_a_run_is_logged_as_in_a_batch(propagate, drawn, tmp_path):
+    """The oracle: a batch of the same two sources, of which one is no video."""
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"no video")
+    (tmp_path / "masks").mkdir()
+    for name in ("clip", "bad"):
+        shutil.copy(drawn.mask, tmp_path / f"masks/{name}.png")
+    (tmp_path / "list.csv").write_text(
+        "video,mask\n" + "".join(f"{v},{drawn.mask}\n" for v in (drawn.mp4, bad))
+    )
+    common = ("--model", "color", "--device", "cpu", "--log-json")
+    ran = propagate(
+        *("run", drawn.mp4, bad, "-m", tmp_path / "masks", "-o", tmp_path / "run"),
+        *(*common, tmp_path / "run.jsonl"),
+    )
+    batched = propagate(
+        *("batch", tmp_path / "list.csv", "-o", tmp_path / "batch", "--retry", 0),
+        *(*common, tmp_path / "batch.jsonl"),
+    )
+    assert (ran.status, batched.status) == (1, 1)
+    ours, theirs = (
+        {(e["video"], e["event"]): e for e in map(json.loads, path.read_text().splitlines())}
+        for path in (tmp_path / "run.jsonl", tmp_path / "batch.jsonl")
+    )
+    assert ours.keys() == theirs.keys()
+    assert ("clip", "advanced") in ours
+    varying = ("time", "host", "pid", "seconds", "done", "fps")
+    for key, event in ours.items():
+        assert list(event) == list(theirs[key])
+        for name in event.keys() - set(varying):
+            assert event[name] == theirs[key][name], (key, name)
+    assert ours["clip", "finished"]["frames"] == len(drawn.images)
+    assert ours["bad", "failed"]["reason"] in ran.stderr
+
+
+def test_a_log_that_cannot_be_written_is_told_before_anything_is_done(propagate, drawn, tmp_path):
+    log = tmp_path / "nowhere/log.jsonl"
+    command = ("run", drawn.mp4, "-m", drawn.mask, "-o", tmp_path / "out", "--model", "color")
+    finished = propagate(*command, "--log-json", log)
+    assert finished.status == 1
+    assert finished.stderr.startswith(f"propagate: error: {log}: cannot be written (No such file")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_killed_run_leaves_whole_files_and_ends_like_another_when_run_again(

@@ -1,6 +1,7 @@
 """A run over some of the frames, and one over a source that is not whole yet."""
 
 import json
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from PIL import Image
 
 from propagate.errors import MaskError
 from propagate.io.frame_range import FrameRange
+from propagate.io.source_options import SourceOptions
 from propagate.io.video import open_video
 from propagate.pipeline import Propagator
 
@@ -51,7 +53,8 @@ def test_a_range_gives_the_masks_of_a_video_of_those_frames(
     place = list(indices).index(reference)
     out = tmp_path / "out"
     expected = color.run(folder, {place: drawn.truth[reference]}, out, both_ways=both_ways)
-    summary = color.run(drawn.mp4, references, out, frame_range=wanted, both_ways=both_ways)
+    chosen = SourceOptions(frame_range=wanted)
+    summary = color.run(drawn.mp4, references, out, source_options=chosen, both_ways=both_ways)
     assert summary.frames == len(indices)
     ranged, plain = masks_in(summary.folder), masks_in(expected.folder)
     assert list(ranged) == [f"{index:05d}.png" for index in indices]
@@ -61,7 +64,7 @@ def test_a_range_gives_the_masks_of_a_video_of_those_frames(
     assert [entry["name"] for entry in report["per_frame"]] == [f"{i:05d}" for i in indices]
     assert [entry["time_s"] for entry in report["per_frame"]] == [i / 25 for i in indices]
     assert FrameRange(**report["frame_range"]) == wanted
-    results = color.propagate(drawn.mp4, references, frame_range=wanted, both_ways=both_ways)
+    results = color.propagate(drawn.mp4, references, source_options=chosen, both_ways=both_ways)
     for result, index in zip(results, indices, strict=True):
         assert result.index == index
         assert np.array_equal(result.mask, plain[f"{index:05d}.png"])
@@ -78,21 +81,23 @@ def test_a_range_gives_the_masks_of_a_video_of_those_frames(
 def test_a_reference_that_is_skipped_is_told_before_anything_is_written(
     color, drawn, tmp_path, reference, message
 ):
-    wanted = FrameRange(start=3, stride=3)
+    wanted = SourceOptions(frame_range=FrameRange(start=3, stride=3))
     with pytest.raises(MaskError, match=message):
-        color.run(drawn.mp4, {reference: drawn.truth[0]}, tmp_path, frame_range=wanted)
+        color.run(drawn.mp4, {reference: drawn.truth[0]}, tmp_path, source_options=wanted)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_range_of_frames_given_as_such_is_the_callers_error(color, drawn):
-    with open_video(drawn.mp4) as frames, pytest.raises(ValueError, match="frame_range: of a"):
-        list(color.propagate(frames, {0: drawn.truth[0]}, frame_range=FrameRange(stride=2)))
+def test_options_for_frames_given_as_such_are_the_callers_error(color, drawn):
+    wanted = SourceOptions(frame_range=FrameRange(stride=2))
+    with open_video(drawn.mp4) as frames, pytest.raises(ValueError, match="source_options: of a"):
+        list(color.propagate(frames, {0: drawn.truth[0]}, source_options=wanted))
 
 
 def test_isolation_changes_no_byte_of_the_masks(color, drawn, tmp_path):
     references = {5: drawn.truth[5]}
     here = color.run(drawn.mp4, references, tmp_path, name="here")
-    there = color.run(drawn.mp4, references, tmp_path, name="there", isolate=True)
+    isolated = SourceOptions(isolate=True)
+    there = color.run(drawn.mp4, references, tmp_path, name="there", source_options=isolated)
     for path in sorted((here.folder / "masks").iterdir()):
         assert path.read_bytes() == (there.folder / "masks" / path.name).read_bytes()
 
@@ -133,6 +138,39 @@ def test_the_limit_of_pixels_counts_for_frames_and_masks(propagate, drawn, tmp_p
     assert finished.status == 1
     assert "64x48 pixels, more than the limit of 3071" in finished.stderr
     assert propagate(*command, "--max-pixels", 64 * 48).status == 0
+
+
+def test_a_folder_that_grows_is_gone_on_with_after_an_interruption(color, drawn, tmp_path):
+    class Stop(BaseException):
+        pass
+
+    def stop(done, _):
+        if done == 5:
+            raise Stop
+
+    folder = tmp_path / "frames"
+    shutil.copytree(drawn.folder, folder)
+    options = SourceOptions(follow_timeout_s=60)
+
+    def run(progress=None):
+        references = {0: drawn.truth[0]}
+        return color.run(
+            folder,
+            references,
+            tmp_path / "out",
+            source_options=options,
+            save_every_s=0,
+            progress=progress,
+        )
+
+    late = [path.rename(tmp_path / path.name) for path in sorted(folder.iterdir())[8:]]
+    with pytest.raises(Stop):
+        run(stop)
+    for path in late:
+        path.rename(folder / path.name)
+    (folder / "END").touch()
+    summary = run()
+    assert (summary.resumed_at, summary.frames) == ((5,), len(drawn.images))
 
 
 @pytest.mark.parametrize("isolate", [(), ("--isolate",)])

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import torch
 
+from propagate.collector import collector_paused
 from propagate.config import TEMPLATE
 from propagate.errors import DeviceError, ModelError
 from propagate.features.device import choose_device, choose_dtype
@@ -105,8 +106,9 @@ def load_backbone(
             )
         return ColorBackbone(where)
     # Imported here: diffusers takes seconds, and whoever asks for colours need not wait for it.
-    from propagate.features.loading import load_diffusion
-    from propagate.features.text import Text
+    with collector_paused():
+        from propagate.features.loading import load_diffusion
+        from propagate.features.text import Text
 
     chosen = preset.recipe if recipe is None else RECIPES[recipe]
     text = Text("" if chosen is None else chosen.prompt, tuple(class_names), template)

@@ -1,12 +1,15 @@
 """The text that a U-Net is told, and which of its tokens name a class."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from propagate.config import TEMPLATE
 from propagate.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ class EmbeddedText:
 
 @torch.inference_mode()
 def embed_text(
-    model: str, text: Text, tokenizer: CLIPTokenizer, encoder: CLIPTextModel
+    model: str, text: Text, tokenizer: "CLIPTokenizer", encoder: "CLIPTextModel"
 ) -> EmbeddedText:
     """Embed a text once for all frames, as Stable Diffusion 1.x and 2.x take it.
 
@@ -78,8 +81,8 @@ def embed_text(
 def embed_text_twice(
     model: str,
     text: Text,
-    tokenizers: tuple[CLIPTokenizer, CLIPTokenizer],
-    encoders: tuple[CLIPTextModel, CLIPTextModelWithProjection],
+    tokenizers: tuple["CLIPTokenizer", "CLIPTokenizer"],
+    encoders: tuple["CLIPTextModel", "CLIPTextModelWithProjection"],
 ) -> EmbeddedText:
     """Embed a text once for all frames, as Stable Diffusion XL takes it.
 
@@ -110,8 +113,8 @@ def embed_text_twice(
 def _tokenize(
     model: str,
     text: Text,
-    tokenizer: CLIPTokenizer,
-    encoder: CLIPTextModel | CLIPTextModelWithProjection,
+    tokenizer: "CLIPTokenizer",
+    encoder: "CLIPTextModel | CLIPTextModelWithProjection",
 ) -> tuple[torch.Tensor, dict[str, list[int]]]:
     """The prompt's tokens, (1, T), and the positions of each class name's."""
     prompt, spans = text.compose()

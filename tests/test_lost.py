@@ -1,0 +1,72 @@
+"""Objects that left and parts that are none of theirs, on small grids."""
+
+import pytest
+import torch
+
+from propagate.lost import lost_objects, without_islands
+
+
+def labels_of(picture: list[str]) -> torch.Tensor:
+    """(h, w, 3) labels of rows of digits, sure of every cell."""
+    ids = torch.tensor([[int(c) for c in row] for row in picture])
+    return torch.nn.functional.one_hot(ids, 3).float()
+
+
+def test_a_small_part_apart_from_the_largest_goes_to_background_and_nothing_else_changes():
+    labels = labels_of(
+        [
+            "11110001",
+            "11110000",
+            "11110022",
+            "00000022",
+            "10000000",
+            "11000002",
+        ]
+    )
+    cleaned = without_islands(labels, 0.2)
+    # 12 cells are the largest part of the first object: one cell is an island, three are not. The
+    # second has four, and one apart from them is a quarter.
+    expected = labels_of(
+        [
+            "11110000",
+            "11110000",
+            "11110022",
+            "00000022",
+            "10000000",
+            "11000002",
+        ]
+    )
+    assert torch.equal(cleaned, expected)
+
+
+def test_parts_that_touch_at_a_corner_are_one():
+    labels = labels_of(["1100", "1100", "0010", "0000"])
+    assert torch.equal(without_islands(labels, 0.9), labels)
+
+
+@pytest.mark.parametrize(
+    ("cells_now", "is_lost"), [(0, True), (1, True), (2, True), (3, False), (20, False)]
+)
+def test_of_an_object_a_cut_leaves_no_more_than_a_tenth(cells_now: int, is_lost: bool):
+    """It had 20 cells in the frame before, and on the reference."""
+
+    def labels(cells: int) -> torch.Tensor:
+        flat = torch.zeros(30, 2)
+        flat[:cells, 1] = 1
+        flat[cells:, 0] = 1
+        return flat.view(5, 6, 2)
+
+    before = labels(20)[None]
+    assert lost_objects(labels(cells_now), before, before).tolist() == [False, is_lost]
+
+
+def test_an_object_that_went_away_slowly_is_lost_at_a_fraction_of_what_it_was():
+    def labels(cells: int) -> torch.Tensor:
+        flat = torch.zeros(200, 2)
+        flat[:cells, 1] = 1
+        flat[cells:, 0] = 1
+        return flat.view(10, 20, 2)
+
+    remembered = torch.stack([labels(200), labels(8)])
+    assert lost_objects(labels(7), remembered, remembered[:1]).tolist() == [False, False]
+    assert lost_objects(labels(6), remembered, remembered[:1]).tolist() == [False, True]
