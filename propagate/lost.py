@@ -67,11 +67,11 @@ def without_islands(labels: torch.Tensor, share: float) -> torch.Tensor:
             Parts touch by sides or corners.
     """
     winner = labels.argmax(-1).cpu().numpy()
-    islands = np.zeros(winner.shape, bool)
+    parts, islands = np.empty(winner.shape, np.int32), np.zeros(winner.shape, bool)
     for label in range(1, labels.shape[-1]):
-        parts, count = ndimage.label(winner == label, np.ones((3, 3)))
-        if count > 1:
-            sizes = np.bincount(parts.ravel())
+        ndimage.label(winner == label, np.ones((3, 3)), output=parts)
+        sizes = np.bincount(parts.ravel())
+        if len(sizes) > 2:
             islands |= (parts > 0) & (sizes < share * sizes[1:].max())[parts]
     if not islands.any():
         return labels
