@@ -47,8 +47,8 @@ class Matcher:
             is expected there by how it moved.
         label_floor: Labels below this share of their peak on the reference become background's;
             where no object's label is left within the window, nothing needs to be matched.
-        island_share: A part of an object that lies apart from its largest part, and has fewer cells
-            than this share of that, becomes background's.
+        speck_cells: A part of an object of so many cells or fewer that lies apart from its largest
+            part becomes background's, unless the object is hardly larger.
         stretch_above: Each label whose peak in a frame reaches this is stretched to 0..1 before the
             largest wins, so that an object that faded a little does not shrink. One that peaks
             lower has faded too far and is left to disappear. None: nothing is stretched. 0:
@@ -75,7 +75,7 @@ class Matcher:
     doubt: float = 0.0
     motion: bool = False
     label_floor: float = 0.0
-    island_share: float = 0.0
+    speck_cells: int = 0
     stretch_above: float | None = None
     through_grid: bool = False
     moved_reference: bool = False
@@ -104,8 +104,8 @@ class Matcher:
             )
         if not 0 <= self.doubt < 1:
             raise ValueError(f"doubt: 0 up to 1, not {self.doubt}")
-        if not 0 <= self.island_share < 1:
-            raise ValueError(f"island_share: 0 up to 1, not {self.island_share}")
+        if self.speck_cells < 0:
+            raise ValueError(f"speck_cells: 0 or more, not {self.speck_cells}")
         if not 0 <= self.label_floor < 1:
             raise ValueError(f"label_floor: 0 up to 1, not {self.label_floor}")
 
@@ -125,7 +125,7 @@ MATCHERS: dict[str, Matcher] = {
         doubt=0.77,
         motion=True,
         label_floor=0.02,
-        island_share=0.02,
+        speck_cells=2,
         stretch_above=0.3,
         moved_reference=True,
         reappear=True,

@@ -26,6 +26,8 @@ LOST_AREA_SHARE = 0.03
 CUT_AREA_SHARE = 0.1
 REAPPEAR_AREA_SHARE = 0.2
 REAPPEAR_ATYPICAL_SHARE = 0.25
+# Of a small object, two cells are more than a speck.
+SPECK_SHARE = 0.1
 
 
 def lost_objects(
@@ -58,24 +60,27 @@ def without(labels: torch.Tensor, lost: torch.Tensor) -> torch.Tensor:
     return kept
 
 
-def without_islands(labels: torch.Tensor, share: float) -> torch.Tensor:
-    """Take away an object's small parts that lie apart from its largest one.
+def without_specks(labels: torch.Tensor, most_cells: int) -> torch.Tensor:
+    """Take away an object's specks: what lies apart from its largest part, and is next to nothing.
+
+    Larger parts stay: what stands in front of an object cuts it into pieces.
 
     Args:
         labels: (h, w, L).
-        share: A part of fewer cells than this share of the largest part's goes to background.
-            Parts touch by sides or corners.
+        most_cells: A part of so many cells, or fewer, that is less than `SPECK_SHARE` of the
+            largest part goes to background. Parts touch by sides or corners.
     """
     winner = labels.argmax(-1).cpu().numpy()
-    parts, islands = np.empty(winner.shape, np.int32), np.zeros(winner.shape, bool)
+    parts, specks = np.empty(winner.shape, np.int32), np.zeros(winner.shape, bool)
     for label in range(1, labels.shape[-1]):
         ndimage.label(winner == label, np.ones((3, 3)), output=parts)
         sizes = np.bincount(parts.ravel())
         if len(sizes) > 2:
-            islands |= (parts > 0) & (sizes < share * sizes[1:].max())[parts]
-    if not islands.any():
+            is_speck = (sizes <= most_cells) & (sizes < SPECK_SHARE * sizes[1:].max())
+            specks |= (parts > 0) & is_speck[parts]
+    if not specks.any():
         return labels
-    return without(labels, torch.from_numpy(islands).to(labels.device)[..., None])
+    return without(labels, torch.from_numpy(specks).to(labels.device)[..., None])
 
 
 def find_again(

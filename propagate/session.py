@@ -14,7 +14,7 @@ from propagate.features import Backbone
 from propagate.features.frames import Image, extract_features, frame_pixels
 from propagate.features.pixels import COLOR_CHANNELS
 from propagate.io.masks import check_size, mask_from_array
-from propagate.lost import find_again, lost_objects, without, without_islands
+from propagate.lost import find_again, lost_objects, without, without_specks
 from propagate.matching import (
     best_cosines,
     centre,
@@ -280,8 +280,8 @@ class Session:
         faint = labels < floors
         faint[..., 0] = False
         labels = without(labels, faint)
-        if matcher.island_share:
-            labels = without_islands(labels, matcher.island_share)
+        if matcher.speck_cells:
+            labels = without_specks(labels, matcher.speck_cells)
         if matcher.reappear:
             labels = self._find_again(cells, classes, labels, known, references)
         if outlook is not None:

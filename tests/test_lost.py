@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from propagate.lost import lost_objects, without_islands
+from propagate.lost import lost_objects, without_specks
 
 
 def labels_of(picture: list[str]) -> torch.Tensor:
@@ -12,7 +12,7 @@ def labels_of(picture: list[str]) -> torch.Tensor:
     return torch.nn.functional.one_hot(ids, 3).float()
 
 
-def test_a_small_part_apart_from_the_largest_goes_to_background_and_nothing_else_changes():
+def test_a_speck_apart_from_the_largest_part_goes_to_background_and_nothing_else_changes():
     labels = labels_of(
         [
             "11110001",
@@ -23,9 +23,9 @@ def test_a_small_part_apart_from_the_largest_goes_to_background_and_nothing_else
             "11000002",
         ]
     )
-    cleaned = without_islands(labels, 0.2)
-    # 12 cells are the largest part of the first object: one cell is an island, three are not. The
-    # second has four, and one apart from them is a quarter.
+    cleaned = without_specks(labels, 2)
+    # The largest part of the first object has 12 cells: one cell apart from it is a speck, three are
+    # not. The second has four, and one apart from them is a quarter of that.
     expected = labels_of(
         [
             "11110000",
@@ -41,7 +41,7 @@ def test_a_small_part_apart_from_the_largest_goes_to_background_and_nothing_else
 
 def test_parts_that_touch_at_a_corner_are_one():
     labels = labels_of(["1100", "1100", "0010", "0000"])
-    assert torch.equal(without_islands(labels, 0.9), labels)
+    assert torch.equal(without_specks(labels, 2), labels)
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,7 @@ def main() -> None:
             bad += wrong
             kills = ", ".join(f"{number} of {victim}" for victim, number in sorted(done.items()))
             print(f"batch {batches}: {done.total()} kills so far ({kills}), {len(wrong)} wrong")
+            print("".join(f"    {name}\n" for name in sorted(wrong)), end="", flush=True)
     print(f"{done.total()} kills, {batches} batches, {len(bad)} files lost or different")
     if bad:
         raise SystemExit(1)
