@@ -24,8 +24,8 @@ def test_a_speck_apart_from_the_largest_part_goes_to_background_and_nothing_else
         ]
     )
     cleaned = without_specks(labels, 2)
-    # The largest part of the first object has 12 cells: one cell apart from it is a speck, three are
-    # not. The second has four, and one apart from them is a quarter of that.
+    # The largest part of the first object has 12 cells: one cell apart from it is a speck, three
+    # are not. The second has four, and one apart from them is a quarter of that.
     expected = labels_of(
         [
             "11110000",
@@ -40,7 +40,7 @@ def test_a_speck_apart_from_the_largest_part_goes_to_background_and_nothing_else
 
 
 def test_parts_that_touch_at_a_corner_are_one():
-    labels = labels_of(["1100", "1100", "0010", "0000"])
+    labels = labels_of(["111100", "111100", "111100", "000010", "000000"])
     assert torch.equal(without_specks(labels, 2), labels)
 
 
