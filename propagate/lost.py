@@ -61,9 +61,10 @@ def without(labels: torch.Tensor, lost: torch.Tensor) -> torch.Tensor:
 
 
 def without_specks(labels: torch.Tensor, most_cells: int) -> torch.Tensor:
-    """Take away an object's specks: what lies apart from its largest part, and is next to nothing.
+    """Take away an object's specks: what lies off its largest part, and is next to nothing.
 
-    Larger parts stay: what stands in front of an object cuts it into pieces.
+    Larger parts stay, and all within the box of the largest: what stands in front of an object cuts
+    it into pieces.
 
     Args:
         labels: (h, w, L).
@@ -76,8 +77,10 @@ def without_specks(labels: torch.Tensor, most_cells: int) -> torch.Tensor:
         ndimage.label(winner == label, np.ones((3, 3)), output=parts)
         sizes = np.bincount(parts.ravel())
         if len(sizes) > 2:
-            is_speck = (sizes <= most_cells) & (sizes < SPECK_SHARE * sizes[1:].max())
-            specks |= (parts > 0) & is_speck[parts]
+            largest = int(sizes[1:].argmax()) + 1
+            is_speck = (sizes <= most_cells) & (sizes < SPECK_SHARE * sizes[largest])
+            is_speck[np.unique(parts[ndimage.find_objects(parts)[largest - 1]])] = False
+            specks |= is_speck[parts]
     if not specks.any():
         return labels
     return without(labels, torch.from_numpy(specks).to(labels.device)[..., None])

@@ -280,8 +280,6 @@ class Session:
         faint = labels < floors
         faint[..., 0] = False
         labels = without(labels, faint)
-        if matcher.speck_cells:
-            labels = without_specks(labels, matcher.speck_cells)
         if matcher.reappear:
             labels = self._find_again(cells, classes, labels, known, references)
         if outlook is not None:
@@ -442,6 +440,10 @@ class Session:
         if labels is None:
             nothing = np.zeros(size, np.uint8)
             return Result(index, time_s, nothing, {}, {}, {}, {} if self._probabilities else None)
+        specks = self._config.matcher.speck_cells
+        if given is None and specks:
+            # Not in what is remembered: what comes out from behind an obstacle begins as a speck.
+            labels = without_specks(labels, specks)
         ids, strength, margin = self._enlarge(labels)
         if given is not None:
             # A given object is exactly as given, to the pixel; the rest is as found.

@@ -16,27 +16,34 @@ def test_a_speck_apart_from_the_largest_part_goes_to_background_and_nothing_else
     labels = labels_of(
         [
             "11110001",
-            "11110000",
+            "11000000",
+            "11010022",
             "11110022",
-            "00000022",
+            "00000000",
             "10000000",
             "11000002",
         ]
     )
     cleaned = without_specks(labels, 2)
-    # The largest part of the first object has 12 cells: one cell apart from it is a speck, three
-    # are not. The second has four, and one apart from them is a quarter of that.
+    # The largest part of the first object has 13 cells: one cell off it is a speck, three are not.
+    # The second has four, and one off them is a quarter of that.
     expected = labels_of(
         [
             "11110000",
-            "11110000",
+            "11000000",
+            "11010022",
             "11110022",
-            "00000022",
+            "00000000",
             "10000000",
             "11000002",
         ]
     )
     assert torch.equal(cleaned, expected)
+
+
+def test_what_an_obstacle_cuts_off_within_the_box_of_the_object_stays():
+    labels = labels_of(["11111111", "11111111", "11000000", "11001000", "11000000"])
+    assert torch.equal(without_specks(labels, 2), labels)
 
 
 def test_parts_that_touch_at_a_corner_are_one():

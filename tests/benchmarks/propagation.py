@@ -87,8 +87,16 @@ def filled_session(features: torch.Tensor, first: np.ndarray, preset: str) -> Se
         (normalize(cells, *(state["statistics"] or ())), labels.roll((t // 4, t // 2), (0, 1)))
         for t, cells in enumerate(features[1:-1], start=1)
     ]
+    state["memory"]["numbers"] = list(range(len(features) - 2))
+    state["memory"]["count"] = len(features) - 2
     session.load_state_dict(state)
     return session
+
+
+def context_frames(preset: str) -> int:
+    """How many frames a full memory of the preset holds, its reference included."""
+    matcher = MATCHERS[preset]
+    return 1 + matcher.recent_frames + len(matcher.older_every)
 
 
 def new_session(preset: str) -> Session:
@@ -108,7 +116,7 @@ def timed(step: Callable[[], Any], repeats: int) -> dict[str, float]:
 
 def save_memory(folder: Path, preset: str) -> None:
     """Save what both contenders start from: features, first mask, and a full memory."""
-    context = MATCHERS[preset].recent_frames + 1
+    context = context_frames(preset)
     features, first = drifting_features(context + 1, GRID), first_mask(GRID, 2)
     session = filled_session(features, first, preset)
     torch.save(
@@ -152,7 +160,7 @@ def measure_dense(folder: Path, protocol: str, repeats: int) -> dict[str, Any]:
 
 
 def measure_objects(preset: str, objects: int, repeats: int) -> dict[str, Any]:
-    context = MATCHERS[preset].recent_frames + 1
+    context = context_frames(preset)
     features = drifting_features(context + 1, GRID)
     first = first_mask(GRID, objects)
     session = filled_session(features, first, preset)
