@@ -82,11 +82,14 @@ def test_two_identical_textures_that_pass_each_other_keep_their_names(propagator
 
 
 def test_two_identical_textures_that_cross_keep_their_names(propagator: Propagator):
-    """One passes in front of the other and hides it for a moment; each goes on as it went."""
+    """One passes in front of the other and hides it for a moment; each goes on as it went.
+
+    Mixed up, both overlaps would be 0.
+    """
     clip = [{1: (32, 8 + 4 * t, WARM), 2: (32, 120 - 4 * t, WARM)} for t in range(29)]
     results, truth = follow(propagator, clip)
     for object_id in (1, 2):
-        assert iou(results[-1].mask, truth[-1], object_id) > 0.7
+        assert iou(results[-1].mask, truth[-1], object_id) > 0.6
 
 
 SHOWN: list[Mapping[int, Placed]] = [{1: (8, 8 + 2 * t, WARM)} for t in range(6)]
