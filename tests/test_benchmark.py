@@ -114,7 +114,7 @@ def test_several_matchers_are_configurations_of_their_own(root, tmp_path):
     )
     assert ran == ["color: two", "color-dino: two", "first-mask: two"]
     facts = [entry.facts.get("matcher settings", "") for entry in result.entries]
-    assert "recent_frames 4," in facts[0]
+    assert "recent_frames 1," in facts[0]
     assert "recent_frames 7," in facts[1]
 
 
