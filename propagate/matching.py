@@ -32,11 +32,11 @@ def normalize(
         mean, scale: (C,), from `channel_statistics`: what all cells share is taken away, and every
             channel counts alike, before the length is made one.
     """
-    # Laid out first: what follows runs over contiguous numbers.
-    cells = features.permute(1, 2, 0).contiguous()
+    cells = features.permute(1, 2, 0)
     if mean is not None and scale is not None:
-        cells = (cells - mean).div_(scale)
-    return F.normalize(cells, dim=-1)
+        # Laid out first: what follows then runs over contiguous numbers.
+        cells = (cells.contiguous() - mean).div_(scale)
+    return F.normalize(cells, dim=-1).contiguous()
 
 
 def join_colors(cells: torch.Tensor, colors: torch.Tensor, weight: float) -> torch.Tensor:
