@@ -106,6 +106,11 @@ def write_atomically(path: str | Path, data: bytes) -> None:
         partial.commit()
 
 
+def is_partial(name: str) -> bool:
+    """Whether a file of this name is an unfinished one."""
+    return name.startswith(".") and name.endswith(".part")
+
+
 def remove_partial_files(folder: str | Path) -> int:
     """Remove what killed runs left of unfinished files, and say how many there were.
 

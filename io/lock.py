@@ -62,7 +62,8 @@ class Owner:
         return f"process {self.pid} on {self.host}, since {self.since}"
 
 
-# Tokens of this process: where a lock could not be removed, its file stays behind.
+# Tokens of this process: where a lock could not be removed, its file stays behind. Each is here
+# before its file is, or another thread would take the new lock for one that stayed behind.
 _held_here: set[str] = set()
 
 
@@ -72,7 +73,6 @@ class FolderLock:
     def __init__(self, folder: Path, owner: Owner) -> None:
         """Begin to touch the lock file of this owner."""
         self._folder, self._owner = folder, owner
-        _held_here.add(owner.token)
         self._taken_by: str | None = None
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lock", daemon=True)
@@ -94,10 +94,7 @@ class FolderLock:
         """Give the folder free."""
         self._released.set()
         self._thread.join(timeout=5)
-        _held_here.discard(self._owner.token)
-        with suppress(OSError):
-            if read_owner(self._folder) == self._owner:
-                (self._folder / LOCK).unlink()
+        _give_up(self._folder, self._owner)
 
     def _beat(self) -> None:
         while not self._released.wait(BEAT_S):
@@ -127,10 +124,18 @@ def take_lock(folder: str | Path) -> FolderLock:
     """
     folder = Path(folder)
     owner = _myself()
+    _held_here.add(owner.token)
+    try:
+        _wait_and_create(folder, owner)
+        return FolderLock(folder, owner)
+    except BaseException:
+        _give_up(folder, owner)
+        raise
+
+
+def _wait_and_create(folder: Path, owner: Owner) -> None:
     deadline = time.monotonic() + PATIENCE_S
-    while True:
-        if _create(folder / LOCK, owner):
-            return FolderLock(folder, owner)
+    while not _create(folder / LOCK, owner):
         if not is_held(folder):
             if not _is_touched(folder):
                 _remove_stale(folder)
@@ -142,6 +147,14 @@ def take_lock(folder: str | Path) -> FolderLock:
             )
         else:
             time.sleep(0.1)
+
+
+def _give_up(folder: Path, owner: Owner) -> None:
+    """Remove the lock of this owner, if there is one; only then may another thread have it."""
+    with suppress(OSError):
+        if read_owner(folder) == owner:
+            (folder / LOCK).unlink()
+    _held_here.discard(owner.token)
 
 
 def read_owner(folder: str | Path) -> Owner | None:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from propagate.errors import OutputError
-from propagate.io.files import PartialFile, remove_partial_files, write_atomically
+from propagate.io.files import PartialFile, is_partial, remove_partial_files, write_atomically
 from propagate.io.lock import LOCK, take_lock
 from propagate.io.masks import RleWriter, encode_rle, write_mask
 from propagate.io.overlay import OverlayWriter
@@ -198,8 +198,10 @@ class RunFolder:
     def _prepare(self, overwrite: bool) -> None:
         fingerprint = hashlib.sha256(json.dumps(self._report, sort_keys=True).encode()).hexdigest()
         marker = json.dumps({"settings_sha256": fingerprint}).encode()
-        # Another process may be asking for the lock right now.
-        present = {e.name for e in self.path.iterdir() if not e.name.startswith(LOCK)}
+        # Another process may be asking for the lock right now; one may have been killed before
+        # it had written its marker.
+        names = {entry.name for entry in self.path.iterdir()}
+        present = {n for n in names if not n.startswith(LOCK) and not is_partial(n)}
         if REPORT in present and not overwrite:
             raise OutputError(
                 f"{self.path}: a finished run is in this folder; pass --overwrite to replace "
@@ -435,6 +437,7 @@ class RunFolder:
         reason = " ".join(str(error).split()) or type(error).__name__
         if not self._count:
             # Nothing to protect from a second attempt with, say, the right mask.
+            self._discard_writers(error)
             self._vacate()
             return
         try:
@@ -453,13 +456,14 @@ class RunFolder:
                 (self.path / FRAMES).unlink(missing_ok=True)
 
     def _vacate(self) -> None:
-        """Remove the marker and the folders of masks, unless somebody's files are in them."""
-        with suppress(OSError):
-            (self.path / FRAMES).unlink(missing_ok=True)
+        """Remove all that was written: the first frame broken off in its middle too.
+
+        The marker goes last: files without it would be taken for another run's.
+        """
+        with suppress(OSError, OutputError):
+            self._clear(keep=set())
+            remove_partial_files(self.path)
             (self.path / MARKER).unlink(missing_ok=True)
-        for folder in self._mask_folders:
-            with suppress(OSError):
-                folder.rmdir()
 
     def _close_writers(self) -> None:
         writers, self._writers = self._writers or [], []

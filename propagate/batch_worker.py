@@ -31,7 +31,12 @@ class Runner:
     """Runs tasks in this process and tells of them; whatever brings it the tasks is an engine's."""
 
     def __init__(
-        self, settings: BatchSettings, out: Path | str, worker: int, threads: int | None
+        self,
+        settings: BatchSettings,
+        out: Path | str,
+        worker: int,
+        threads: int | None,
+        check: Callable[[], None] | None = None,
     ) -> None:
         """Take what is the same for all tasks; the model is loaded with the first.
 
@@ -40,9 +45,10 @@ class Runner:
             out: Its folder, or a URL.
             worker: The number of this worker.
             threads: How many to compute with; None: as many as PyTorch takes.
+            check: See `run_telling`.
         """
         self._settings, self._out = settings, out
-        self._worker, self._threads = worker, threads
+        self._worker, self._threads, self._check = worker, threads, check
         self._key: tuple[Any, ...] | None = None
         self._propagator: Propagator | None = None
         self._refiner: Refiner | None = None
@@ -69,7 +75,7 @@ class Runner:
                 keep_finished=True,
                 save_every_s=settings.save_every_s,
             )
-            run_telling(partial(self._run_into, run, task), worker, number, tell)
+            run_telling(partial(self._run_into, run, task), worker, number, tell, self._check)
 
     def _run_into(
         self,
@@ -144,21 +150,49 @@ def work(
     """Be a worker process: tasks and events come and go through a pipe."""
     # Ctrl-C goes to all processes of a terminal; who started this one says when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _stop)
+    stop = _Stop()
+    signal.signal(signal.SIGTERM, stop.ask)
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     if threads is not None:
         # Read when PyTorch is imported, which nothing has done yet.
         os.environ["OMP_NUM_THREADS"] = str(threads)
-    runner = Runner(settings, out, worker, threads)
+    runner = Runner(settings, out, worker, threads, stop.check)
     try:
-        while (task := connection.recv()) is not None:
+        while (task := stop.wait_for(connection)) is not None:
             runner.run(task, connection.send)
     except (Stopped, EOFError, OSError):
         pass
 
 
-def _stop(number: int, _frame: object) -> None:
-    raise Stopped(f"stopped by {signal.Signals(number).name}")
+class _Stop:
+    """SIGTERM ends a worker between two stages of a frame, or while it waits for a task.
+
+    An exception out of a signal handler may come between any two steps, the taking of a lock and
+    the `with` that gives it back among them.
+    """
+
+    def __init__(self) -> None:
+        self._reason: str | None = None
+        self._waits = False
+
+    def ask(self, number: int, _frame: object) -> None:
+        """Be the signal's handler."""
+        self._reason = f"stopped by {signal.Signals(number).name}"
+        if self._waits:
+            self.check()
+
+    def check(self) -> None:
+        """Raise `Stopped` if the signal has come."""
+        if self._reason is not None:
+            raise Stopped(self._reason)
+
+    def wait_for(self, connection: Connection) -> Task | None:
+        """Receive a task, and wait no longer than until the signal."""
+        self._waits = True
+        self.check()
+        task = connection.recv()
+        self._waits = False
+        return task
 
 
 def _end_with_parent() -> None:

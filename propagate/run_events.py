@@ -35,7 +35,9 @@ class Run(Protocol):
         ...
 
 
-def run_telling(run: Run, worker: int, number: int, tell: Tell) -> "RunSummary":
+def run_telling(
+    run: Run, worker: int, number: int, tell: Tell, check: Callable[[], None] | None = None
+) -> "RunSummary":
     """Run a video, and tell of its beginning, of how far it is now and then, and of its end.
 
     Args:
@@ -43,10 +45,17 @@ def run_telling(run: Run, worker: int, number: int, tell: Tell) -> "RunSummary":
         worker: Whose word it is.
         number: Of the video among several.
         tell: Takes the events.
+        check: Called before every stage of every frame; what it raises ends the run there.
     """
     tell(Started(worker, number, socket.gethostname(), os.getpid()))
     voice = _Voice(lambda done, total: tell(Advanced(worker, number, done, total)))
-    summary = run(progress=voice.progress, clock=Pulse(voice.alive))
+
+    def beat() -> None:
+        if check is not None:
+            check()
+        voice.alive()
+
+    summary = run(progress=voice.progress, clock=Pulse(beat))
     tell(
         Finished(
             worker,

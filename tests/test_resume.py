@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from PIL import Image
 
 from propagate.config import Config
 from propagate.errors import OutputError, VideoError
+from propagate.io import lock
 from propagate.io.run_folder import RunFolder, find_finished
 from propagate.io.run_state import STATE
 from propagate.io.source_options import SourceOptions
@@ -229,6 +231,58 @@ def test_a_run_killed_at_random_moments_loses_nothing(small, drawn, write_video,
 
 
 # What cannot be gone on with
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file", "ignore:Exception ignored")
+def test_a_run_interrupted_at_any_line_of_its_files_can_be_given_again(
+    small, drawn, tmp_path, monkeypatch
+):
+    """An interruption comes wherever it likes: each step of claiming, writing, ending is tried."""
+    files = {"run_folder.py", "run_state.py", "files.py", "lock.py", "masks.py"}
+
+    def run_clip(out):
+        options = {"formats": ("png", "rle"), "max_frames": 2, "keep_finished": True}
+        run(small, drawn.mp4, {0: drawn.truth[0]}, out, **options)
+
+    def run_traced(out, at_line):
+        """Run, and call for each line of those files."""
+
+        def trace(frame, event, _):
+            if Path(frame.f_code.co_filename).name not in files:
+                return None
+            if event == "line":
+                at_line(f"{frame.f_code.co_filename}:{frame.f_lineno}")
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            run_clip(out)
+        finally:
+            sys.settrace(before)
+
+    run_clip(tmp_path / "first")  # which imports what the others find imported
+    lines = []
+    run_traced(tmp_path / "whole", lines.append)
+    first_times = [n for n, line in enumerate(lines) if line not in lines[:n]]
+    stopped = []
+    for number in first_times:
+        left = iter(range(number, -1, -1))
+
+        def stop_there(line, left=left):
+            if next(left) == 0:
+                stopped.append(line)
+                raise Stop(line)
+
+        out = tmp_path / str(number)
+        with suppress(Stop):
+            run_traced(out, stop_there)
+        # The process ended there: it holds nothing any more.
+        monkeypatch.setattr(lock, "_held_here", set())
+        run_clip(out)
+        assert_same(out / "clip", tmp_path / "whole/clip")
+    # Lists of files come in any order, so that the last lines may be missed.
+    assert len(stopped) > len(first_times) - 5 > 200
 
 
 @pytest.mark.parametrize(
