@@ -269,6 +269,9 @@ def run(
                 max_frames=max_frames,
                 both_ways=not forward_only,
                 overwrite=overwrite,
+                # Given again after an interruption, several are gone on with as one: those before
+                # it are done.
+                keep_finished=len(sources) > 1,
             )
             tell = telling(log, name_of(source))
             try:
@@ -312,6 +315,8 @@ def parse_class_names(named: list[str]) -> dict[int, str]:
 
 
 def _last_line(summary: "RunSummary") -> str:
+    if summary.was_finished:
+        return f"{summary.folder}: finished before; left as it is"
     fps = summary.frames / summary.seconds if summary.seconds else 0.0
     objects = f"{len(summary.object_ids)} object{'s' * (len(summary.object_ids) != 1)}"
     return (

@@ -182,6 +182,26 @@ def test_several_sources_go_on_after_a_bad_one(propagate, drawn, tmp_path):
     assert not (tmp_path / "out/bad").exists()
 
 
+def test_several_sources_given_again_are_done_where_they_were_left(propagate, drawn, tmp_path):
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for name in ("clip", "frames"):
+        shutil.copy(drawn.mask, masks / f"{name}.png")
+
+    def run(*sources):
+        given = ("-m", masks, "-o", tmp_path / "out", "--model", "color", "--max-frames", 3)
+        return propagate("run", *sources, *given)
+
+    assert run(drawn.mp4, tmp_path / "not/frames").status == 1
+    before = (tmp_path / "out/clip/result.json").stat()
+    again = run(drawn.mp4, f"{drawn.folder}/")
+    assert again.status == 0
+    lines = again.stdout.splitlines()
+    assert lines[0] == f"{tmp_path / 'out/clip'}: finished before; left as it is"
+    assert lines[1].startswith(f"{tmp_path / 'out/frames'}: masks/ (3 PNG)")
+    assert (tmp_path / "out/clip/result.json").stat() == before
+
+
 @pytest.mark.parametrize(
     ("sources", "masks", "message"),
     [
