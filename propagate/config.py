@@ -53,6 +53,10 @@ class Matcher:
             largest wins, so that an object that faded a little does not shrink. One that peaks
             lower has faded too far and is left to disappear. None: nothing is stretched. 0:
             everything is, so that nothing can disappear (`norm_mask` of DINO's script).
+        sharpness: Along boundaries, masks are made on a grid twice as fine: quarters of a cell get
+            the labels of those quarters of its matches that have their colours. This, times the
+            squared distance of two standardised colours, counts against the cosine divided by the
+            temperature. 0: masks are made on the grid of the features.
         through_grid: Whether labels are enlarged to the grid times its stride and taken from there
             to the frame by nearest neighbour, as DINO's script does; if not, straight to the frame.
         moved_reference: Whether the first reference of an object that has moved a few cells is
@@ -76,6 +80,7 @@ class Matcher:
     motion: bool = False
     label_floor: float = 0.0
     speck_cells: int = 0
+    sharpness: float = 0.0
     stretch_above: float | None = None
     through_grid: bool = False
     moved_reference: bool = False
@@ -108,6 +113,18 @@ class Matcher:
             raise ValueError(f"speck_cells: 0 or more, not {self.speck_cells}")
         if not 0 <= self.label_floor < 1:
             raise ValueError(f"label_floor: 0 up to 1, not {self.label_floor}")
+        if self.sharpness < 0 or (self.sharpness and not self.color_weight):
+            raise ValueError(
+                f"sharpness: 0 or more, with color_weight, not {self.sharpness} and "
+                f"color_weight={self.color_weight}"
+            )
+        if self.sharpness and self.through_grid:
+            raise ValueError("sharpness: without through_grid, which ends on the coarser grid")
+
+    @property
+    def labels_per_cell(self) -> int:
+        """How many labels masks are made of, for each cell."""
+        return 4 if self.sharpness else 1
 
 
 MATCHERS: dict[str, Matcher] = {
@@ -126,6 +143,7 @@ MATCHERS: dict[str, Matcher] = {
         motion=True,
         label_floor=0.02,
         speck_cells=2,
+        sharpness=6.0,
         stretch_above=0.3,
         moved_reference=True,
         reappear=True,

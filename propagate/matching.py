@@ -238,7 +238,7 @@ def propagate_labels(
     """Let the matches of each cell vote: a soft-max of their cosines weighs their labels.
 
     Args:
-        values, cells: (..., k), as `local_top_k` gives them.
+        values, cells: (..., k), as `local_top_k` gives them, in any order.
         labels: (M, h, w, L) soft labels of the memory. A cell that sums to less than one is void by
             the rest, and votes that much less.
         temperature: Divides the cosines.
@@ -248,7 +248,7 @@ def propagate_labels(
     """
     k = values.shape[-1]
     # Where there is no match at all, a soft-max of nothing but -inf would be NaN.
-    unmatched = values[..., :1] == -torch.inf
+    unmatched = values.amax(-1, keepdim=True) == -torch.inf
     weights = torch.softmax(values / temperature, dim=-1).masked_fill(unmatched, 0)
     voted = F.embedding_bag(
         cells.view(-1, k),

@@ -1,11 +1,13 @@
 """The temporal memory: reference frames for ever, others up to a bound."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+
+from propagate.quarters import Quarters
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -15,10 +17,12 @@ class Remembered:
     Attributes:
         features: M frames (h, w, C), normalised.
         labels: (M, h, w, L) soft labels, background first.
+        quarters: Of the same frames, or none.
     """
 
     features: tuple[torch.Tensor, ...]
     labels: torch.Tensor
+    quarters: tuple[Quarters, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +31,21 @@ class _Entry:
 
     features: torch.Tensor
     labels: torch.Tensor
+    quarters: Quarters | None = None
     number: int = 0
+
+    @property
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """All that is held."""
+        own = self.features, self.labels
+        return own if self.quarters is None else (*own, self.quarters.colors, self.quarters.labels)
+
+    def relabelled(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "_Entry":
+        """The same frame with other labels, (..., L) of cells and of quarters alike."""
+        quarters = self.quarters
+        if quarters is not None:
+            quarters = replace(quarters, labels=change(quarters.labels))
+        return replace(self, labels=change(self.labels), quarters=quarters)
 
 
 class TemporalMemory:
@@ -59,22 +77,35 @@ class TemporalMemory:
     @property
     def nbytes(self) -> int:
         """Bytes of the features and labels held. A frame held twice counts once."""
-        tensors = [t for e in (*self._references, *self._others) for t in (e.features, e.labels)]
+        tensors = [tensor for entry in self._entries for tensor in entry.tensors]
         return sum(tensor.nbytes for tensor in {id(t): t for t in tensors}.values())
 
-    def add_reference(self, features: torch.Tensor, labels: torch.Tensor, copies: int = 0) -> None:
+    @property
+    def _entries(self) -> list[_Entry]:
+        return [*self._references, *self._others]
+
+    def add_reference(
+        self,
+        features: torch.Tensor,
+        labels: torch.Tensor,
+        quarters: Quarters | None = None,
+        copies: int = 0,
+    ) -> None:
         """Remember a frame with given labels for ever.
 
         Args:
             features: (h, w, C), normalised.
             labels: (h, w, L).
+            quarters: Of the same frame; of all frames or of none.
             copies: How many places among the recent frames it takes as well (CRW's warm-up).
         """
-        self._references.append(_Entry(features, labels))
+        self._references.append(_Entry(features, labels, quarters))
         for _ in range(copies):
-            self.add_recent(features, labels)
+            self.add_recent(features, labels, quarters)
 
-    def add_recent(self, features: torch.Tensor, labels: torch.Tensor) -> None:
+    def add_recent(
+        self, features: torch.Tensor, labels: torch.Tensor, quarters: Quarters | None = None
+    ) -> None:
         """Remember a frame until newer ones take its places."""
         newest = self._count
         self._count += 1
@@ -83,27 +114,33 @@ class TemporalMemory:
         for every in self._older_every:
             oldest = (oldest - 1) // every * every
             kept.add(oldest)
-        entries = [*self._others, _Entry(features, labels, newest)]
+        entries = [*self._others, _Entry(features, labels, quarters, newest)]
         self._others = [entry for entry in entries if entry.number in kept]
 
     def widen(self, count: int) -> None:
         """Make room for labels up to `count`; no remembered cell carries the new ones."""
+        self.relabel(lambda labels: F.pad(labels, (0, count - labels.shape[-1])))
 
-        def widened(entry: _Entry) -> _Entry:
-            missing = count - entry.labels.shape[-1]
-            return replace(entry, labels=F.pad(entry.labels, (0, missing)))
+    def relabel(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Give every remembered frame other labels: those that `change` makes of its (..., L)."""
+        self._replace([entry.relabelled(change) for entry in self._entries])
 
-        self._references = [widened(entry) for entry in self._references]
-        self._others = [widened(entry) for entry in self._others]
+    def make_void(self, cells: Sequence[torch.Tensor]) -> None:
+        """Take all labels from some cells, (h, w) bool for each frame in the order of `read`."""
 
-    def relabel(self, labels: torch.Tensor) -> None:
-        """Give every remembered frame new labels: (M, h, w, L), in the order of `read`."""
+        def voided(entry: _Entry, void: torch.Tensor) -> _Entry:
+            def change(labels: torch.Tensor) -> torch.Tensor:
+                times = labels.shape[0] // void.shape[0]
+                spread = void.repeat_interleave(times, 0).repeat_interleave(times, 1)
+                return labels.masked_fill(spread[..., None], 0)
+
+            return entry.relabelled(change)
+
+        self._replace([voided(e, void) for e, void in zip(self._entries, cells, strict=True)])
+
+    def _replace(self, entries: list[_Entry]) -> None:
         count = len(self._references)
-        fresh = [
-            replace(entry, labels=new)
-            for entry, new in zip([*self._references, *self._others], labels, strict=True)
-        ]
-        self._references, self._others = fresh[:count], fresh[count:]
+        self._references, self._others = entries[:count], entries[count:]
 
     @property
     def reference_count(self) -> int:
@@ -116,28 +153,35 @@ class TemporalMemory:
         Raises:
             ValueError: The memory is empty.
         """
-        entries = [*self._references, *self._others]
+        entries = self._entries
         if not entries:
             raise ValueError("the memory is empty: add a reference first")
         return Remembered(
             tuple(entry.features for entry in entries),
             torch.stack([entry.labels for entry in entries]),
+            tuple(entry.quarters for entry in entries if entry.quarters is not None),
         )
 
     def state_dict(self) -> dict[str, Any]:
         """The memory as tensors that `torch.save` writes and `load_state_dict` takes."""
         return {
-            "references": [(entry.features, entry.labels) for entry in self._references],
-            "recent": [(entry.features, entry.labels) for entry in self._others],
+            "references": [entry.tensors for entry in self._references],
+            "recent": [entry.tensors for entry in self._others],
             "numbers": [entry.number for entry in self._others],
             "count": self._count,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Replace what is remembered by a saved state."""
-        self._references = [_Entry(*entry) for entry in state["references"]]
+
+        def entry(
+            features: torch.Tensor, labels: torch.Tensor, *quarters: torch.Tensor, number: int = 0
+        ) -> _Entry:
+            return _Entry(features, labels, Quarters(*quarters) if quarters else None, number)
+
+        self._references = [entry(*tensors) for tensors in state["references"]]
         self._others = [
-            _Entry(features, labels, number)
-            for (features, labels), number in zip(state["recent"], state["numbers"], strict=True)
+            entry(*tensors, number=number)
+            for tensors, number in zip(state["recent"], state["numbers"], strict=True)
         ]
         self._count = state["count"]

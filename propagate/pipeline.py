@@ -537,7 +537,9 @@ class Propagator:
         grid = rows // self.backbone.stride, columns // self.backbone.stride
         named = {index: mask.object_ids for index, mask in masks.items()}
         objects = len(set().union(*named.values()))
-        per_frame = frame_bytes(channel_count(self.backbone, self.config), grid, objects)
+        channels = channel_count(self.backbone, self.config)
+        per_cell = self.config.matcher.labels_per_cell
+        per_frame = frame_bytes(channels, grid, objects, per_cell)
         return plan_blocks(named, max(1, spool_bytes // per_frame))
 
     def _settings(

@@ -33,6 +33,7 @@ from propagate.matching import (
 )
 from propagate.memory import Remembered, TemporalMemory
 from propagate.motion import Motions, settled
+from propagate.quarters import Quarters, quarter_colors, quarter_labels
 from propagate.records import VOID_ID, Frame, Mask, Result
 
 # Below this mean soft label the object's pixels are as often somebody else's.
@@ -146,10 +147,11 @@ class Session:
         features: torch.Tensor,
         mask: Mask | np.ndarray | torch.Tensor | None = None,
     ) -> torch.Tensor | None:
-        """Do what `advance` does, but leave the labels on the grid of the features.
+        """Do what `advance` does, but leave the labels on the grid they are made on.
 
         Returns:
-            (h, w, L) soft labels, background first, then `object_ids`; None before any mask.
+            (h, w, L) soft labels, background first, then `object_ids`, or (2h, 2w, L) with
+            `Matcher.sharpness`; None before any mask.
         """
         if self._size not in (None, size):
             height, width = self._size
@@ -162,11 +164,15 @@ class Session:
         unet, maps, colors = self._parts(features)
         cells = self._cells(unet, colors)
         classes = maps.permute(1, 2, 0).contiguous()  # (h, w, N)
-        labels = self._match(cells, classes) if self._object_ids else None
+        fine_colors = self._quarter_colors(colors)
+        labels = None
+        if self._object_ids:
+            labels, quarters = self._match(cells, classes, fine_colors)
+            if given is None:
+                self._memory.add_recent(cells, labels, quarters)
+            labels = labels if quarters is None else quarters.labels
         if given is not None:
-            labels = self._take(given, cells, classes, labels)
-        elif labels is not None:
-            self._memory.add_recent(cells, labels)
+            labels = self._take(given, cells, classes, fine_colors, labels)
         self._index += 1
         return labels
 
@@ -220,10 +226,12 @@ class Session:
             self._memory = self._empty_memory()
             self._reference_classes = []
             return
-        labels = self._memory.read().labels.clone()
-        labels[..., 0] += labels[..., label]
-        kept = [i for i in range(labels.shape[-1]) if i != label]
-        self._memory.relabel(labels[..., kept])
+
+        def removed(labels: torch.Tensor) -> torch.Tensor:
+            background = labels[..., :1] + labels[..., label : label + 1]
+            return torch.cat([background, labels[..., 1:label], labels[..., label + 1 :]], dim=-1)
+
+        self._memory.relabel(removed)
 
     def _parts(self, features: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Take apart what `extract_features` joined: of the U-Net, of classes, of colours."""
@@ -246,10 +254,21 @@ class Session:
         cells = normalize(unet, *of_unet)
         return join_colors(cells, normalize(colors, *of_colors), matcher.color_weight)
 
-    def _match(self, cells: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-        """Soft labels (h, w, L) of a frame's cells (h, w, C), from the memory.
+    def _quarter_colors(self, colors: torch.Tensor) -> torch.Tensor | None:
+        """Colours (D, h, w), standardised, on the finer grid; None if masks are not made on it."""
+        if not self._config.matcher.sharpness:
+            return None
+        assert self._statistics is not None  # see `_cells`
+        mean, scale = (statistic[-len(colors) :, None, None] for statistic in self._statistics)
+        return quarter_colors((colors - mean) / scale)
 
-        `classes` are the semantic maps of the named classes, (h, w, N).
+    def _match(
+        self, cells: torch.Tensor, classes: torch.Tensor, fine_colors: torch.Tensor | None
+    ) -> tuple[torch.Tensor, Quarters | None]:
+        """Soft labels (h, w, L) of a frame's cells (h, w, C), from the memory, and its quarters.
+
+        `classes` are the semantic maps of the named classes, (h, w, N); `fine_colors` see
+        `_quarter_colors`.
         """
         matcher = self._config.matcher
         known = self._memory.read()
@@ -284,7 +303,12 @@ class Session:
             labels = self._find_again(cells, classes, labels, known, references)
         if outlook is not None:
             self._motions.follow(self._object_ids, labels, outlook)
-        return labels
+        if fine_colors is None:
+            return labels, None
+        fine = quarter_labels(
+            labels, matches, fine_colors, known.quarters, matcher.temperature, matcher.sharpness
+        )
+        return labels, Quarters(fine_colors, fine)
 
     def _rival(self, labels: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
         """The cosine that background votes with in each cell (h, w), -inf where background won."""
@@ -342,39 +366,48 @@ class Session:
         given: Mask,
         cells: torch.Tensor,
         classes: torch.Tensor,
+        fine_colors: torch.Tensor | None,
         labels: torch.Tensor | None,
     ) -> torch.Tensor:
-        """Remember a given mask for ever; return the labels of the frame with it laid over."""
+        """Remember a given mask for ever; return the labels of the frame with it laid over.
+
+        `labels`, as found without it, and what is returned are on the grid that `label` says.
+        """
         matcher = self._config.matcher
         new = [i for i in given.object_ids if i not in self._object_ids]
         self._object_ids += new
         self._memory.widen(len(self._object_ids) + 1)
         ids = torch.from_numpy(given.ids).to(cells.device)
 
-        def reduced(ids: torch.Tensor) -> torch.Tensor:
-            grid = (cells.shape[0], cells.shape[1])
-            return labels_from_ids(ids, self._object_ids, grid, matcher.reduction)
+        def reduced(ids: torch.Tensor) -> tuple[torch.Tensor, Quarters | None]:
+            height, width = cells.shape[:2]
+            of_cells = labels_from_ids(ids, self._object_ids, (height, width), matcher.reduction)
+            if fine_colors is None:
+                return of_cells, None
+            grid = 2 * height, 2 * width
+            fine = labels_from_ids(ids, self._object_ids, grid, matcher.reduction)
+            return of_cells, Quarters(fine_colors, fine)
 
         if labels is None:
-            reference = reduced(ids)
+            reference, quarters = reduced(ids)
             copies = matcher.recent_frames if matcher.repeat_reference else 0
-            self._memory.add_reference(cells, reference, copies)
+            self._memory.add_reference(cells, reference, quarters, copies)
             self._reference_classes.append(classes)
             self._motions.begin(self._object_ids, reference, given.object_ids)
-            return reference
+            return reference if quarters is None else quarters.labels
         # What the mask does not name stays as it was found, and is void in the reference: a guess
         # must not be remembered for ever.
         found, _, _ = self._enlarge(F.pad(labels, (0, len(new))))
         named = torch.isin(found, torch.tensor([0, *given.object_ids], device=found.device))
         others = (ids == 0) & ~named
-        reference = reduced(torch.where(others, VOID_ID, ids))
+        reference, quarters = reduced(torch.where(others, VOID_ID, ids))
         self._revise(cells, reference, given.object_ids, new)
-        self._memory.add_reference(cells, reference)
+        self._memory.add_reference(cells, reference, quarters)
         self._reference_classes.append(classes)
-        merged = reduced(torch.where(others, found, ids))
-        self._memory.add_recent(cells, merged)
+        merged, quarters = reduced(torch.where(others, found, ids))
+        self._memory.add_recent(cells, merged, quarters)
         self._motions.begin(self._object_ids, merged, given.object_ids)
-        return merged
+        return merged if quarters is None else quarters.labels
 
     def _revise(
         self,
@@ -392,7 +425,7 @@ class Session:
         """
         matcher = self._config.matcher
         known = self._memory.read()
-        revised = known.labels.clone()
+        stale = []
         for position, (features, labels) in enumerate(
             zip(known.features, known.labels, strict=True)
         ):
@@ -405,9 +438,8 @@ class Session:
                 [self._object_ids.index(i) + 1 for i in (new if distant else given)],
                 device=seen.device,
             )
-            stale = torch.isin(seen, doubted) & (labels.argmax(-1) != seen)
-            revised[position][stale] = 0
-        self._memory.relabel(revised)
+            stale.append(torch.isin(seen, doubted) & (labels.argmax(-1) != seen))
+        self._memory.make_void(stale)
 
     def _enlarge(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         matcher = self._config.matcher
@@ -433,14 +465,15 @@ class Session:
         Args:
             index: Of the frame.
             size: (H, W) of the frame.
-            labels: (h, w, L), as `label` gives them.
+            labels: As `label` gives them.
             given: The mask that came with the frame: its objects come out exactly so.
             time_s: See `step`.
         """
         if labels is None:
             nothing = np.zeros(size, np.uint8)
             return Result(index, time_s, nothing, {}, {}, {}, {} if self._probabilities else None)
-        specks = self._config.matcher.speck_cells
+        matcher = self._config.matcher
+        specks = matcher.speck_cells * matcher.labels_per_cell
         if given is None and specks:
             # Not in what is remembered: what comes out from behind an obstacle begins as a speck.
             labels = without_specks(labels, specks)

@@ -53,9 +53,12 @@ class Block:
     whole: bool
 
 
-def frame_bytes(channels: int, grid: tuple[int, int], objects: int) -> int:
+def frame_bytes(
+    channels: int, grid: tuple[int, int], objects: int, labels_per_cell: int = 1
+) -> int:
     """Bytes that one frame takes in the temporary file: features, and labels of both passes."""
-    return grid[0] * grid[1] * (channels + 2 * (objects + 1)) * VALUE_BYTES
+    labels = 2 * (objects + 1) * labels_per_cell
+    return grid[0] * grid[1] * (channels + labels) * VALUE_BYTES
 
 
 def plan_blocks(named: Mapping[int, Collection[int]], most_frames: int) -> list[Block]:

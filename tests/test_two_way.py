@@ -242,7 +242,10 @@ def test_a_block_is_cut_to_the_limit_and_says_so():
 def test_the_limit_keeps_its_word_in_bytes(color, passing, tmp_path, monkeypatch, caplog):
     folder, truth = passing
     limit = 4 * frame_bytes(
-        channel_count(color.backbone, color.config), (HEIGHT // 8, WIDTH // 8), 2
+        channel_count(color.backbone, color.config),
+        (HEIGHT // 8, WIDTH // 8),
+        2,
+        color.config.matcher.labels_per_cell,
     )
     sizes = []
     put = Spool.put
@@ -582,7 +585,7 @@ def test_a_correction_leaves_what_an_earlier_reference_says_of_the_object(color)
     """A session has no door to a frame that is past: a mask goes with the next one."""
     session = color.session()
     session.step(draw((4, 8, RED), (60, 8, BLUE)), region((4, 8, 1)))
-    _, before = session.state_dict()["memory"]["references"][0]
+    _, before, *_ = session.state_dict()["memory"]["references"][0]
     session.step(draw((4, 8, RED), (60, 8, BLUE)), region((60, 8, 1)))
     references = session.state_dict()["memory"]["references"]
     assert len(references) == 2

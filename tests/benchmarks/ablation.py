@@ -38,14 +38,17 @@ def without(**settings: object) -> Matcher:
 
 VARIANTS = {
     "default": DEFAULT,
-    "without colours": without(color_weight=0.0),
-    "without colours, not standardised": without(color_weight=0.0, standardize=False),
+    "without colours": without(color_weight=0.0, sharpness=0.0),
+    "without colours, not standardised": without(
+        color_weight=0.0, sharpness=0.0, standardize=False
+    ),
     "without older frames, 3 recent": without(older_every=(), recent_frames=3),
     "reference alone, 1 recent": without(older_every=()),
     "without the moved reference": without(moved_reference=False),
     "without doubt": without(doubt=0.0),
     "without motion": without(motion=False),
     "with specks": without(speck_cells=0),
+    "without sharpening": without(sharpness=0.0),
     "without finding again": without(reappear=False),
     "without stretching": without(stretch_above=None),
     "without a label floor": without(label_floor=0.0),
