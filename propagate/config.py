@@ -56,7 +56,7 @@ class Matcher:
         sharpness: Along boundaries, masks are made on a grid twice as fine: quarters of a cell get
             the labels of those quarters of its matches that have their colours. This, times the
             squared distance of two standardised colours, counts against the cosine divided by the
-            temperature. 0: masks are made on the grid of the features.
+            temperature. 0, or no `color_weight`: masks are made on the grid of the features.
         through_grid: Whether labels are enlarged to the grid times its stride and taken from there
             to the frame by nearest neighbour, as DINO's script does; if not, straight to the frame.
         moved_reference: Whether the first reference of an object that has moved a few cells is
@@ -113,18 +113,15 @@ class Matcher:
             raise ValueError(f"speck_cells: 0 or more, not {self.speck_cells}")
         if not 0 <= self.label_floor < 1:
             raise ValueError(f"label_floor: 0 up to 1, not {self.label_floor}")
-        if self.sharpness < 0 or (self.sharpness and not self.color_weight):
-            raise ValueError(
-                f"sharpness: 0 or more, with color_weight, not {self.sharpness} and "
-                f"color_weight={self.color_weight}"
-            )
+        if self.sharpness < 0:
+            raise ValueError(f"sharpness: 0 or more, not {self.sharpness}")
         if self.sharpness and self.through_grid:
             raise ValueError("sharpness: without through_grid, which ends on the coarser grid")
 
     @property
     def labels_per_cell(self) -> int:
-        """How many labels masks are made of, for each cell."""
-        return 4 if self.sharpness else 1
+        """How many labels masks are made of, for each cell: one, or one for each quarter."""
+        return 4 if self.sharpness and self.color_weight else 1
 
 
 MATCHERS: dict[str, Matcher] = {

@@ -150,8 +150,8 @@ class Session:
         """Do what `advance` does, but leave the labels on the grid they are made on.
 
         Returns:
-            (h, w, L) soft labels, background first, then `object_ids`, or (2h, 2w, L) with
-            `Matcher.sharpness`; None before any mask.
+            (h, w, L) soft labels, background first, then `object_ids`, or (2h, 2w, L) if
+            `Matcher.labels_per_cell` is four; None before any mask.
         """
         if self._size not in (None, size):
             height, width = self._size
@@ -256,7 +256,7 @@ class Session:
 
     def _quarter_colors(self, colors: torch.Tensor) -> torch.Tensor | None:
         """Colours (D, h, w), standardised, on the finer grid; None if masks are not made on it."""
-        if not self._config.matcher.sharpness:
+        if self._config.matcher.labels_per_cell == 1:
             return None
         assert self._statistics is not None  # see `_cells`
         mean, scale = (statistic[-len(colors) :, None, None] for statistic in self._statistics)

@@ -204,6 +204,18 @@ def test_boundaries_are_nearer_to_the_truth_than_those_of_the_grid():
     assert sum(wrong_pixels(6.0)) < 0.7 * sum(wrong_pixels(0.0))
 
 
+def test_without_colours_masks_are_made_on_the_grid_of_the_features():
+    plain = replace(MATCHERS["default"], color_weight=0.0, sharpness=0.0)
+    masks = []
+    for matcher in (plain, replace(plain, sharpness=6.0)):
+        session = Propagator(
+            "color", device="cpu", config=Config(matcher=matcher, short_side_px=96)
+        ).session()
+        session.step(*disc(44, 40))
+        masks.append(session.step(disc(45, 42)[0]).mask)
+    assert np.array_equal(*masks)
+
+
 def test_a_session_goes_on_from_a_saved_state_with_its_quarters():
     config = Config(short_side_px=96)
     propagator = Propagator("color", device="cpu", config=config)
@@ -219,7 +231,6 @@ def test_a_session_goes_on_from_a_saved_state_with_its_quarters():
     ("settings", "message"),
     [
         ({"sharpness": -1.0}, "sharpness: 0 or more"),
-        ({"color_weight": 0.0}, "sharpness: 0 or more, with color_weight"),
         ({"through_grid": True}, "sharpness: without through_grid"),
     ],
 )

@@ -38,10 +38,8 @@ def without(**settings: object) -> Matcher:
 
 VARIANTS = {
     "default": DEFAULT,
-    "without colours": without(color_weight=0.0, sharpness=0.0),
-    "without colours, not standardised": without(
-        color_weight=0.0, sharpness=0.0, standardize=False
-    ),
+    "without colours": without(color_weight=0.0),
+    "without colours, not standardised": without(color_weight=0.0, standardize=False),
     "without older frames, 3 recent": without(older_every=(), recent_frames=3),
     "reference alone, 1 recent": without(older_every=()),
     "without the moved reference": without(moved_reference=False),
