@@ -48,7 +48,8 @@ class Matcher:
         label_floor: Labels below this share of their peak on the reference become background's;
             where no object's label is left within the window, nothing needs to be matched.
         speck_cells: A part of an object of so many cells or fewer that lies off its largest part is
-            left out of the mask, unless the object is hardly larger. It stays in the memory.
+            left out of the mask, unless the object is hardly larger, and a hole of so many in it is
+            filled. The memory is left as it is.
         stretch_above: Each label whose peak in a frame reaches this is stretched to 0..1 before the
             largest wins, so that an object that faded a little does not shrink. One that peaks
             lower has faded too far and is left to disappear. None: nothing is stretched. 0:

@@ -86,6 +86,34 @@ def without_specks(labels: torch.Tensor, most_cells: int) -> torch.Tensor:
     return without(labels, torch.from_numpy(specks).to(labels.device)[..., None])
 
 
+def without_holes(labels: torch.Tensor, most_cells: int) -> torch.Tensor:
+    """Fill an object's smallest holes: background with nothing but the object around it.
+
+    Args:
+        labels: (h, w, L).
+        most_cells: A hole of so many cells, or fewer, goes to the object; one at the border of the
+            frame is none. Its cells touch by sides.
+    """
+    winner = np.pad(labels.argmax(-1).cpu().numpy(), 1, constant_values=-1)
+    parts, _ = ndimage.label(winner == 0)
+    owners = np.zeros(winner.shape, winner.dtype)
+    for i, box in enumerate(ndimage.find_objects(parts), start=1):
+        around = tuple(slice(side.start - 1, side.stop + 1) for side in box)
+        hole = parts[around] == i
+        if np.count_nonzero(hole) <= most_cells:
+            edge = np.unique(winner[around][ndimage.binary_dilation(hole) & ~hole])
+            if len(edge) == 1 and edge[0] > 0:
+                owners[around][hole] = edge[0]
+    if not owners.any():
+        return labels
+    filled = labels.clone()
+    y, x = np.nonzero(owners[1:-1, 1:-1])
+    owner = owners[y + 1, x + 1]
+    filled[y, x, owner] += filled[y, x, 0]
+    filled[y, x, 0] = 0
+    return filled
+
+
 def find_again(
     cells: torch.Tensor,
     labels: torch.Tensor,

@@ -14,7 +14,7 @@ from propagate.features import Backbone
 from propagate.features.frames import Image, extract_features, frame_pixels
 from propagate.features.pixels import COLOR_CHANNELS
 from propagate.io.masks import check_size, mask_from_array
-from propagate.lost import find_again, lost_objects, without, without_specks
+from propagate.lost import find_again, lost_objects, without, without_holes, without_specks
 from propagate.matching import (
     best_cosines,
     centre,
@@ -476,7 +476,7 @@ class Session:
         specks = matcher.speck_cells * matcher.labels_per_cell
         if given is None and specks:
             # Not in what is remembered: what comes out from behind an obstacle begins as a speck.
-            labels = without_specks(labels, specks)
+            labels = without_holes(without_specks(labels, specks), specks)
         ids, strength, margin = self._enlarge(labels)
         if given is not None:
             # A given object is exactly as given, to the pixel; the rest is as found.

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from propagate.lost import lost_objects, without_specks
+from propagate.lost import lost_objects, without_holes, without_specks
 
 
 def labels_of(picture: list[str]) -> torch.Tensor:
@@ -49,6 +49,41 @@ def test_what_an_obstacle_cuts_off_within_the_box_of_the_object_stays():
 def test_parts_that_touch_at_a_corner_are_one():
     labels = labels_of(["111100", "111100", "111100", "000010", "000000"])
     assert torch.equal(without_specks(labels, 2), labels)
+
+
+def test_small_holes_are_filled_by_the_one_object_around_them():
+    labels = labels_of(
+        [
+            "1111110111",
+            "1011110111",
+            "1111001110",
+            "1111111111",
+            "1100011222",
+            "1111111202",
+            "1111112222",
+        ]
+    )
+    # Left alone: those at the border of the frame, and one of three cells.
+    expected = labels_of(
+        [
+            "1111110111",
+            "1111110111",
+            "1111111110",
+            "1111111111",
+            "1100011222",
+            "1111111222",
+            "1111112222",
+        ]
+    )
+    assert torch.equal(without_holes(labels, 2), expected)
+    between = labels_of(["1122", "1002", "1122"])
+    assert torch.equal(without_holes(between, 2), between)
+
+
+def test_a_filled_hole_gives_the_object_what_background_had():
+    labels = labels_of(["111", "101", "111"])
+    labels[1, 1] = torch.tensor([0.6, 0.3, 0.1])
+    assert without_holes(labels, 1)[1, 1].tolist() == pytest.approx([0, 0.9, 0.1])
 
 
 @pytest.mark.parametrize(
