@@ -128,8 +128,8 @@ class Matcher:
 MATCHERS: dict[str, Matcher] = {
     # Ours; measured on DAVIS-2016 training clips, see README "Numbers".
     "default": Matcher(
-        top_k=5,
-        radius=12,
+        top_k=7,
+        radius=15,
         window="square",
         reference_window=True,
         temperature=0.05,
