@@ -144,19 +144,30 @@ def test_what_dies_or_hangs_is_replaced_and_its_video_goes_on(
 
 
 def test_a_machine_is_lost_in_the_middle_and_the_other_does_all(
-    clips, whole, two_machines, tmp_path
+    drawn, write_video, two_machines, tmp_path
 ):
+    # Long enough that neither machine is done before the other has begun.
+    clips = [
+        BatchVideo(write_video(tmp_path / f"{name}.mp4", drawn.images * 24), name, drawn.mask)
+        for name in ("first", "second")
+    ]
+
     def lose(event, pids):
         (second,) = two_machines.worker_nodes
         two_machines.remove_node(second, allow_graceful=False)
 
-    summary, events, _ = run(clips, tmp_path, two_machines, lose)
+    out = tmp_path / "out"
+    summary, events, _ = run(clips, out, two_machines, lose)
     (lost,) = [event for event in events if event["event"] == "lost"]
     assert f"its worker on {socket.gethostname()} is gone" in lost["reason"]
     assert sorted(video.attempts for video in summary.videos) == [1, 2]
     (left,) = {e["worker"] for e in events if e["event"] == "finished"}
     assert left != lost["worker"]
-    assert_same(tmp_path, whole)
+    propagator = Propagator("color", device="cpu", config=Config(short_side_px=64))
+    for clip in clips:
+        reference = {0: np.array(Image.open(drawn.mask))}
+        propagator.run(str(clip.video), reference, tmp_path / "whole", formats=("png", "rle"))
+    assert_same(out, tmp_path / "whole")
 
 
 def test_results_go_to_a_url_from_any_machine(clips, whole, two_machines, tmp_path):

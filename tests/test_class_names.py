@@ -50,7 +50,7 @@ def draw(*balls: tuple[int, int, np.ndarray]) -> np.ndarray:
 
 def plain(**settings) -> Config:
     """Ours, without colours: they would tell red from green by themselves."""
-    matcher = replace(MATCHERS["default"], color_weight=0.0)
+    matcher = replace(MATCHERS["default"], color_weight=0.0, top_k=5, radius=12)
     return Config(matcher=matcher, short_side_px=HEIGHT, **settings)
 
 
