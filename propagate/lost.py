@@ -95,7 +95,8 @@ def without_holes(labels: torch.Tensor, most_cells: int) -> torch.Tensor:
             frame is none. Its cells touch by sides.
     """
     winner = np.pad(labels.argmax(-1).cpu().numpy(), 1, constant_values=-1)
-    parts, _ = ndimage.label(winner == 0)
+    parts = np.empty(winner.shape, np.int32)
+    ndimage.label(winner == 0, output=parts)
     owners = np.zeros(winner.shape, winner.dtype)
     for i, box in enumerate(ndimage.find_objects(parts), start=1):
         around = tuple(slice(side.start - 1, side.stop + 1) for side in box)
