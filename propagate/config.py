@@ -43,6 +43,9 @@ class Matcher:
         doubt: Background votes along with this share of the best cosines that the cells of the
             winning object usually have, so that what comes to light behind an object, and
             resembles nothing that is remembered, does not become part of it. 0: it does not.
+        flow_weight: How much of its cosine a match loses that lies far from where the flow of the
+            cells around, and of the frames before, leads; see `flow.py`. The matches that are voted
+            with are chosen after that. 0: nothing; with `reference_window` and a recent frame.
         motion: Whether cells for which several objects have about as much to say go to the one that
             is expected there by how it moved.
         label_floor: Labels below this share of their peak on the reference become background's;
@@ -60,7 +63,7 @@ class Matcher:
             temperature. 0, or no `color_weight`: masks are made on the grid of the features.
         through_grid: Whether labels are enlarged to the grid times its stride and taken from there
             to the frame by nearest neighbour, as DINO's script does; if not, straight to the frame.
-        moved_reference: Whether the first reference of an object that has moved a few cells is
+        moved_reference: Whether the newest reference of an object that has moved a few cells is
             also searched where the object is now.
         reappear: Whether an object that no cell is left of is looked for in the whole frame, with
             PDM's appearance map.
@@ -78,6 +81,7 @@ class Matcher:
     standardize: bool = False
     color_weight: float = 0.0
     doubt: float = 0.0
+    flow_weight: float = 0.0
     motion: bool = False
     label_floor: float = 0.0
     speck_cells: int = 0
@@ -110,6 +114,13 @@ class Matcher:
             )
         if not 0 <= self.doubt < 1:
             raise ValueError(f"doubt: 0 up to 1, not {self.doubt}")
+        if self.flow_weight < 0 or (
+            self.flow_weight and not (self.reference_window and self.recent_frames)
+        ):
+            raise ValueError(
+                f"flow_weight: 0 or more, with reference_window and a recent frame, not "
+                f"{self.flow_weight}"
+            )
         if self.speck_cells < 0:
             raise ValueError(f"speck_cells: 0 or more, not {self.speck_cells}")
         if not 0 <= self.label_floor < 1:
@@ -128,16 +139,17 @@ class Matcher:
 MATCHERS: dict[str, Matcher] = {
     # Ours; measured on DAVIS-2016 training clips, see README "Numbers".
     "default": Matcher(
-        top_k=7,
+        top_k=10,
         radius=15,
         window="square",
         reference_window=True,
-        temperature=0.05,
+        temperature=0.07,
         recent_frames=1,
         older_every=(8, 64),
         standardize=True,
         color_weight=0.8,
         doubt=0.77,
+        flow_weight=0.15,
         motion=True,
         label_floor=0.02,
         speck_cells=2,

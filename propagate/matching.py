@@ -88,7 +88,8 @@ def local_top_k(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Find the most similar memory cells of every query cell, within a window around it.
 
-    The grid is worked through in tiles; no tensor is larger than TILE^2 x M (TILE + 2 radius)^2.
+    The grid is worked through in tiles; no tensor is larger than TILE^2 x M (TILE + 2 radius)^2, or
+    the keys of one row of tiles.
 
     Args:
         query: (h, w, C), normalised.
@@ -102,12 +103,45 @@ def local_top_k(
         Cosines (h, w, k) in falling order, -inf where there is no match, and their memory cells
         (h, w, k) int64. Which of several equal cosines is kept at the k-th place is not defined.
     """
-    frames, channels = len(memory), query.shape[-1]
+    values, cells = _search(query, [memory], top_k, radius, window, needed)
+    return values[0], cells[0]
+
+
+def local_top_k_of_each(
+    query: torch.Tensor,
+    memory: Sequence[torch.Tensor] | torch.Tensor,
+    top_k: int,
+    radius: int,
+    window: Literal["square", "circle"] = "square",
+    needed: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the most similar cells of every query cell in each frame of the memory.
+
+    Args:
+        query, memory, top_k, radius, window, needed: As for `local_top_k`.
+
+    Returns:
+        Cosines (M, h, w, k) and cells (M, h, w, k), as `local_top_k` gives them for each frame
+        alone: the number of a cell is y * w + x.
+    """
+    return _search(query, [[frame] for frame in memory], top_k, radius, window, needed)
+
+
+def _search(
+    query: torch.Tensor,
+    parts: Sequence[Sequence[torch.Tensor] | torch.Tensor],
+    top_k: int,
+    radius: int,
+    window: Literal["square", "circle"],
+    needed: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Do `local_top_k` in each part of a memory, of as many frames each: (P, h, w, k) both."""
+    frames, channels = len(parts[0]), query.shape[-1]
     height, width = query.shape[:2]
     if needed is None:
         needed = torch.ones(height, width, dtype=torch.bool, device=query.device)
-    values = query.new_full((height, width, top_k), -torch.inf)
-    cells = torch.zeros(height, width, top_k, dtype=torch.int64, device=query.device)
+    values = query.new_full((len(parts), height, width, top_k), -torch.inf)
+    cells = torch.zeros(values.shape, dtype=torch.int64, device=query.device)
     # Asked for all tiles at once: on a GPU every single answer would have to be waited for.
     blocks = F.max_pool2d(needed[None, None].float(), TILE, ceil_mode=True)[0, 0].tolist()
     # The penalty of a tile depends on where its search area is cut off by the border; inside the
@@ -117,8 +151,9 @@ def local_top_k(
     # much as what is computed in it.
     side = TILE + 2 * radius
     rows, columns = min(height, side), min(width, side)
-    key_room = query.new_zeros(frames * rows * width + GROUP, channels)
-    similarity_room = query.new_empty(TILE * TILE * (frames * rows * columns + GROUP))
+    key_room = query.new_zeros(len(parts), frames * rows * width + GROUP, channels)
+    tile_keys = frames * rows * columns + GROUP
+    similarity_room = query.new_empty(len(parts) * TILE * TILE * tile_keys)
     for top, strip in zip(range(0, height, TILE), blocks, strict=True):
         if not any(strip):
             continue
@@ -126,9 +161,10 @@ def local_top_k(
         y0, y1 = max(0, top - radius), min(height, bottom + radius)
         # Column by column, so that the search area of every tile of the strip is one run of keys.
         column_keys = frames * (y1 - y0)
-        strip_keys = key_room[: width * column_keys].view(width, frames, y1 - y0, channels)
-        for frame, remembered in enumerate(memory):
-            strip_keys[:, frame].copy_(remembered[y0:y1].transpose(0, 1))
+        for room, part in zip(key_room, parts, strict=True):
+            strip_keys = room[: width * column_keys].view(width, frames, y1 - y0, channels)
+            for frame, remembered in enumerate(part):
+                strip_keys[:, frame].copy_(remembered[y0:y1].transpose(0, 1))
         for left, is_needed in zip(range(0, width, TILE), strip, strict=True):
             if not is_needed:
                 continue
@@ -140,16 +176,19 @@ def local_top_k(
                 penalties[geometry] = _outside(geometry, radius, window, frames, padding, query)
             # What the padding reaches is of the next column, another strip, or zero: it only must
             # be finite.
-            keys = key_room[x0 * column_keys : x1 * column_keys + padding]
+            keys = key_room[:, x0 * column_keys : x1 * column_keys + padding]  # (P, m, C)
             tile = query[top:bottom, left:right].reshape(-1, channels)  # (n, C)
-            similarity = similarity_room[: len(tile) * len(keys)].view(len(tile), len(keys))
-            torch.addmm(penalties[geometry], tile, keys.T, out=similarity)  # (n, m)
-            best, key = _top_k(similarity, top_k)  # (n, k)
+            shape = len(parts), len(tile), keys.shape[1]
+            similarity = similarity_room[: math.prod(shape)].view(shape)  # (P, n, m)
+            for of_part, part_keys in zip(similarity, keys, strict=True):
+                torch.addmm(penalties[geometry], tile, part_keys.T, out=of_part)
+            best, key = _top_k(similarity.flatten(0, 1), top_k)  # (P n, k)
             x, inside = x0 + key // column_keys, key % column_keys
             frame, y = inside // (y1 - y0), y0 + inside % (y1 - y0)
             cell = (frame * height + y) * width + x
-            values[top:bottom, left:right] = best.unflatten(0, (bottom - top, right - left))
-            cells[top:bottom, left:right] = cell.unflatten(0, (bottom - top, right - left))
+            tiles = len(parts), bottom - top, right - left
+            values[:, top:bottom, left:right] = best.unflatten(0, tiles)
+            cells[:, top:bottom, left:right] = cell.unflatten(0, tiles)
     # Padding and cells outside the window are never looked up: their weight is zero, but their
     # number must be one that exists.
     return values, torch.where(values == -torch.inf, 0, cells)
@@ -230,6 +269,22 @@ def merge_top_k(
     k = first[0].shape[-1]
     values, place = torch.cat([first[0], second[0]], dim=-1).topk(k)
     return values, torch.cat([first[1], second[1]], dim=-1).gather(-1, place)
+
+
+def best_of_each(
+    values: torch.Tensor, cells: torch.Tensor, top_k: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keep the best of the matches (M, h, w, k) that `local_top_k_of_each` found, in all frames.
+
+    Returns:
+        Cosines and memory cells (h, w, top_k), or as many as there are, as in `local_top_k`.
+    """
+    frames, height, width, _ = cells.shape
+    first = torch.arange(frames, device=cells.device) * (height * width)
+    numbered = cells + first[:, None, None, None]
+    values, numbered = (part.movedim(0, 2).flatten(2) for part in (values, numbered))
+    values, best = values.topk(min(top_k, values.shape[-1]))
+    return values, numbered.gather(-1, best)
 
 
 def propagate_labels(

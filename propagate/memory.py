@@ -27,18 +27,23 @@ class Remembered:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Entry:
-    """A frame: features (h, w, C), soft labels (h, w, L), its number among those that came."""
+    """A frame: features (h, w, C), soft labels (h, w, L), its number among those that came.
+
+    `flow`, (h, w, 2), leads to it from the last frame seen; None: it is that frame.
+    """
 
     features: torch.Tensor
     labels: torch.Tensor
     quarters: Quarters | None = None
+    flow: torch.Tensor | None = None
     number: int = 0
 
     @property
-    def tensors(self) -> tuple[torch.Tensor, ...]:
+    def tensors(self) -> tuple[torch.Tensor | None, ...]:
         """All that is held."""
-        own = self.features, self.labels
-        return own if self.quarters is None else (*own, self.quarters.colors, self.quarters.labels)
+        quarters = self.quarters
+        fine = (None, None) if quarters is None else (quarters.colors, quarters.labels)
+        return self.features, self.labels, self.flow, *fine
 
     def relabelled(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "_Entry":
         """The same frame with other labels, (..., L) of cells and of quarters alike."""
@@ -78,7 +83,7 @@ class TemporalMemory:
     def nbytes(self) -> int:
         """Bytes of the features and labels held. A frame held twice counts once."""
         tensors = [tensor for entry in self._entries for tensor in entry.tensors]
-        return sum(tensor.nbytes for tensor in {id(t): t for t in tensors}.values())
+        return sum(t.nbytes for t in {id(t): t for t in tensors}.values() if t is not None)
 
     @property
     def _entries(self) -> list[_Entry]:
@@ -114,7 +119,7 @@ class TemporalMemory:
         for every in self._older_every:
             oldest = (oldest - 1) // every * every
             kept.add(oldest)
-        entries = [*self._others, _Entry(features, labels, quarters, newest)]
+        entries = [*self._others, _Entry(features, labels, quarters, number=newest)]
         self._others = [entry for entry in entries if entry.number in kept]
 
     def widen(self, count: int) -> None:
@@ -137,6 +142,18 @@ class TemporalMemory:
             return entry.relabelled(change)
 
         self._replace([voided(e, void) for e, void in zip(self._entries, cells, strict=True)])
+
+    def flows(self) -> torch.Tensor:
+        """Flows (M, h, w, 2) from the last frame seen to each, in the order of `read`."""
+
+        def flow(entry: _Entry) -> torch.Tensor:
+            return entry.features.new_zeros(*entry.features.shape[:2], 2)
+
+        return torch.stack([flow(e) if e.flow is None else e.flow for e in self._entries])
+
+    def set_flows(self, flows: torch.Tensor) -> None:
+        """Replace what `flows` gives: another frame was seen, from which it now leads."""
+        self._replace([replace(e, flow=f) for e, f in zip(self._entries, flows, strict=True)])
 
     def _replace(self, entries: list[_Entry]) -> None:
         count = len(self._references)
@@ -175,9 +192,15 @@ class TemporalMemory:
         """Replace what is remembered by a saved state."""
 
         def entry(
-            features: torch.Tensor, labels: torch.Tensor, *quarters: torch.Tensor, number: int = 0
+            features: torch.Tensor,
+            labels: torch.Tensor,
+            flow: torch.Tensor | None,
+            colors: torch.Tensor | None,
+            fine: torch.Tensor | None,
+            number: int = 0,
         ) -> _Entry:
-            return _Entry(features, labels, Quarters(*quarters) if quarters else None, number)
+            quarters = None if colors is None or fine is None else Quarters(colors, fine)
+            return _Entry(features, labels, quarters, flow, number)
 
         self._references = [entry(*tensors) for tensors in state["references"]]
         self._others = [

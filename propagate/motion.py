@@ -87,19 +87,20 @@ def held(labels: torch.Tensor, label: int) -> torch.Tensor:
     return torch.where(labels.argmax(-1) == label, labels[..., label], 0)
 
 
-def settled(labels: torch.Tensor, outlook: Outlook) -> torch.Tensor:
+def settled(labels: torch.Tensor, outlook: Outlook, votes: torch.Tensor) -> torch.Tensor:
     """Give contested cells to the objects that are expected there.
 
     Args:
         labels: (h, w, L) as matched, background first.
         outlook: Of the frame.
+        votes: (h, w, L) by likeness alone, by which the objects claim what is contested.
 
     Returns:
         (h, w, L): the share that all objects have together of a cell stays as it is.
     """
     objects = labels[..., 1:]
     together = objects.sum(-1, keepdim=True)
-    claims = objects * (UNEXPECTED + outlook.expectations)
+    claims = votes[..., 1:] * (UNEXPECTED + outlook.expectations)
     shares = claims / claims.sum(-1, keepdim=True).clamp_min(1e-9) * together
     shares = torch.where(outlook.contested[..., None], shares, objects)
     return torch.cat([labels[..., :1], shares], dim=-1)

@@ -13,10 +13,12 @@ from propagate.errors import VideoError
 from propagate.features import Backbone
 from propagate.features.frames import Image, extract_features, frame_pixels
 from propagate.features.pixels import COLOR_CHANNELS
+from propagate.flow import CANDIDATES, agreeing
 from propagate.io.masks import check_size, mask_from_array
 from propagate.lost import find_again, lost_objects, without, without_holes, without_specks
 from propagate.matching import (
     best_cosines,
+    best_of_each,
     centre,
     channel_statistics,
     doubted,
@@ -25,6 +27,7 @@ from propagate.matching import (
     join_colors,
     labels_from_ids,
     local_top_k,
+    local_top_k_of_each,
     merge_top_k,
     moved_instance,
     normalize,
@@ -275,9 +278,13 @@ class Session:
         references = self._memory.reference_count
         searched = _with_moved(known, references) if matcher.moved_reference else known
         window = (matcher.top_k, matcher.radius, matcher.window)
+        alike = None
         if matcher.reference_window:
             needed = within_reach(searched.labels, matcher.radius)
-            matches = local_top_k(cells, searched.features, *window, needed)
+            if matcher.flow_weight:
+                matches, alike = self._along_flow(cells, searched, needed)
+            else:
+                matches = local_top_k(cells, searched.features, *window, needed)
         else:
             grid = cells.shape[0] * cells.shape[1]
             on_references = torch.stack(searched.features[:references])
@@ -288,12 +295,18 @@ class Session:
                 values, places = local_top_k(cells, searched.features[references:], *window)
                 matches = merge_top_k(matches, (values, places + references * grid))
         labels = propagate_labels(*matches, searched.labels, matcher.temperature)
-        outlook = self._motions.outlook(self._object_ids, labels) if matcher.motion else None
-        if outlook is not None:
-            labels = settled(labels, outlook)
+        outlook = None
+        if matcher.motion:
+            # What looks alike is contested, whatever flow says: it does not know who was hidden.
+            votes = labels
+            if alike is not None and len(self._object_ids) > 1:
+                votes = propagate_labels(*alike, searched.labels, matcher.temperature)
+            outlook = self._motions.outlook(self._object_ids, votes)
+            labels = settled(labels, outlook, votes)
         if matcher.doubt:
-            rival = self._rival(labels, matches[0][..., 0])
-            labels = doubted(labels, matches[0], rival, matcher.temperature)
+            seen = matches[0] if alike is None else alike[0]
+            rival = self._rival(labels, seen[..., 0])
+            labels = doubted(labels, seen, rival, matcher.temperature)
         # An object smaller than a cell is faint even where it was given.
         floors = matcher.label_floor * known.labels[:references].amax((0, 1, 2))  # (L,)
         faint = labels < floors
@@ -309,6 +322,39 @@ class Session:
             labels, matches, fine_colors, known.quarters, matcher.temperature, matcher.sharpness
         )
         return labels, Quarters(fine_colors, fine)
+
+    def _along_flow(
+        self, cells: torch.Tensor, searched: Remembered, needed: torch.Tensor
+    ) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+        """Match as `local_top_k` does: along the flow, and by likeness alone."""
+        matcher = self._config.matcher
+        flows = self._memory.flows()
+        count = len(flows)
+        found = [
+            local_top_k_of_each(
+                cells,
+                searched.features[:count],
+                CANDIDATES,
+                matcher.radius,
+                matcher.window,
+                needed,
+            )
+        ]
+        # A reference moved along is already where its object is: there it is searched, and has no
+        # flow.
+        radius = matcher.radius
+        for moved, labels in zip(searched.features[count:], searched.labels[count:], strict=True):
+            near = within_reach(labels[None], radius)
+            found.append(
+                local_top_k_of_each(cells, [moved], CANDIDATES, radius, matcher.window, near)
+            )
+        cosines, places = (torch.cat(parts) for parts in zip(*found, strict=True))
+        values, flows = agreeing(cosines[:count], places[:count], flows, matcher.flow_weight)
+        self._memory.set_flows(flows)
+        values = torch.cat([values, cosines[count:]])
+        return best_of_each(values, places, matcher.top_k), best_of_each(
+            cosines, places, matcher.top_k
+        )
 
     def _rival(self, labels: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
         """The cosine that background votes with in each cell (h, w), -inf where background won."""
@@ -538,7 +584,7 @@ class Session:
 
 
 def _with_moved(known: Remembered, references: int) -> Remembered:
-    """Add, for each object that has moved, its first reference moved along with it."""
+    """Add, for each object that has moved, its newest reference moved along with it."""
     now = known.labels[-1]
     held = torch.where(now == now.amax(-1, keepdim=True), now, 0)  # (h, w, L)
     features, labels = [*known.features], [known.labels]
@@ -546,11 +592,11 @@ def _with_moved(known: Remembered, references: int) -> Remembered:
         origins = known.labels[:references, ..., label].sum((1, 2))
         if held[..., label].sum() < 1 or not origins.any():
             continue
-        first = int((origins > 0).nonzero()[0])
-        moved = centre(held[..., label]) - centre(known.labels[first, ..., label])
+        newest = int((origins > 0).nonzero()[-1])
+        moved = centre(held[..., label]) - centre(known.labels[newest, ..., label])
         by = int(moved[0].round()), int(moved[1].round())
         if max(map(abs, by)) >= MOVED_CELLS:
-            entry = moved_instance(known.features[first], known.labels[first], label, by)
+            entry = moved_instance(known.features[newest], known.labels[newest], label, by)
             features.append(entry[0])
             labels.append(entry[1][None])
     return Remembered(tuple(features), torch.cat(labels))

@@ -11,6 +11,7 @@ from propagate.matching import (
     appearance_floor,
     appearance_map,
     best_cosines,
+    best_of_each,
     centre,
     doubted,
     global_top_k,
@@ -19,6 +20,7 @@ from propagate.matching import (
     join_colors,
     labels_from_ids,
     local_top_k,
+    local_top_k_of_each,
     merge_top_k,
     moved_instance,
     normalize,
@@ -72,6 +74,28 @@ def test_local_top_k_finds_what_a_loop_over_all_cells_finds(
         torch.testing.assert_close(values[y, x, :count], torch.tensor([v for v, _ in expected]))
         assert cells[y, x, :count].tolist() == [cell for _, cell in expected]
         assert (values[y, x, count:] == -math.inf).all()
+
+
+@pytest.mark.parametrize("window", ["square", "circle"])
+def test_each_frame_is_searched_as_if_it_were_alone(window):
+    query, memory = random_cells(13, 18, 6), random_cells(3, 13, 18, 6, seed=1)
+    needed = torch.zeros(13, 18, dtype=torch.bool)
+    needed[:9, :10] = True
+    values, cells = local_top_k_of_each(query, memory, 4, 3, window, needed)
+    for frame, of_frame in enumerate(memory):
+        alone = local_top_k(query, of_frame[None], 4, 3, window, needed)
+        torch.testing.assert_close(values[frame], alone[0])
+        assert cells[frame].equal(alone[1])
+
+
+def test_the_best_of_each_frame_are_the_best_of_all():
+    query, memory = random_cells(6, 7, 6), random_cells(3, 6, 7, 6, seed=1)
+    values, cells = best_of_each(*local_top_k_of_each(query, memory, 5, 2), 5)
+    expected = local_top_k(query, memory, 5, 2)
+    torch.testing.assert_close(values, expected[0])
+    assert cells.equal(expected[1])
+    fewer, _ = best_of_each(*local_top_k_of_each(query, memory[:1], 2, 2), 5)
+    assert fewer.shape == (6, 7, 2)
 
 
 def test_local_top_k_sees_all_of_a_large_grid():

@@ -93,6 +93,23 @@ def test_older_frames_are_the_newest_of_every_so_many_and_never_twice():
         assert numbers(memory) == [-1, *twelves[-1:], *fours[-1:], *recent]
 
 
+def test_a_frame_has_no_flow_until_another_was_seen():
+    memory = TemporalMemory(2)
+    memory.add_reference(*entry(0))
+    memory.add_recent(*entry(1))
+    assert memory.flows().shape == (2, 3, 4, 2)
+    assert not memory.flows().any()
+    before = memory.nbytes
+    memory.set_flows(torch.stack([torch.full((3, 4, 2), 5.0), torch.full((3, 4, 2), 6.0)]))
+    assert memory.nbytes == before + 2 * 3 * 4 * 2 * 4
+    memory.add_recent(*entry(2))
+    assert memory.flows()[:, 0, 0, 0].tolist() == [5, 6, 0]
+    other = TemporalMemory(2)
+    other.load_state_dict(memory.state_dict())
+    other.add_recent(*entry(3))
+    assert other.flows()[:, 0, 0, 0].tolist() == [5, 0, 0]
+
+
 def test_older_frames_survive_saving():
     memory, other = TemporalMemory(1, (2, 4)), TemporalMemory(1, (2, 4))
     for number in range(7):

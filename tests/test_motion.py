@@ -90,8 +90,10 @@ def test_only_contested_cells_are_settled_and_their_sum_stays():
     labels = torch.tensor([[0.2, 0.45, 0.35], [0.1, 0.8, 0.1], [1.0, 0.0, 0.0]])[None]  # (1, 3, L)
     expectations = torch.tensor([[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])[None]
     contested = torch.tensor([[True, False, False]])
-    result = settled(labels, Outlook(expectations, contested))
-    first, second = 0.45 * 0.1, 0.35 * 1.1
+    # By likeness alone they have as much to say as one another: that is what they claim by.
+    votes = torch.tensor([[0.4, 0.3, 0.3], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0]])[None]
+    result = settled(labels, Outlook(expectations, contested), votes)
+    first, second = 0.3 * 0.1, 0.3 * 1.1
     whole = first + second
     assert torch.allclose(
         result[0, 0], torch.tensor([0.2, 0.8 * first / whole, 0.8 * second / whole])

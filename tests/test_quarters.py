@@ -231,6 +231,9 @@ def test_a_session_goes_on_from_a_saved_state_with_its_quarters():
     ("settings", "message"),
     [
         ({"sharpness": -1.0}, "sharpness: 0 or more"),
+        ({"flow_weight": -0.1}, "flow_weight: 0 or more"),
+        ({"recent_frames": 0}, "flow_weight: .* a recent frame"),
+        ({"reference_window": False}, "flow_weight: .* reference_window"),
         ({"through_grid": True}, "sharpness: without through_grid"),
     ],
 )

@@ -92,6 +92,18 @@ def test_two_identical_textures_that_cross_keep_their_names(propagator: Propagat
         assert iou(results[-1].mask, truth[-1], object_id) > 0.6
 
 
+def test_an_unlabelled_twin_that_goes_along_takes_nothing_away(propagator: Propagator):
+    """It is background, and every cell of it looks like a cell of the object.
+
+    Nothing but where it was a frame ago tells the two apart. Cells at the edge are lost, half of
+    all; without flow everything is.
+    """
+    clip = [{2: (56, 8 + 8 * t, WARM), 1: (16, 8 + 8 * t, WARM)} for t in range(14)]
+    results, truth = follow(propagator, clip, {0: 1})
+    for result, ids in zip(results, truth, strict=True):
+        assert iou(result.mask, ids, 1) > 0.4
+
+
 SHOWN: list[Mapping[int, Placed]] = [{1: (8, 8 + 2 * t, WARM)} for t in range(6)]
 ELSEWHERE: list[Mapping[int, Placed]] = [{}] * 10
 BACK: list[Mapping[int, Placed]] = [{1: (56, 120 - 2 * t, WARM)} for t in range(4)]

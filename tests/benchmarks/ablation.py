@@ -44,6 +44,7 @@ VARIANTS = {
     "reference alone, 1 recent": without(older_every=()),
     "without the moved reference": without(moved_reference=False),
     "without doubt": without(doubt=0.0),
+    "without flow": without(flow_weight=0.0),
     "without motion": without(motion=False),
     "with specks": without(speck_cells=0),
     "without sharpening": without(sharpness=0.0),

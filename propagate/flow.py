@@ -1,0 +1,112 @@
+"""Flow: where the cells of a frame lie in those remembered, and matches that agree with it.
+
+One windscreen looks like the next, but none leaps from car to car while all around it goes another
+way. So a match counts less the farther it lies from where the neighbours of its cell lie in that
+frame, and from where the cell itself lay a frame ago.
+
+The letters of shapes are those of `matching.py`. A flow (h, w, 2) says of each cell of a frame how
+far off, (dy, dx) in cells, its place in another frame is.
+"""
+
+import torch
+import torch.nn.functional as F
+
+# The best matches in each remembered frame, among which flow decides.
+CANDIDATES = 6
+# How far, in cells, a match may lie from where it is expected before most of the weight is against
+# it: beyond twice this it makes no difference any more. A cut ends all flow.
+TOLERANCE = 8.0
+# Where things part or meet, a cell may have gone the way of those so many cells beside it.
+ASIDE = 3
+
+
+def carried(flows: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
+    """Carry flows from the last frame to others over to this frame.
+
+    Args:
+        flows: (M, h, w, 2) from the last frame.
+        by: (h, w, 2) from this frame to the last.
+
+    Returns:
+        (M, h, w, 2) from this frame. What has come in over the border goes the way of the border.
+    """
+    height, width, _ = by.shape
+    size = torch.tensor([height, width], device=by.device)
+    place = (_places(height, width, by.device) + by + 0.5) * 2 / size - 1
+    moved = F.grid_sample(
+        flows.permute(0, 3, 1, 2),
+        place.flip(-1).expand(len(flows), -1, -1, -1),
+        padding_mode="border",
+        align_corners=False,
+    )
+    return by + moved.permute(0, 2, 3, 1)
+
+
+def median(flows: torch.Tensor) -> torch.Tensor:
+    """Replace each cell's flow (M, h, w, 2) by the median of three rows' medians of three cells."""
+    for dim in (2, 1):
+        size = flows.shape[dim]
+        padded = torch.cat([flows.narrow(dim, 0, 1), flows, flows.narrow(dim, size - 1, 1)], dim)
+        a, b, c = (padded.narrow(dim, start, size) for start in range(3))
+        flows = torch.maximum(torch.minimum(a, b), torch.minimum(torch.maximum(a, b), c))
+    return flows
+
+
+def agreeing(
+    values: torch.Tensor, cells: torch.Tensor, flows: torch.Tensor, weight: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Let matches count less that lie off the flow.
+
+    Args:
+        values, cells: (M, h, w, k), cosines and cells of each remembered frame, as
+            `local_top_k_of_each` gives them. The last is the frame before this one.
+        flows: (M, h, w, 2) from the frame before this one to each remembered.
+        weight: What a match far off loses of its cosine.
+
+    Returns:
+        The cosines (M, h, w, k), and the flows from this frame, (M, h, w, 2).
+    """
+    _, height, width, _ = values.shape
+    here = _places(height, width, values.device)
+    # Planes of dy and dx apart, so that all that follows runs over contiguous numbers.
+    dy = (cells // width).to(values.dtype).sub_(here[..., :1])
+    dx = (cells % width).to(values.dtype).sub_(here[..., 1:])
+
+    def of_best(frames: slice, otherwise: torch.Tensor) -> torch.Tensor:
+        highest, best = values[frames].max(-1, keepdim=True)
+        found = torch.cat([dy[frames].gather(-1, best), dx[frames].gather(-1, best)], dim=-1)
+        return median(torch.where(highest > -torch.inf, found, otherwise))
+
+    step = of_best(slice(-1, None), torch.zeros_like(flows[:1]))  # (1, h, w, 2)
+    expected = torch.cat([carried(flows[:-1], step[0]), step])
+    detour = _detour(dy, dx, expected)
+    values = values - weight * (1 - torch.exp(detour / (-2 * TOLERANCE**2)))
+    return values, of_best(slice(None), expected)
+
+
+def _detour(dy: torch.Tensor, dx: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
+    """Squared distance of matches from the nearest place that the flow at a cell, or aside, says.
+
+    Args:
+        dy, dx: (N, h, w, k).
+        expected: (N, h, w, 2).
+
+    Returns:
+        (N, h, w, k).
+    """
+    _, height, width, _ = expected.shape
+    around = F.pad(expected.permute(0, 3, 1, 2), (ASIDE, ASIDE, ASIDE, ASIDE), mode="replicate")
+    detour = torch.full_like(dy, torch.inf)
+    for top in (0, ASIDE, 2 * ASIDE):
+        for left in (0, ASIDE, 2 * ASIDE):
+            aside = around[..., top : top + height, left : left + width, None]  # (N, 2, h, w, 1)
+            off = (dy - aside[:, 0]).square_()
+            detour = torch.minimum(detour, off.add_((dx - aside[:, 1]).square_()))
+    return detour
+
+
+def _places(height: int, width: int, device: torch.device) -> torch.Tensor:
+    """The (y, x) of every cell: (h, w, 2)."""
+    y = torch.arange(height, device=device, dtype=torch.float32)
+    x = torch.arange(width, device=device, dtype=torch.float32)
+    return torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1)
