@@ -24,6 +24,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,6 @@ from rich.table import Table
 
 from propagate.config import MATCHERS, Config
 from propagate.features.pixels import ColorBackbone
-from propagate.matching import normalize
 from propagate.session import Session
 from tests.published_protocols import (
     dense_vote,
@@ -78,18 +78,15 @@ def resident_bytes() -> int:
 
 
 def filled_session(features: torch.Tensor, first: np.ndarray, preset: str) -> Session:
-    """A session that remembers all but the last frame of the features, with labels that drift."""
-    session = new_session(preset)
+    """A session that has seen all but the last frame of the features, and remembers them all."""
+    matcher = MATCHERS[preset]
+    # As many older frames as ever, but so close together that the memory is full at once.
+    close = tuple(2**i for i in range(len(matcher.older_every)))
+    config = Config(matcher=replace(matcher, older_every=close))
+    session = Session(ColorBackbone(torch.device("cpu")), config)
     session.advance(first.shape, features[0], first)
-    state = session.state_dict()
-    labels = state["memory"]["references"][0][1]
-    state["memory"]["recent"] = [
-        (normalize(cells, *(state["statistics"] or ())), labels.roll((t // 4, t // 2), (0, 1)))
-        for t, cells in enumerate(features[1:-1], start=1)
-    ]
-    state["memory"]["numbers"] = list(range(len(features) - 2))
-    state["memory"]["count"] = len(features) - 2
-    session.load_state_dict(state)
+    for cells in features[1:-1]:
+        session.advance(first.shape, cells)
     return session
 
 
@@ -144,7 +141,7 @@ def measure_dense(folder: Path, protocol: str, repeats: int) -> dict[str, Any]:
     matcher = MATCHERS[protocol]
     memory = saved["state"]["memory"]
     entries = [*memory["references"], *memory["recent"]]
-    labels = torch.stack([labels.permute(2, 0, 1) for _, labels in entries])
+    labels = torch.stack([labels.permute(2, 0, 1) for _, labels, *_ in entries])
     sources, target = saved["features"][:-1], saved["features"][-1]
     # The script makes the neighbourhood once for a video, so it is part of neither.
     near = square_neighbourhood(GRID, matcher.radius)
