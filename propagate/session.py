@@ -328,33 +328,22 @@ class Session:
     ) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
         """Match as `local_top_k` does: along the flow, and by likeness alone."""
         matcher = self._config.matcher
-        flows = self._memory.flows()
-        count = len(flows)
-        found = [
-            local_top_k_of_each(
-                cells,
-                searched.features[:count],
-                CANDIDATES,
-                matcher.radius,
-                matcher.window,
-                needed,
-            )
-        ]
+        window = (CANDIDATES, matcher.radius, matcher.window)
+        count = len(self._memory)
+        found = [local_top_k_of_each(cells, searched.features[:count], *window, needed)]
         # A reference moved along is already where its object is: there it is searched, and has no
         # flow.
-        radius = matcher.radius
         for moved, labels in zip(searched.features[count:], searched.labels[count:], strict=True):
-            near = within_reach(labels[None], radius)
-            found.append(
-                local_top_k_of_each(cells, [moved], CANDIDATES, radius, matcher.window, near)
-            )
+            near = within_reach(labels[None], matcher.radius)
+            found.append(local_top_k_of_each(cells, [moved], *window, near))
         cosines, places = (torch.cat(parts) for parts in zip(*found, strict=True))
-        values, flows = agreeing(cosines[:count], places[:count], flows, matcher.flow_weight)
-        self._memory.set_flows(flows)
-        values = torch.cat([values, cosines[count:]])
-        return best_of_each(values, places, matcher.top_k), best_of_each(
-            cosines, places, matcher.top_k
+        values, flows = agreeing(
+            cosines[:count], places[:count], self._memory.flows(), matcher.flow_weight
         )
+        self._memory.set_flows(flows)
+        along = torch.cat([values, cosines[count:]])
+        best, alike = (best_of_each(v, places, matcher.top_k) for v in (along, cosines))
+        return best, alike
 
     def _rival(self, labels: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
         """The cosine that background votes with in each cell (h, w), -inf where background won."""
