@@ -139,7 +139,7 @@ class Matcher:
 MATCHERS: dict[str, Matcher] = {
     # Ours; measured on DAVIS-2016 training clips, see README "Numbers".
     "default": Matcher(
-        top_k=10,
+        top_k=8,
         radius=15,
         window="square",
         reference_window=True,

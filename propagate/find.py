@@ -39,9 +39,9 @@ from propagate.io.live import label
 from propagate.io.overlay import draw_overlay
 from propagate.io.source_options import SourceOptions
 from propagate.io.video import open_source
-from propagate.matching import global_top_k
 from propagate.pipeline import Progress, Source
 from propagate.records import Frame, Mask, VideoInfo
+from propagate.top_k import global_top_k
 
 # Seconds between the frames that are looked at.
 EVERY_S = Fraction(1, 2)

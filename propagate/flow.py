@@ -52,36 +52,62 @@ def median(flows: torch.Tensor) -> torch.Tensor:
     return flows
 
 
+def of_best(values: torch.Tensor, cells: torch.Tensor, otherwise: torch.Tensor) -> torch.Tensor:
+    """Give the flow of the best matches, its median that is.
+
+    Args:
+        values, cells: (M, h, w, k), cosines and cells of M frames, as `local_top_k_of_each` gives
+            them.
+        otherwise: (M, h, w, 2) of cells that were not matched.
+
+    Returns:
+        (M, h, w, 2).
+    """
+    highest, best = values.max(-1, keepdim=True)
+    dy, dx = _leaps(cells.gather(-1, best))
+    found = torch.cat([dy, dx], dim=-1)
+    return median(torch.where(highest > -torch.inf, found, otherwise))
+
+
 def agreeing(
-    values: torch.Tensor, cells: torch.Tensor, flows: torch.Tensor, weight: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+    values: torch.Tensor, cells: torch.Tensor, expected: torch.Tensor, weight: float
+) -> torch.Tensor:
     """Let matches count less that lie off the flow.
 
     Args:
-        values, cells: (M, h, w, k), cosines and cells of each remembered frame, as
-            `local_top_k_of_each` gives them. The last is the frame before this one.
-        flows: (M, h, w, 2) from the frame before this one to each remembered.
+        values, cells: As for `of_best`.
+        expected: (M, h, w, 2), the flow to each frame.
         weight: What a match far off loses of its cosine.
 
     Returns:
-        The cosines (M, h, w, k), and the flows from this frame, (M, h, w, 2).
+        The cosines (M, h, w, k).
     """
-    _, height, width, _ = values.shape
-    here = _places(height, width, values.device)
-    # Planes of dy and dx apart, so that all that follows runs over contiguous numbers.
-    dy = (cells // width).to(values.dtype).sub_(here[..., :1])
-    dx = (cells % width).to(values.dtype).sub_(here[..., 1:])
+    detour = _detour(*_leaps(cells), expected)
+    return values - weight * (1 - torch.exp(detour / (-2 * TOLERANCE**2)))
 
-    def of_best(frames: slice, otherwise: torch.Tensor) -> torch.Tensor:
-        highest, best = values[frames].max(-1, keepdim=True)
-        found = torch.cat([dy[frames].gather(-1, best), dx[frames].gather(-1, best)], dim=-1)
-        return median(torch.where(highest > -torch.inf, found, otherwise))
 
-    step = of_best(slice(-1, None), torch.zeros_like(flows[:1]))  # (1, h, w, 2)
-    expected = torch.cat([carried(flows[:-1], step[0]), step])
-    detour = _detour(dy, dx, expected)
-    values = values - weight * (1 - torch.exp(detour / (-2 * TOLERANCE**2)))
-    return values, of_best(slice(None), expected)
+def of_tiles(flows: torch.Tensor, held: torch.Tensor, side: int) -> torch.Tensor:
+    """Give each tile one flow: the median of its cells that an object holds, of all if none does.
+
+    Args:
+        flows: (M, h, w, 2).
+        held: (h, w) bool.
+        side: Of a tile; those at the right and lower border are cut off.
+
+    Returns:
+        (M, ceil(h / side), ceil(w / side), 2) int64.
+    """
+    height, width = held.shape
+    beyond = 0, 0, 0, -width % side, 0, -height % side
+    flows, held = F.pad(flows, beyond, value=torch.nan), F.pad(held, beyond[2:])
+
+    def tiled(cells: torch.Tensor) -> torch.Tensor:
+        tiles = cells.unflatten(1, (-1, side)).unflatten(3, (-1, side))
+        return tiles.transpose(2, 3).flatten(3, 4)  # (M, rows, columns, side^2, 2)
+
+    of_held = tiled(torch.where(held[..., None], flows, torch.nan)).nanmedian(3).values
+    of_all = tiled(flows).nanmedian(3).values
+    return torch.where(of_held.isnan(), of_all, of_held).round().long()
 
 
 def _detour(dy: torch.Tensor, dx: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
@@ -103,6 +129,18 @@ def _detour(dy: torch.Tensor, dx: torch.Tensor, expected: torch.Tensor) -> torch
             off = (dy - aside[:, 0]).square_()
             detour = torch.minimum(detour, off.add_((dx - aside[:, 1]).square_()))
     return detour
+
+
+def _leaps(cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """How far off the cells (M, h, w, k) of matches are: planes of dy and dx, (M, h, w, k) each.
+
+    They are kept apart, so that all that follows runs over contiguous numbers.
+    """
+    height, width = cells.shape[1:3]
+    here = _places(height, width, cells.device)
+    dy = (cells // width).to(here.dtype).sub_(here[..., :1])
+    dx = (cells % width).to(here.dtype).sub_(here[..., 1:])
+    return dy, dx
 
 
 def _places(height: int, width: int, device: torch.device) -> torch.Tensor:

@@ -25,7 +25,6 @@ from propagate.features.pixels import COLOR_CHANNELS
 from propagate.io.masks import check_size, mask_from_array
 from propagate.matching import (
     channel_statistics,
-    global_top_k,
     join_colors,
     labels_from_ids,
     normalize,
@@ -33,6 +32,7 @@ from propagate.matching import (
 )
 from propagate.pdm import class_mask, similarity_map
 from propagate.records import Mask
+from propagate.top_k import global_top_k
 
 # Measured on pairs of frames, 15 and more apart, of 24 clips: cells of the reference that vote for
 # a cell, what divides their cosines, and the side of the square over which votes are averaged.

@@ -13,10 +13,10 @@ from propagate.matching import (
     appearance_floor,
     appearance_map,
     fused_on_one_scale,
-    global_top_k,
     instance_prototypes,
     propagate_labels,
 )
+from propagate.top_k import global_top_k
 
 # An object left when no more than this share of its cells in the remembered frames is left, or of
 # those in the last one: what a cut leaves of it are chance likenesses. It is back when at least

@@ -1,4 +1,4 @@
-"""Matching: which memory cells a cell of this frame resembles, and the labels they give it.
+"""Matching: features made comparable, and the labels that the matches of a cell give it.
 
 Pure functions. The letters of every shape:
 
@@ -10,16 +10,10 @@ over contiguous numbers. A cell of the memory has one number: m * h * w + y * w 
 """
 
 import math
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-
-# Side of the square of query cells that share one search area, and the number of keys whose maximum
-# stands for all of them while the best are looked for. Measured on two cores at 60 x 107 cells.
-TILE = 8
-GROUP = 16
 
 
 def normalize(
@@ -64,11 +58,15 @@ def within_reach(labels: torch.Tensor, radius: int) -> torch.Tensor:
     Returns:
         (h, w) bool. Where it is false, whatever is matched votes for background.
     """
-    objects = (labels[..., 1:] > 0).any(-1).any(0).float()  # (h, w)
-    side = 2 * radius + 1
+    return widened((labels[..., 1:] > 0).any(-1).any(0)[None], radius)[0]
+
+
+def widened(regions: torch.Tensor, by: int) -> torch.Tensor:
+    """Add to regions, (N, h, w) bool, all cells that are so many rows and columns off, or fewer."""
+    side = 2 * by + 1
     # A square is a row of columns, which is far less to look at.
-    rows = F.max_pool2d(objects[None, None], (1, side), stride=1, padding=(0, radius))
-    return F.max_pool2d(rows, (side, 1), stride=1, padding=(radius, 0))[0, 0] > 0
+    rows = F.max_pool2d(regions[:, None].float(), (1, side), stride=1, padding=(0, by))
+    return F.max_pool2d(rows, (side, 1), stride=1, padding=(by, 0))[:, 0] > 0
 
 
 def channel_statistics(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -76,215 +74,6 @@ def channel_statistics(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
     spread, mean = torch.std_mean(features.flatten(1), dim=1, correction=0)
     # A channel that says the same everywhere says nothing: it stays at zero.
     return mean, torch.where(spread < 1e-6, torch.inf, spread)
-
-
-def local_top_k(
-    query: torch.Tensor,
-    memory: Sequence[torch.Tensor] | torch.Tensor,
-    top_k: int,
-    radius: int,
-    window: Literal["square", "circle"] = "square",
-    needed: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find the most similar memory cells of every query cell, within a window around it.
-
-    The grid is worked through in tiles; no tensor is larger than TILE^2 x M (TILE + 2 radius)^2, or
-    the keys of one row of tiles.
-
-    Args:
-        query: (h, w, C), normalised.
-        memory: M frames (h, w, C), normalised.
-        top_k: Matches to keep; fewer exist at the border of a small grid.
-        radius: Reach of the window in cells; a radius of max(h, w) is the whole frame.
-        window: "square": |dy|, |dx| <= radius. "circle": dy^2 + dx^2 < radius^2.
-        needed: (h, w) bool: tiles in which no query cell is needed get no matches. None: all are.
-
-    Returns:
-        Cosines (h, w, k) in falling order, -inf where there is no match, and their memory cells
-        (h, w, k) int64. Which of several equal cosines is kept at the k-th place is not defined.
-    """
-    values, cells = _search(query, [memory], top_k, radius, window, needed)
-    return values[0], cells[0]
-
-
-def local_top_k_of_each(
-    query: torch.Tensor,
-    memory: Sequence[torch.Tensor] | torch.Tensor,
-    top_k: int,
-    radius: int,
-    window: Literal["square", "circle"] = "square",
-    needed: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find the most similar cells of every query cell in each frame of the memory.
-
-    Args:
-        query, memory, top_k, radius, window, needed: As for `local_top_k`.
-
-    Returns:
-        Cosines (M, h, w, k) and cells (M, h, w, k), as `local_top_k` gives them for each frame
-        alone: the number of a cell is y * w + x.
-    """
-    return _search(query, [[frame] for frame in memory], top_k, radius, window, needed)
-
-
-def _search(
-    query: torch.Tensor,
-    parts: Sequence[Sequence[torch.Tensor] | torch.Tensor],
-    top_k: int,
-    radius: int,
-    window: Literal["square", "circle"],
-    needed: torch.Tensor | None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Do `local_top_k` in each part of a memory, of as many frames each: (P, h, w, k) both."""
-    frames, channels = len(parts[0]), query.shape[-1]
-    height, width = query.shape[:2]
-    if needed is None:
-        needed = torch.ones(height, width, dtype=torch.bool, device=query.device)
-    values = query.new_full((len(parts), height, width, top_k), -torch.inf)
-    cells = torch.zeros(values.shape, dtype=torch.int64, device=query.device)
-    # Asked for all tiles at once: on a GPU every single answer would have to be waited for.
-    blocks = F.max_pool2d(needed[None, None].float(), TILE, ceil_mode=True)[0, 0].tolist()
-    # The penalty of a tile depends on where its search area is cut off by the border; inside the
-    # grid it is one and the same.
-    penalties: dict[tuple[int, ...], torch.Tensor] = {}
-    # One room for the keys of all strips, and one for their cosines: on a CPU fresh memory costs as
-    # much as what is computed in it.
-    side = TILE + 2 * radius
-    rows, columns = min(height, side), min(width, side)
-    key_room = query.new_zeros(len(parts), frames * rows * width + GROUP, channels)
-    tile_keys = frames * rows * columns + GROUP
-    similarity_room = query.new_empty(len(parts) * TILE * TILE * tile_keys)
-    for top, strip in zip(range(0, height, TILE), blocks, strict=True):
-        if not any(strip):
-            continue
-        bottom = min(top + TILE, height)
-        y0, y1 = max(0, top - radius), min(height, bottom + radius)
-        # Column by column, so that the search area of every tile of the strip is one run of keys.
-        column_keys = frames * (y1 - y0)
-        for room, part in zip(key_room, parts, strict=True):
-            strip_keys = room[: width * column_keys].view(width, frames, y1 - y0, channels)
-            for frame, remembered in enumerate(part):
-                strip_keys[:, frame].copy_(remembered[y0:y1].transpose(0, 1))
-        for left, is_needed in zip(range(0, width, TILE), strip, strict=True):
-            if not is_needed:
-                continue
-            right = min(left + TILE, width)
-            x0, x1 = max(0, left - radius), min(width, right + radius)
-            padding = -((x1 - x0) * column_keys) % GROUP
-            geometry = (top - y0, bottom - y0, y1 - y0, left - x0, right - x0, x1 - x0)
-            if geometry not in penalties:
-                penalties[geometry] = _outside(geometry, radius, window, frames, padding, query)
-            # What the padding reaches is of the next column, another strip, or zero: it only must
-            # be finite.
-            keys = key_room[:, x0 * column_keys : x1 * column_keys + padding]  # (P, m, C)
-            tile = query[top:bottom, left:right].reshape(-1, channels)  # (n, C)
-            shape = len(parts), len(tile), keys.shape[1]
-            similarity = similarity_room[: math.prod(shape)].view(shape)  # (P, n, m)
-            for of_part, part_keys in zip(similarity, keys, strict=True):
-                torch.addmm(penalties[geometry], tile, part_keys.T, out=of_part)
-            best, key = _top_k(similarity.flatten(0, 1), top_k)  # (P n, k)
-            x, inside = x0 + key // column_keys, key % column_keys
-            frame, y = inside // (y1 - y0), y0 + inside % (y1 - y0)
-            cell = (frame * height + y) * width + x
-            tiles = len(parts), bottom - top, right - left
-            values[:, top:bottom, left:right] = best.unflatten(0, tiles)
-            cells[:, top:bottom, left:right] = cell.unflatten(0, tiles)
-    # Padding and cells outside the window are never looked up: their weight is zero, but their
-    # number must be one that exists.
-    return values, torch.where(values == -torch.inf, 0, cells)
-
-
-def _outside(
-    geometry: tuple[int, ...],
-    radius: int,
-    window: str,
-    frames: int,
-    padding: int,
-    like: torch.Tensor,
-) -> torch.Tensor:
-    """0 where a key of the search area is in a query's window, -inf elsewhere and in the padding.
-
-    Returns:
-        (n, columns * frames * rows + padding).
-    """
-    top, bottom, rows, left, right, columns = geometry
-    dy = torch.arange(top, bottom)[:, None] - torch.arange(rows)  # (tile rows, area rows)
-    dx = torch.arange(left, right)[:, None] - torch.arange(columns)
-    if window == "square":
-        near = (dy.abs() <= radius)[:, None, None, :] & (dx.abs() <= radius)[None, :, :, None]
-    else:
-        near = dy.square()[:, None, None, :] + dx.square()[None, :, :, None] < radius**2
-    near = near.flatten(0, 1)[:, :, None].expand(-1, -1, frames, -1).flatten(1)
-    near = F.pad(near, (0, padding)).to(like.device)
-    return torch.where(near, like.new_zeros(()), -torch.inf)
-
-
-def _top_k(similarity: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Exact top k of each row of (n, m), m a multiple of GROUP, padded with -inf up to k.
-
-    The k best keys lie in the k groups with the best maxima. A group is every (m / GROUP)-th key:
-    maxima over whole rows of keys are cheap.
-    """
-    groups = similarity.unflatten(1, (GROUP, -1))  # (n, GROUP, m / GROUP)
-    kept = min(k, groups.shape[2])
-    _, group = groups.amax(1).topk(kept, sorted=False)  # (n, kept)
-    pooled = groups.gather(2, group[:, None].expand(-1, GROUP, -1)).flatten(1)
-    found = min(k, similarity.shape[1])
-    best, place = pooled.topk(found)  # (n, found)
-    column = place // kept * groups.shape[2] + group.gather(1, place % kept)
-    if found < k:
-        best = F.pad(best, (0, k - found), value=-torch.inf)
-        column = F.pad(column, (0, k - found))
-    return best, column
-
-
-def global_top_k(
-    query: torch.Tensor, memory: torch.Tensor, top_k: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find the most similar memory cells of some cells, wherever they are.
-
-    Args:
-        query: (n, C), normalised.
-        memory: (M, h, w, C), normalised.
-        top_k: Matches to keep.
-
-    Returns:
-        Cosines and memory cells (n, k), as `local_top_k` gives them. Worked through in blocks of
-        TILE^2 query cells.
-    """
-    keys = memory.flatten(0, 2)
-    padding = -len(keys) % GROUP
-    keys = F.pad(keys, (0, 0, 0, padding))
-    penalty = keys.new_zeros(len(keys))
-    penalty[len(keys) - padding :] = -torch.inf
-    found = [_top_k(block @ keys.T + penalty, top_k) for block in query.split(TILE * TILE)]
-    values, cells = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return values, torch.where(values == -torch.inf, 0, cells)
-
-
-def merge_top_k(
-    first: tuple[torch.Tensor, torch.Tensor], second: tuple[torch.Tensor, torch.Tensor]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Join two results of `local_top_k` over one numbering of cells, keeping the k best of both."""
-    k = first[0].shape[-1]
-    values, place = torch.cat([first[0], second[0]], dim=-1).topk(k)
-    return values, torch.cat([first[1], second[1]], dim=-1).gather(-1, place)
-
-
-def best_of_each(
-    values: torch.Tensor, cells: torch.Tensor, top_k: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keep the best of the matches (M, h, w, k) that `local_top_k_of_each` found, in all frames.
-
-    Returns:
-        Cosines and memory cells (h, w, top_k), or as many as there are, as in `local_top_k`.
-    """
-    frames, height, width, _ = cells.shape
-    first = torch.arange(frames, device=cells.device) * (height * width)
-    numbered = cells + first[:, None, None, None]
-    values, numbered = (part.movedim(0, 2).flatten(2) for part in (values, numbered))
-    values, best = values.topk(min(top_k, values.shape[-1]))
-    return values, numbered.gather(-1, best)
 
 
 def propagate_labels(

@@ -13,23 +13,15 @@ from propagate.errors import VideoError
 from propagate.features import Backbone
 from propagate.features.frames import Image, extract_features, frame_pixels
 from propagate.features.pixels import COLOR_CHANNELS
-from propagate.flow import CANDIDATES, agreeing
 from propagate.io.masks import check_size, mask_from_array
 from propagate.lost import find_again, lost_objects, without, without_holes, without_specks
 from propagate.matching import (
     best_cosines,
-    best_of_each,
-    centre,
     channel_statistics,
     doubted,
-    global_top_k,
     ids_from_labels,
     join_colors,
     labels_from_ids,
-    local_top_k,
-    local_top_k_of_each,
-    merge_top_k,
-    moved_instance,
     normalize,
     propagate_labels,
     within_reach,
@@ -38,11 +30,11 @@ from propagate.memory import Remembered, TemporalMemory
 from propagate.motion import Motions, settled
 from propagate.quarters import Quarters, quarter_colors, quarter_labels
 from propagate.records import VOID_ID, Frame, Mask, Result
+from propagate.search import along_flow, with_moved
+from propagate.top_k import global_top_k, local_top_k, merge_top_k
 
 # Below this mean soft label the object's pixels are as often somebody else's.
 UNSURE_SCORE = 0.6
-# An object that has moved so many cells is also searched for where it is now.
-MOVED_CELLS = 4
 # How fast what is usual for an object follows what is.
 USUAL_RATE = 0.1
 
@@ -276,14 +268,16 @@ class Session:
         matcher = self._config.matcher
         known = self._memory.read()
         references = self._memory.reference_count
-        searched = _with_moved(known, references) if matcher.moved_reference else known
+        searched = with_moved(known, references) if matcher.moved_reference else known
         window = (matcher.top_k, matcher.radius, matcher.window)
         alike = None
         if matcher.reference_window:
-            needed = within_reach(searched.labels, matcher.radius)
             if matcher.flow_weight:
-                matches, alike = self._along_flow(cells, searched, needed)
+                found = along_flow(cells, searched, references, self._memory.flows(), matcher)
+                self._memory.set_flows(found.flows)
+                matches, alike = found.matches, found.alike
             else:
+                needed = within_reach(searched.labels, matcher.radius)
                 matches = local_top_k(cells, searched.features, *window, needed)
         else:
             grid = cells.shape[0] * cells.shape[1]
@@ -322,28 +316,6 @@ class Session:
             labels, matches, fine_colors, known.quarters, matcher.temperature, matcher.sharpness
         )
         return labels, Quarters(fine_colors, fine)
-
-    def _along_flow(
-        self, cells: torch.Tensor, searched: Remembered, needed: torch.Tensor
-    ) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
-        """Match as `local_top_k` does: along the flow, and by likeness alone."""
-        matcher = self._config.matcher
-        window = (CANDIDATES, matcher.radius, matcher.window)
-        count = len(self._memory)
-        found = [local_top_k_of_each(cells, searched.features[:count], *window, needed)]
-        # A reference moved along is already where its object is: there it is searched, and has no
-        # flow.
-        for moved, labels in zip(searched.features[count:], searched.labels[count:], strict=True):
-            near = within_reach(labels[None], matcher.radius)
-            found.append(local_top_k_of_each(cells, [moved], *window, near))
-        cosines, places = (torch.cat(parts) for parts in zip(*found, strict=True))
-        values, flows = agreeing(
-            cosines[:count], places[:count], self._memory.flows(), matcher.flow_weight
-        )
-        self._memory.set_flows(flows)
-        along = torch.cat([values, cosines[count:]])
-        best, alike = (best_of_each(v, places, matcher.top_k) for v in (along, cosines))
-        return best, alike
 
     def _rival(self, labels: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
         """The cosine that background votes with in each cell (h, w), -inf where background won."""
@@ -570,25 +542,6 @@ class Session:
         self._motions.load_state_dict(state["motions"])
         self._reference_classes = list(state["reference_classes"])
         self._memory.load_state_dict(state["memory"])
-
-
-def _with_moved(known: Remembered, references: int) -> Remembered:
-    """Add, for each object that has moved, its newest reference moved along with it."""
-    now = known.labels[-1]
-    held = torch.where(now == now.amax(-1, keepdim=True), now, 0)  # (h, w, L)
-    features, labels = [*known.features], [known.labels]
-    for label in range(1, now.shape[-1]):
-        origins = known.labels[:references, ..., label].sum((1, 2))
-        if held[..., label].sum() < 1 or not origins.any():
-            continue
-        newest = int((origins > 0).nonzero()[-1])
-        moved = centre(held[..., label]) - centre(known.labels[newest, ..., label])
-        by = int(moved[0].round()), int(moved[1].round())
-        if max(map(abs, by)) >= MOVED_CELLS:
-            entry = moved_instance(known.features[newest], known.labels[newest], label, by)
-            features.append(entry[0])
-            labels.append(entry[1][None])
-    return Remembered(tuple(features), torch.cat(labels))
 
 
 def _state(score: float) -> str:

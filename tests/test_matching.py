@@ -7,25 +7,28 @@ import torch
 import torch.nn.functional as F
 
 from propagate.matching import (
-    TILE,
     appearance_floor,
     appearance_map,
     best_cosines,
-    best_of_each,
     centre,
     doubted,
-    global_top_k,
     ids_from_labels,
     instance_prototypes,
     join_colors,
     labels_from_ids,
-    local_top_k,
-    local_top_k_of_each,
-    merge_top_k,
     moved_instance,
     normalize,
     propagate_labels,
     within_reach,
+)
+from propagate.top_k import (
+    TILE,
+    best_of_each,
+    global_top_k,
+    local_top_k,
+    local_top_k_of_each,
+    merge_top_k,
+    top_k_around,
 )
 
 
@@ -86,6 +89,49 @@ def test_each_frame_is_searched_as_if_it_were_alone(window):
         alone = local_top_k(query, of_frame[None], 4, 3, window, needed)
         torch.testing.assert_close(values[frame], alone[0])
         assert cells[frame].equal(alone[1])
+
+
+@pytest.mark.parametrize("window", ["square", "circle"])
+@pytest.mark.parametrize(("height", "width", "radius"), [(19, 27, 3), (TILE + 1, 5, 4)])
+def test_moved_windows_find_what_a_loop_over_all_cells_finds(height, width, radius, window):
+    """Windows are moved by tile, some of them partly or wholly off the grid."""
+    query, memory = random_cells(height, width, 6), random_cells(2, height, width, 6, seed=1)
+    rows, columns = math.ceil(height / TILE), math.ceil(width / TILE)
+    rng = torch.Generator().manual_seed(2)
+    offsets = torch.randint(-8, 9, (2, rows, columns, 2), generator=rng)
+    offsets[0, 0, 0] = torch.tensor([0, -40])
+    needed = torch.ones(height, width, dtype=torch.bool)
+    needed[:TILE, TILE:] = False
+    values, cells = top_k_around(query, memory, offsets, 4, radius, window, needed)
+    for frame in range(2):
+        for y in range(height):
+            for x in range(width):
+                dy, dx = offsets[frame, y // TILE, x // TILE].tolist()
+                scored = []
+                for v in range(height):
+                    for u in range(width):
+                        off = v - y - dy, u - x - dx
+                        square = max(map(abs, off)) <= radius
+                        circle = off[0] ** 2 + off[1] ** 2 < radius**2
+                        if needed[y, x] and (square if window == "square" else circle):
+                            cosine = float(query[y, x] @ memory[frame, v, u])
+                            scored.append((cosine, v * width + u))
+                expected = sorted(scored, reverse=True)[:4]
+                count = len(expected)
+                torch.testing.assert_close(
+                    values[frame, y, x, :count], torch.tensor([v for v, _ in expected])
+                )
+                assert cells[frame, y, x, :count].tolist() == [cell for _, cell in expected]
+                assert (values[frame, y, x, count:] == -math.inf).all()
+
+
+def test_windows_that_are_not_moved_are_those_of_every_other_search():
+    query, memory = random_cells(20, 27, 8), random_cells(3, 20, 27, 8, seed=1)
+    still = torch.zeros(3, 3, 4, 2, dtype=torch.int64)
+    values, cells = top_k_around(query, memory, still, 5, 4)
+    expected = local_top_k_of_each(query, memory, 5, 4)
+    torch.testing.assert_close(values, expected[0])
+    assert cells.equal(expected[1])
 
 
 def test_the_best_of_each_frame_are_the_best_of_all():

@@ -15,14 +15,9 @@ from PIL import Image
 from propagate.config import MATCHERS, Config
 from propagate.features.frames import extract_features
 from propagate.features.pixels import ColorBackbone
-from propagate.matching import (
-    ids_from_labels,
-    labels_from_ids,
-    local_top_k,
-    normalize,
-    propagate_labels,
-)
+from propagate.matching import ids_from_labels, labels_from_ids, normalize, propagate_labels
 from propagate.session import Session
+from propagate.top_k import local_top_k
 from tests.published_protocols import (
     crw_masks,
     dense_vote,

@@ -9,10 +9,11 @@ import torch
 
 from propagate.config import MATCHERS, Config
 from propagate.features.pixels import cell_colors
-from propagate.matching import local_top_k, propagate_labels
+from propagate.matching import propagate_labels
 from propagate.memory import TemporalMemory
 from propagate.pipeline import Propagator
 from propagate.quarters import Quarters, boundary, quarter_colors, quarter_labels
+from propagate.top_k import local_top_k
 
 HEIGHT, WIDTH, LABELS, FRAMES = 6, 7, 3, 2
 TEMPERATURE, SHARPNESS = 0.05, 6.0
