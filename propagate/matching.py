@@ -322,20 +322,21 @@ def ids_from_labels(
     strength = labels.new_zeros(area)
     best = labels.new_full(area, -torch.inf)
     first, second = labels.new_zeros(area), labels.new_zeros(area)
-    # One label at a time: a hundred objects need no hundred full-size maps.
-    for soft, object_id in zip(labels.permute(2, 0, 1), [0, *object_ids], strict=True):
+    # One label at a time, and where it is not zero: a hundred objects need no hundred whole maps.
+    maps = labels.permute(2, 0, 1)
+    for soft, object_id, box in zip(maps, [0, *object_ids], _boxes(maps, area), strict=True):
         large = F.interpolate(soft[None, None], area, mode="bilinear")[0, 0]
-        rival = large
-        low, high = large.aminmax()
+        rival = inside = large[box]
+        low, high = inside.aminmax() if inside.shape == area else (0, inside.amax())
         # What is the same everywhere but for rounding has no shape to stretch.
         if stretch_above is not None and high >= stretch_above and high - low > 1e-6 * high:
-            rival = (large - low) / (high - low)
-        better = rival > best
-        best = torch.where(better, rival, best)
-        strength = torch.where(better, large, strength)
-        winner[better] = object_id
-        second = torch.maximum(second, torch.minimum(first, large))
-        first = torch.maximum(first, large)
+            rival = (inside - low) / (high - low)
+        better = rival > best[box]
+        best[box].copy_(rival.maximum(best[box]))
+        strength[box].copy_(torch.where(better, inside, strength[box]))
+        winner[box].masked_fill_(better, object_id)
+        second[box].copy_(second[box].maximum(first[box].minimum(inside)))
+        first[box].copy_(first[box].maximum(inside))
     margin = strength - torch.where(strength == first, second, first)
     if area != size:
         winner = F.interpolate(winner[None, None], size, mode="nearest-exact")[0, 0]
@@ -343,3 +344,23 @@ def ids_from_labels(
             torch.stack([strength, margin])[None], size, mode="nearest-exact"
         )[0]
     return winner, strength, margin
+
+
+def _boxes(maps: torch.Tensor, size: tuple[int, int]) -> list[tuple[slice, slice]]:
+    """Give the rows and columns outside which the maps (N, h, w), enlarged to a size, are zero.
+
+    Background, the first, takes part everywhere.
+    """
+    boxes = [(slice(0, size[0]), slice(0, size[1]))]
+    held = maps[1:] != 0
+    for across in zip(held.any(2).tolist(), held.any(1).tolist(), strict=True):
+        spans = []
+        for cells, pixels in zip(across, size, strict=True):
+            stride = pixels / len(cells)
+            at = [cell for cell, is_held in enumerate(cells) if is_held] or [0]
+            # A cell reaches as far as the centres of those next to it.
+            start = math.floor((at[0] - 0.5) * stride) - 1
+            stop = math.ceil((at[-1] + 1.5) * stride) + 1
+            spans.append(slice(max(0, start), min(pixels, stop)))
+        boxes.append((spans[0], spans[1]))
+    return boxes

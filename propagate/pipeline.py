@@ -22,7 +22,7 @@ from propagate.errors import MaskError, VideoError
 from propagate.features import load_backbone
 from propagate.features.batches import MOST_FRAMES
 from propagate.features.frames import channel_count, working_size
-from propagate.frame_batches import batch_frames
+from propagate.frame_batches import batch_frames, with_features
 from propagate.io.frame_range import FrameRange, places_of
 from propagate.io.live import label
 from propagate.io.masks import check_size, mask_from_array
@@ -63,6 +63,8 @@ class RunSummary:
         seconds: Wall clock, loading the model not counted; of a run that was interrupted, what its
             frames took.
         stage_s: Of those, per stage: "decode" (waiting for frames), "features", "match", "write".
+            The first two go on while the frame before is matched and written: together the stages
+            are longer.
         written: The files, for a person to read.
         resumed_at: The frames at which it went on after an interruption.
         was_finished: Whether it was there already, and nothing had to be done.
@@ -372,7 +374,7 @@ class Propagator:
 
         Args:
             session: A new one, or one that a saved state was loaded into.
-            frames: In order; one thread reads ahead.
+            frames: In order; they are read, and their features computed, ahead.
             first: How many frames of the video the session has seen; references and `max_frames`
                 count from its first frame.
             references, batch_size, max_frames: See `propagate`.
@@ -382,7 +384,7 @@ class Propagator:
         masks = _as_masks(references)
         count = first
         left = None if max_frames is None else max_frames - first
-        with closing(self._read(session, frames, batch_size, left, clock)) as read:
+        with closing(self._read(frames, batch_size, left, clock)) as read:
             for frame, features in read:
                 with clock("match"):
                     size = frame.image.shape[:2]
@@ -447,7 +449,7 @@ class Propagator:
         count = first
         left = None if max_frames is None else max_frames - first
         with (
-            closing(self._read(session, frames, batch_size, left, clock)) as read,
+            closing(self._read(frames, batch_size, left, clock)) as read,
             closing(
                 follow_both_ways(session, read, masks_of_rest, blocks_of_rest, clock)
             ) as results,
@@ -459,25 +461,19 @@ class Propagator:
 
     def _read(
         self,
-        session: Session,
         frames: Iterable[Frame],
         batch_size: int | None,
         max_frames: int | None,
         clock: StageClock,
     ) -> Generator[tuple[Frame, torch.Tensor], None, None]:
         """Give each frame with its features (C, h, w), computed in batches, read ahead."""
-        batches = batch_frames(
+        return with_features(
             islice(frames, max_frames),
             self.backbone,
             self.config,
             batch_size=batch_size,
             clock=clock,
         )
-        with closing(batches):
-            for batch in batches:
-                with clock("features"):
-                    features = session.extract(batch)
-                yield from zip(batch, features, strict=True)
 
     def _again(
         self, frames: Iterable[Frame], count: int, clock: StageClock

@@ -18,9 +18,7 @@ from propagate.top_k import TILE, Tiles, best_of_each, local_top_k_of_each, top_
 MOVED_CELLS = 4
 # How near, in cells, to what the last frame says that objects hold the other frames are asked.
 NEAR_CELLS = 2
-# How far around a cell they are asked, at most as far as the last one: references, and the others
-# around where the flow leads. Farther, masks are no better.
-REFERENCE_RADIUS = 10
+# How far around where the flow leads they are asked. Farther, masks are no better.
 FOLLOWED_RADIUS = 6
 
 Matches = tuple[torch.Tensor, torch.Tensor]
@@ -100,8 +98,7 @@ def along_flow(
     # then they are what it is found again by. So is a copy of one moved along with an object.
     if references:
         features = searched.features[:references]
-        radius = min(REFERENCE_RADIUS, matcher.radius)
-        found.append(local_top_k_of_each(tiles, features, CANDIDATES, radius, matcher.window, near))
+        found.append(local_top_k_of_each(tiles, features, *window, near))
     if references < last:
         others = slice(references, last)
         # Where objects meet, flow is that of the one in front, and the other would not be found.

@@ -13,6 +13,7 @@ class StageClock:
     def __init__(self) -> None:
         """Start at zero."""
         self.seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+        self._told: dict[str, float] = dict.fromkeys(STAGES, 0.0)
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -22,6 +23,12 @@ class StageClock:
             yield
         finally:
             self.seconds[stage] += time.monotonic() - started
+
+    def add(self, other: "StageClock") -> None:
+        """Add what another clock, that of a thread, has counted since it was last added."""
+        for stage, seconds in other.seconds.items():
+            self.seconds[stage] += seconds - other._told[stage]
+            other._told[stage] = seconds
 
     def rounded(self) -> dict[str, float]:
         """Seconds per stage, to the millisecond."""

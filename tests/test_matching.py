@@ -287,6 +287,29 @@ def test_the_largest_enlarged_label_wins_each_pixel(size):
     torch.testing.assert_close(margin, first - second)
 
 
+@pytest.mark.parametrize("size", [(80, 96), (83, 91), (7, 9)])
+@pytest.mark.parametrize("stretch_above", [None, 0.0, 0.3])
+def test_labels_compete_where_they_are_as_if_they_were_everywhere(size, stretch_above):
+    """Objects of one cell, at borders, of a whole row, and one that is nowhere."""
+    labels = torch.zeros(10, 12, 6)
+    labels[0, 0, 1], labels[9, 11, 2], labels[4, :, 3], labels[3:6, 5:8, 4] = 0.9, 0.2, 0.5, 0.45
+    labels[..., 0] = 1 - labels.sum(-1)
+    ids, strength, margin = ids_from_labels(
+        labels, [7, 5, 3, 2, 1], size, stretch_above=stretch_above
+    )
+    large = F.interpolate(labels.permute(2, 0, 1)[None], size, mode="bilinear")[0]
+    rivals = large.clone()
+    for rival in rivals:
+        low, high = rival.min(), rival.max()
+        if stretch_above is not None and high >= stretch_above and high - low > 1e-6 * high:
+            rival.sub_(low).div_(high - low)
+    won = rivals.argmax(0)
+    assert torch.equal(ids.long(), torch.tensor([0, 7, 5, 3, 2, 1])[won])
+    torch.testing.assert_close(strength, large.gather(0, won[None])[0], rtol=0, atol=1e-6)
+    others = large.scatter(0, won[None], -torch.inf).amax(0)
+    torch.testing.assert_close(margin, strength - others, rtol=0, atol=1e-6)
+
+
 def test_labels_are_stretched_before_they_compete():
     """DINO's `norm_mask`: an object whose label peaks at 0.2 still wins at its peak."""
     labels = torch.zeros(4, 4, 2)

@@ -132,11 +132,11 @@ def test_frames_before_a_break_come_first(color, batch_size):
         next(results)
 
 
-def test_abandoning_the_results_ends_the_reading_thread(color):
+def test_abandoning_the_results_ends_the_threads_that_read(color):
     before = threading.active_count()
     results = color.propagate(drawn_frames(5000), {0: square()})
     next(results)
-    assert threading.active_count() == before + 1
+    assert threading.active_count() == before + 2
     del results
     gc.collect()
     deadline = time.monotonic() + 10
