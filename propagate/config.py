@@ -45,7 +45,10 @@ class Matcher:
             resembles nothing that is remembered, does not become part of it. 0: it does not.
         flow_weight: How much of its cosine a match loses that lies far from where the flow of the
             cells around, and of the frames before, leads; see `flow.py`. The matches that are voted
-            with are chosen after that. 0: nothing; with `reference_window` and a recent frame.
+            with are chosen after that. The last frame is then searched first, the others only near
+            what it says that objects hold, and older ones, which are no references, only around
+            where flow leads; see `search.py`. 0: nothing; with `reference_window` and a recent
+            frame.
         motion: Whether cells for which several objects have about as much to say go to the one that
             is expected there by how it moved.
         label_floor: Labels below this share of their peak on the reference become background's;

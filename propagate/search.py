@@ -108,7 +108,10 @@ def along_flow(
     found.append(newest)
     for position in range(last + 1, len(searched.features)):
         moved = slice(position, position + 1)
-        there = near & within_reach(searched.labels[moved], matcher.radius)
+        its = searched.labels[position, ..., 1:].amax((0, 1)) > 0  # (K,)
+        there = (hidden | around_objects[its].any(0)) & within_reach(
+            searched.labels[moved], matcher.radius
+        )
         found.append(local_top_k_of_each(tiles, searched.features[moved], *window, there))
     cosines, places = (torch.cat(parts) for parts in zip(*found, strict=True))
     of_flow = slice(last + 1)

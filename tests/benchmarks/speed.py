@@ -1,9 +1,10 @@
 """Where the time and the memory of a run go: stages, frames per second, peak memory over time.
 
-    python tests/benchmarks/speed.py CLIP MASK [--frames 1000] [--model tiny]
+    python tests/benchmarks/speed.py CLIP MASK [--frames 1000] [--model tiny] [--one-by-one]
 
 Repeats the clip until so many frames are done, writes masks like `propagate run`, prints the
-seconds of each stage, and the resident memory and its peak at frame 60 and at the end.
+seconds of each stage, and the resident memory and its peak at frame 60 and at the end. The stages
+overlap, and slow each other down; `--one-by-one` shows what each takes by itself.
 """
 
 import argparse
@@ -29,6 +30,22 @@ def repeated(clip: str, count: int) -> Iterator[propagate.Frame]:
                     return
 
 
+def one_by_one(
+    session: propagate.Session,
+    frames: Iterator[propagate.Frame],
+    mask: propagate.Mask,
+    clock: StageClock,
+) -> Iterator[tuple[propagate.Frame, propagate.Result]]:
+    """What `Propagator.follow` does, in one thread."""
+    for frame in frames:
+        with clock("features"):
+            (features,) = session.extract([frame])
+        with clock("match"):
+            given = mask if frame.index == 0 else None
+            result = session.advance(frame.image.shape[:2], features, given, frame.time_s)
+        yield frame, result
+
+
 def resident_mb() -> float:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmRSS"):
@@ -43,6 +60,7 @@ def main() -> None:
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--matcher", default="default")
     parser.add_argument("--frames", type=int, default=1000)
+    parser.add_argument("--one-by-one", action="store_true")
     args = parser.parse_args()
 
     config = propagate.Config.named(args.matcher)
@@ -52,12 +70,11 @@ def main() -> None:
     session, clock = propagator.session(), StageClock()
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as out:
-        steps = propagator.follow(
-            session,
-            repeated(args.clip, args.frames),
-            {0: propagate.read_mask(args.mask)},
-            clock=clock,
-        )
+        frames, mask = repeated(args.clip, args.frames), propagate.read_mask(args.mask)
+        if args.one_by_one:
+            steps = one_by_one(session, frames, mask, clock)
+        else:
+            steps = propagator.follow(session, frames, {0: mask}, clock=clock)
         for count, (frame, result) in enumerate(steps, start=1):
             with clock("write"):
                 propagate.write_mask(Path(out) / f"{frame.name}.png", result.mask)
