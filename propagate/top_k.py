@@ -118,7 +118,8 @@ def top_k_around(
         queries = tiles.cells[at[1:]]
         values[at], cells[at] = _best(queries, keys[: len(batch)].mT, bias, top_k, group)
     y0, x0 = origins[..., None, None].unbind(3)
-    return tiles.on_grid(values, (y0 + cells % side) * tiles.width + x0 + cells // side)
+    x = cells // side
+    return tiles.on_grid(values, (y0 + cells - x * side) * tiles.width + x0 + x)
 
 
 def _search(
@@ -158,8 +159,10 @@ def _search(
                 keys = room[start * TILE * frames * rows :]
                 keys = keys.unfold(0, bias.shape[1], TILE * frames * rows)[: stop - start]
                 best, key = _best(tiles.cells[row, start:stop], keys, bias, top_k, group)
-                x, key = key // (frames * rows), key % (frames * rows)
-                number, y = key // rows, y0 + key % rows
+                x = key // (frames * rows)
+                key -= x * (frames * rows)
+                number = key // rows
+                y = key - number * rows + y0
                 x += tiles.corners[row, start:stop, 1, None, None] - radius
                 values[part, row, start:stop] = best
                 cells[part, row, start:stop] = (number * height + y) * width + x
