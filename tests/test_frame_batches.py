@@ -2,6 +2,7 @@
 
 import threading
 import time
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ class Counted(ColorBackbone):
 def frames(count, failure=None):
     for index in range(count):
         image = np.random.default_rng(index).integers(0, 256, (96, 128, 3), np.uint8)
-        yield Frame(image, index, None, f"{index:05d}")
+        yield Frame(image, index, Fraction(index, 10), f"{index:05d}")
     if failure is not None:
         raise failure
 
