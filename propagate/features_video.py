@@ -25,7 +25,7 @@ from propagate.config import MATCHERS, Config
 from propagate.errors import OutputError, VideoError
 from propagate.features import Backbone
 from propagate.features.frames import extract_features
-from propagate.frame_batches import batch_frames
+from propagate.frame_batches import with_features
 from propagate.io.contact_sheet import draw_label, fitted_size
 from propagate.io.masks import check_size, mask_from_array
 from propagate.io.one_frame import read_frame
@@ -338,16 +338,16 @@ def _read(
     backbone: Backbone, frames: Iterable[Frame], fitted: Frame
 ) -> Generator[tuple[Frame, torch.Tensor], None, None]:
     """Give each frame with its features (C, h, w), computed in batches, read ahead."""
-    with closing(batch_frames(frames, backbone, CONFIG)) as batches:
-        for batch in batches:
-            height, width, _ = batch[0].image.shape
-            if batch[0].image.shape != fitted.image.shape:
+    with closing(with_features(frames, backbone, CONFIG)) as read:
+        for frame, features in read:
+            height, width, _ = frame.image.shape
+            if frame.image.shape != fitted.image.shape:
                 raise VideoError(
-                    f"frame {batch[0].index} is {width}x{height}, frame {fitted.index} "
+                    f"frame {frame.index} is {width}x{height}, frame {fitted.index} "
                     f"{fitted.image.shape[1]}x{fitted.image.shape[0]}: a video that changes its "
                     "size cannot be shown as one; scale it to one size first"
                 )
-            yield from zip(batch, extract_features(backbone, CONFIG, batch), strict=True)
+            yield frame, features
 
 
 @contextmanager

@@ -42,8 +42,6 @@ def batch_frames(
             alone can tell skipping frames from being stuck.
         ValueError: The batch size is none.
     """
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size: at least 1, not {batch_size}")
     with Prefetcher(frames, bytes_limit=PREFETCH_BYTES) as decoded:
         yield from _grouped(decoded, backbone, config, batch_size, clock or StageClock())
 
@@ -100,6 +98,8 @@ def _grouped(
     batch_size: int | None,
     clock: StageClock,
 ) -> Generator[list[Frame], None, None]:
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size: at least 1, not {batch_size}")
     batch: list[Frame] = []
     failure: Exception | None = None
     while True:

@@ -13,7 +13,7 @@ from propagate.config import Config
 from propagate.errors import VideoError
 from propagate.features.frames import extract_features
 from propagate.features.pixels import ColorBackbone
-from propagate.frame_batches import with_features
+from propagate.frame_batches import batch_frames, with_features
 from propagate.records import Frame
 from propagate.stage_clock import StageClock
 
@@ -97,6 +97,12 @@ def test_closing_waits_for_a_source_that_is_stuck_only_once(monkeypatch):
     assert threading.active_count() == before + 1  # the one that nothing can interrupt
     release.set()
     wait_until(lambda: threading.active_count() == before)
+
+
+@pytest.mark.parametrize("read", [batch_frames, with_features])
+def test_a_batch_of_no_frames_is_refused(read):
+    with pytest.raises(ValueError, match="batch_size: at least 1, not 0"):
+        next(read(frames(3), ColorBackbone(torch.device("cpu")), SMALL, batch_size=0))
 
 
 def test_the_time_of_the_other_thread_is_counted_once():
