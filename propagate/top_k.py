@@ -94,7 +94,7 @@ def top_k_around(
     Returns:
         Cosines (M, h, w, k) and cells (M, h, w, k), as for `local_top_k_of_each`.
     """
-    tiles = query if isinstance(query, Tiles) else Tiles(query)
+    tiles = _tiled(query)
     values, cells = tiles.nothing_found(len(memory), top_k)
     side = TILE + 2 * radius
     group = _group(side * side, top_k)
@@ -132,7 +132,7 @@ def _search(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Do `local_top_k` in each part of a memory, of as many frames each: (P, h, w, k) both."""
     frames = len(parts[0])
-    tiles = query if isinstance(query, Tiles) else Tiles(query)
+    tiles = _tiled(query)
     values, cells = tiles.nothing_found(len(parts), top_k)
     height, width = tiles.height, tiles.width
     # Columns beyond the borders are there, so that all tiles of a strip are searched alike.
@@ -228,6 +228,10 @@ class Tiles:
         # No weight is given to what is outside, but the number of its cell must be one that exists.
         outside = values < OFF_GRID / 2
         return values.masked_fill_(outside, -torch.inf), cells.masked_fill_(outside, 0)
+
+
+def _tiled(query: torch.Tensor | Tiles) -> Tiles:
+    return query if isinstance(query, Tiles) else Tiles(query)
 
 
 def _lay_out(area: torch.Tensor, frame: torch.Tensor, y0: int, x0: int) -> None:
