@@ -73,9 +73,7 @@ def full_forward(unet, block: str, noisy: torch.Tensor, timestep: int, **text) -
         "conv_out",
     ],
 )
-def test_pixel_features_are_bit_for_bit_those_of_a_full_forward(
-    pixel_folder: Path, block: str
-) -> None:
+def test_pixel_features_are_those_of_a_full_forward(pixel_folder: Path, block: str) -> None:
     frame = images(1, 24, 40)
     noise = fixed_noise(frame.shape)
     scheduler = DDPMScheduler.from_pretrained(pixel_folder / "scheduler")
@@ -87,7 +85,8 @@ def test_pixel_features_are_bit_for_bit_those_of_a_full_forward(
 
     if expected.ndim == 3:
         expected = expected.transpose(1, 2).reshape(features.shape)
-    assert torch.equal(features, expected)
+    # What is the same for every frame is folded into the weights, which rounds otherwise.
+    torch.testing.assert_close(features, expected, rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from diffusers import DDPMScheduler, UNet2DModel
 
 from propagate.errors import ModelError
 from propagate.features.diffusion import DiffusionBackbone, one_line
+from propagate.features.folding import fold_constants
 from propagate.features.model_folder import (
     PIXEL_UNET,
     ModelFolder,
@@ -100,6 +101,9 @@ def _load_pixel(
         reading = Reading(f"up_blocks.{block}.resnets.{len(unet.up_blocks[block].resnets) - 1}", 20)
 
     reading = with_block_found(folder, unet, reading)
+    if reading.inversion is None and not compiled:
+        read = [name for name in (reading.block, reading.finer) if name]
+        fold_constants(unet, reading.timestep, read)
 
     def encode(images: torch.Tensor) -> torch.Tensor:
         return F.pixel_unshuffle(images, fold)
