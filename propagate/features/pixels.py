@@ -16,10 +16,11 @@ def cell_colors(images: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
         grid: (h, w) cells that tile the images.
 
     Returns:
-        (B, 12, h, w).
+        (B, 12, h, w), the channels of a cell side by side, as those of a U-Net's features are.
     """
     quarters = F.adaptive_avg_pool2d(images, (LAYOUT * grid[0], LAYOUT * grid[1]))
-    return F.pixel_unshuffle(quarters, LAYOUT)
+    colors = F.pixel_unshuffle(quarters, LAYOUT)
+    return colors.contiguous(memory_format=torch.channels_last)
 
 
 class ColorBackbone:
