@@ -332,11 +332,11 @@ def ids_from_labels(
         if stretch_above is not None and high >= stretch_above and high - low > 1e-6 * high:
             rival = (inside - low) / (high - low)
         better = rival > best[box]
-        best[box].copy_(rival.maximum(best[box]))
-        strength[box].copy_(torch.where(better, inside, strength[box]))
+        torch.maximum(rival, best[box], out=best[box])
+        torch.where(better, inside, strength[box], out=strength[box])
         winner[box].masked_fill_(better, object_id)
-        second[box].copy_(second[box].maximum(first[box].minimum(inside)))
-        first[box].copy_(first[box].maximum(inside))
+        torch.maximum(second[box], first[box].minimum(inside), out=second[box])
+        torch.maximum(first[box], inside, out=first[box])
     margin = strength - torch.where(strength == first, second, first)
     if area != size:
         winner = F.interpolate(winner[None, None], size, mode="nearest-exact")[0, 0]

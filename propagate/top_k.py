@@ -7,6 +7,7 @@ with their search areas.
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 TILE = 8
 # So many numbers are held at once, or those of one tile: enough for two cores to be busy with, and
 # not more than stays near them.
-AT_ONCE = 2**21
+AT_ONCE = 2**20
 # Numbers of channels are multiples of this.
 CHANNELS = 16
 # The cosine of a key that is not there, below all that are.
@@ -98,7 +99,7 @@ def top_k_around(
     values, cells = tiles.nothing_found(len(memory), top_k)
     side = TILE + 2 * radius
     group = _group(side * side, top_k)
-    bias = _outside(tiles, radius, side, radius, window, 1, group)
+    bias = _outside(tiles.cells, radius, side, radius, window, 1, group)
     origins = offsets - radius + tiles.corners  # (M, rows, columns, 2)
     corners = origins.tolist()
     most = max(1, AT_ONCE // (bias.shape[1] * (TILE * TILE + tiles.channels)))
@@ -145,7 +146,7 @@ def _search(
         top = row * TILE
         y0, y1 = max(0, top - radius), min(height, top + TILE + radius)
         rows = y1 - y0
-        bias = _outside(tiles, top - y0, rows, radius, window, frames, group)  # (n, m)
+        bias = _outside(tiles.cells, top - y0, rows, radius, window, frames, group)  # (n, m)
         most = max(1, AT_ONCE // bias.numel())
         first, last = columns[0] * TILE, columns[-1] * TILE + side
         # Column by column, so that the search area of every tile is one run of keys.
@@ -276,12 +277,18 @@ def _group(keys: int, top_k: int) -> int:
 
 
 def _outside(
-    tiles: Tiles, above: int, rows: int, radius: int, window: str, frames: int, group: int
+    cells: torch.Tensor,
+    above: int,
+    rows: int,
+    radius: int,
+    window: Window,
+    frames: int,
+    group: int,
 ) -> torch.Tensor:
     """0 where a key of a search area is in a query's window, -inf elsewhere and in the padding.
 
     Args:
-        tiles: For whom.
+        cells: Of the tiles, for their device and precision.
         above: Rows of the area above those of the tile; columns left of it are as many as `radius`.
         rows: Of the area.
         radius, window, frames: Of the search.
@@ -290,7 +297,18 @@ def _outside(
     Returns:
         (n, columns * frames * rows + padding).
     """
-    device = tiles.cells.device
+    near = _near(above, rows, radius, window, cells.device)
+    near = near[:, :, None].expand(-1, -1, frames, -1).flatten(1)
+    near = F.pad(near, (0, -near.shape[1] % group))
+    return torch.where(near, cells.new_zeros(()), -torch.inf)
+
+
+@lru_cache(maxsize=64)
+def _near(above: int, rows: int, radius: int, window: Window, device: torch.device) -> torch.Tensor:
+    """Whether keys are in the windows of queries, as for `_outside`: (n, columns, rows) bool.
+
+    Every frame asks for the same few, one for each row of tiles near a border.
+    """
     inside = torch.arange(TILE, device=device)[:, None]
     dy = inside + above - torch.arange(rows, device=device)  # (tile rows, area rows)
     dx = inside + radius - torch.arange(TILE + 2 * radius, device=device)
@@ -298,9 +316,7 @@ def _outside(
         near = (dy.abs() <= radius)[:, None, None, :] & (dx.abs() <= radius)[None, :, :, None]
     else:
         near = dy.square()[:, None, None, :] + dx.square()[None, :, :, None] < radius**2
-    near = near.flatten(0, 1)[:, :, None].expand(-1, -1, frames, -1).flatten(1)
-    near = F.pad(near, (0, -near.shape[1] % group))
-    return torch.where(near, tiles.cells.new_zeros(()), -torch.inf)
+    return near.flatten(0, 1)
 
 
 def _top_k(similarity: torch.Tensor, k: int, group: int) -> tuple[torch.Tensor, torch.Tensor]:
