@@ -12,11 +12,19 @@ from propagate.config import Matcher
 from propagate.flow import CANDIDATES, agreeing, carried, of_best, of_tiles
 from propagate.matching import centre, moved_instance, propagate_labels, widened, within_reach
 from propagate.memory import Remembered
-from propagate.top_k import TILE, Tiles, best_of_each, local_top_k_of_each, top_k_around
+from propagate.top_k import (
+    TILE,
+    Tiles,
+    best_of_each,
+    local_top_k,
+    local_top_k_of_each,
+    top_k_around,
+)
 
 # An object that has moved so many cells is also searched for where it is now.
 MOVED_CELLS = 4
-# How near, in cells, to what the last frame says that objects hold the other frames are asked.
+# How near, in cells, to where objects may be the last frame is asked, and how near to what it says
+# that they hold the others.
 NEAR_CELLS = 2
 # How far around where the flow leads they are asked. Farther, masks are no better.
 FOLLOWED_RADIUS = 6
@@ -84,11 +92,15 @@ def along_flow(
     # whatever other frames say; only an object hidden in it may be wherever it ever was.
     hidden = within_reach(_hidden(searched.labels[: last + 1]), matcher.radius)
     labels = searched.labels[last : last + 1]
-    reach = hidden | within_reach(labels, matcher.radius)
+    reach = hidden | reached(cells, searched.features[last], labels[0], matcher)
     newest = local_top_k_of_each(tiles, searched.features[last : last + 1], *window, reach)
     votes = propagate_labels(*newest, labels, matcher.temperature)
-    seen = (votes[0, ..., 1:] > matcher.label_floor).movedim(-1, 0)  # (K, h, w)
-    around_objects = widened(seen, NEAR_CELLS)
+    # An object smaller than a cell is faint even where it was given.
+    peaks = searched.labels.amax((0, 1, 2))  # (L,)
+    seen = (votes[0] > matcher.label_floor * peaks).movedim(-1, 0)[1:]  # (K, h, w)
+    # Where the last frame was not asked, no other one is, which then would speak alone.
+    asked = newest[0][0, ..., 0] > -torch.inf
+    around_objects = widened(seen, NEAR_CELLS) & asked
     near = hidden | around_objects.any(0)
     step = of_best(*newest, torch.zeros_like(flows[:1]))  # (1, h, w, 2)
     expected = torch.cat([carried(flows[:last], step[0]), step])
@@ -120,6 +132,32 @@ def along_flow(
     along = torch.cat([values, cosines[last + 1 :]])
     matches, alike = (best_of_each(v, places, matcher.top_k) for v in (along, cosines))
     return Found(matches, alike, flows)
+
+
+def reached(
+    cells: torch.Tensor, last: torch.Tensor, labels: torch.Tensor, matcher: Matcher
+) -> torch.Tensor:
+    """Mark the cells that objects may be at, going by where each of their cells went.
+
+    A window around all that objects hold is far larger than what they are found in. So their cells,
+    which are few, look for where they are in this frame first: there, where they were, and near
+    both, this frame's cells are worth searching for.
+
+    Args:
+        cells: (h, w, C) of the frame.
+        last: (h, w, C) of the one before.
+        labels: (h, w, L) of that.
+        matcher: How to match.
+
+    Returns:
+        (h, w) bool.
+    """
+    held = (labels[..., 1:] > 0).any(-1)
+    window = (1, matcher.radius, matcher.window)
+    _, places = local_top_k(last, [cells], *window, held)  # (h, w, 1)
+    held_now = held.clone()
+    held_now.view(-1)[places[held]] = True
+    return widened(held_now[None], NEAR_CELLS)[0]
 
 
 def _followed(
