@@ -70,6 +70,8 @@ class Matcher:
             also searched where the object is now.
         reappear: Whether an object that no cell is left of is looked for in the whole frame, with
             PDM's appearance map.
+        drop_strays: Whether parts of an object off its largest one become background's where its
+            references do not know them; see `strays.py`.
     """
 
     top_k: int
@@ -93,6 +95,7 @@ class Matcher:
     through_grid: bool = False
     moved_reference: bool = False
     reappear: bool = False
+    drop_strays: bool = False
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -160,6 +163,7 @@ MATCHERS: dict[str, Matcher] = {
         stretch_above=0.3,
         moved_reference=True,
         reappear=True,
+        drop_strays=True,
     ),
     # facebookresearch/dino eval_video_segmentation.py
     "dino": Matcher(

@@ -31,6 +31,7 @@ from propagate.motion import Motions, settled
 from propagate.quarters import Quarters, quarter_colors, quarter_labels
 from propagate.records import VOID_ID, Frame, Mask, Result
 from propagate.search import along_flow, with_moved
+from propagate.strays import without_strays
 from propagate.top_k import global_top_k, local_top_k, merge_top_k
 
 # Below this mean soft label the object's pixels are as often somebody else's.
@@ -308,6 +309,15 @@ class Session:
         labels = without(labels, faint)
         if matcher.reappear:
             labels = self._find_again(cells, classes, labels, known, references)
+        if matcher.drop_strays:
+            labels = without_strays(
+                cells,
+                labels,
+                known.features[:references],
+                known.labels[:references],
+                matcher.top_k,
+                matcher.temperature,
+            )
         if outlook is not None:
             self._motions.follow(self._object_ids, labels, outlook)
         if fine_colors is None:

@@ -49,6 +49,7 @@ VARIANTS = {
     "with specks": without(speck_cells=0),
     "without sharpening": without(sharpness=0.0),
     "without finding again": without(reappear=False),
+    "strays left in": without(drop_strays=False),
     "without stretching": without(stretch_above=None),
     "without a label floor": without(label_floor=0.0),
     **{name: matcher for name, matcher in MATCHERS.items() if name != "default"},
