@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
-from propagate.lost import without
 from propagate.matching import propagate_labels
 from propagate.top_k import global_top_k
 
@@ -47,16 +46,19 @@ def without_strays(
         top_k, temperature: See `Matcher`.
 
     Returns:
-        (h, w, L): what an object had of such a part is background's.
+        (h, w, L): what an object had of such a part goes to those around it, as far as the
+        references give the part to them; where they do not, to background.
     """
     winner = labels.argmax(-1).cpu().numpy()
     parts = np.zeros(winner.shape, np.int64)
-    owners, are_far = [], []
+    owners, are_far, around = [], [], []
     for label in range(1, labels.shape[-1]):
         for part, is_far in _apart(winner == label):
             owners.append(label)
             are_far.append(is_far)
             parts[part] = len(owners)
+            ring = ndimage.binary_dilation(part, np.ones((3, 3))) & ~part
+            around.append(np.bincount(winner[ring], minlength=labels.shape[-1]))
     if not owners:
         return labels
     device = labels.device
@@ -72,11 +74,16 @@ def without_strays(
     is_stray |= torch.tensor(are_far, device=device) & (own < FAR_OWN_SHARE)
     if not is_stray.any():
         return labels
-    # Of whom each cell is a stray part; 0: of nobody.
-    stray_of = F.pad(torch.where(is_stray, owner, 0), (1, 0))[part_of]  # (h, w)
-    lost = F.one_hot(stray_of, labels.shape[-1]).bool()
-    lost[..., 0] = False
-    return without(labels, lost)
+    heirs = shares * torch.from_numpy(np.stack(around)).to(shares)  # (parts, L)
+    heirs[:, 0] += 1e-6
+    heirs = heirs / heirs.sum(1, keepdim=True)
+    y, x = F.pad(is_stray, (1, 0))[part_of].nonzero().T
+    part = part_of[y, x] - 1  # (n,)
+    freed = labels[y, x, owner[part]]
+    labels = labels.clone()
+    labels[y, x, owner[part]] = 0
+    labels[y, x] += freed[:, None] * heirs[part]
+    return labels
 
 
 def _apart(held: np.ndarray) -> Iterator[tuple[np.ndarray, bool]]:

@@ -108,6 +108,18 @@ def test_soft_labels_of_a_stray_part_become_background_and_the_others_keep_their
     assert torch.equal(kept, labels)
 
 
+def test_a_part_that_is_the_other_objects_goes_to_that_one_around_it():
+    seen = ["aaa......", "aaa......", ".....bbb.", ".....bbb.", ".....bbb."]
+    found = ["111000000", "111000000", "000002220", "000002120", "000002220"]
+    expected = ["111000000", "111000000", "000002220", "000002220", "000002220"]
+    kept = cleaned(seen, found)
+    torch.testing.assert_close(kept, labels_of(expected), rtol=0, atol=1e-5)
+    # With nothing of that object beside it, nobody knows what it is.
+    alone = ["111000000", "111000000", "000000000", "000000100", "000000000"]
+    expected = ["111000000", "111000000", "000000000", "000000000", "000000000"]
+    assert torch.equal(cleaned(seen, alone), labels_of(expected))
+
+
 def test_a_part_known_on_any_of_the_references_stays():
     found = ["11110000", "11110000", "00000000", "00000011"]
     seen = ["aaaa....", "aaaa....", "........", "......xx"]
