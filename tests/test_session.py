@@ -123,6 +123,27 @@ def test_an_object_that_left_is_absent_and_found_again():
         assert (iou(result.mask == 1, region((56, 88, 1)) == 1) > 0.8) == found
 
 
+@pytest.mark.parametrize("drop_strays", [True, False])
+def test_what_comes_to_light_behind_an_object_does_not_stay_its(drop_strays):
+    """It looks more like the object than like the ground around, but the reference has it too."""
+
+    def scene(x: int) -> np.ndarray:
+        frame = draw()
+        frame[16:32, 8:24] = frame[72:96, 96:128] = (180, 70, 60)
+        frame[8:40, x : x + 32] = RED
+        return frame
+
+    # The window reaches from neither of the two alike places to the other.
+    matcher = replace(MATCHERS["default"], radius=3, drop_strays=drop_strays)
+    session = Session(ColorBackbone(torch.device("cpu")), replace(SMALL, matcher=matcher))
+    result = session.step(scene(8), region((8, 8, 1)))
+    for x in range(16, 80, 8):
+        result = session.step(scene(x))
+    left_behind = (result.mask[16:32, 8:24] == 1).mean()
+    assert left_behind < 0.1 if drop_strays else left_behind > 0.9
+    assert (result.mask[8:40, 72:104] == 1).mean() > 0.95
+
+
 def test_an_object_smaller_than_a_cell_is_not_given_up():
     frame = draw()
     frame[42:46, 66:70] = RED
