@@ -53,12 +53,12 @@ def without_strays(
     parts = np.zeros(winner.shape, np.int64)
     owners, are_far, around = [], [], []
     for label in range(1, labels.shape[-1]):
-        for part, is_far in _apart(winner == label):
+        for area, part, is_far in _apart(winner == label):
             owners.append(label)
             are_far.append(is_far)
-            parts[part] = len(owners)
+            parts[area][part] = len(owners)
             ring = ndimage.binary_dilation(part, np.ones((3, 3))) & ~part
-            around.append(np.bincount(winner[ring], minlength=labels.shape[-1]))
+            around.append(np.bincount(winner[area][ring], minlength=labels.shape[-1]))
     if not owners:
         return labels
     device = labels.device
@@ -86,10 +86,14 @@ def without_strays(
     return labels
 
 
-def _apart(held: np.ndarray) -> Iterator[tuple[np.ndarray, bool]]:
-    """Give the parts (h, w) of what an object holds but for the largest; whether each is far off.
+def _apart(held: np.ndarray) -> Iterator[tuple[tuple[slice, ...], np.ndarray, bool]]:
+    """Give the parts of what an object holds, (h, w) bool, but for the largest.
 
     Parts touch by sides or corners.
+
+    Yields:
+        The rows and columns that a part and the cells around it lie in; the part, bool, within
+        those; whether it is far off.
     """
     numbers = np.empty(held.shape, np.int32)
     ndimage.label(held, np.ones((3, 3)), output=numbers)
@@ -104,4 +108,5 @@ def _apart(held: np.ndarray) -> Iterator[tuple[np.ndarray, bool]]:
                 >= max(FAR_OFF_CELLS, FAR_OFF_SHARE * (around.stop - around.start))
                 for side, around in zip(box, boxes[largest], strict=True)
             )
-            yield numbers == number + 1, is_far
+            area = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
+            yield area, numbers[area] == number + 1, is_far
