@@ -70,8 +70,8 @@ class Matcher:
             also searched where the object is now.
         reappear: Whether an object that no cell is left of is looked for in the whole frame, with
             PDM's appearance map.
-        drop_strays: Whether parts of an object off its largest one become background's where its
-            references do not know them; see `strays.py`.
+        drop_strays: Whether parts of an object off its largest one that its references do not know
+            are taken from it, for background or for who is around; see `strays.py`.
     """
 
     top_k: int

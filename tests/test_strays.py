@@ -24,7 +24,7 @@ def labels_of(picture: list[str]) -> torch.Tensor:
     return torch.nn.functional.one_hot(ids, 3).float()
 
 
-# On the reference the object `a` is 1, `b` is 2, and half of what looks like x is 1.
+# On the reference the object `a` is 1, `b` is 2, and x is not to be seen.
 REFERENCE = cells_of(["aaa...", "aaa...", "......", "..bbb.", "..bbb.", "......"])
 DRAWN = labels_of(["111000", "111000", "000000", "002220", "002220", "000000"])
 

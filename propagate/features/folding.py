@@ -81,9 +81,9 @@ def _is_plain_enlargement(module: Upsample2D) -> bool:
 class _Enlarged(torch.nn.Module):
     """Nearest-neighbour enlargement by two and a 3 x 3 convolution, as one of 2 x 2 before it.
 
-    A pixel of the enlarged picture sees three rows that are copies of two, or of two and the two
-    of them beside each other: the kernel's rows that see copies are added up. Which ones depends on
-    whether the pixel's own row is even or odd, and so for columns: four kernels, 4/9 of the FLOPs.
+    Of the three rows that a pixel of the enlarged picture sees, two are copies of one: the kernel's
+    rows for these are added up. Which ones depends on whether the pixel's own row is even or odd,
+    and so for columns: four kernels, 4/9 of the FLOPs.
     """
 
     def __init__(self, module: Upsample2D) -> None:
