@@ -10,7 +10,7 @@ from propagate.eval.groups import SEEN, UNSEEN, GroupsOf
 from propagate.eval.metrics import Statistics, statistics
 from propagate.eval.protocols import OVER_OBJECTS, Groups, Protocol
 from propagate.eval.scores import Scores
-from propagate.eval.sequence_scores import SequenceScores
+from propagate.eval.sequences import SequenceScores
 
 _Object = tuple[str, int]
 """The name of a sequence and the id of an object."""

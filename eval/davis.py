@@ -16,14 +16,14 @@ from typing import Any, TypeVar
 
 from propagate.errors import EvaluationError
 from propagate.eval.averages import average
+from propagate.eval.dataset import find_truth
 from propagate.eval.groups import GroupsOf, check_lists, read_groups
 from propagate.eval.labels import UnusableMaskError, refuse
 from propagate.eval.mask_trees import REFINED, MaskTree, open_mask_tree
 from propagate.eval.processes import map_processes
 from propagate.eval.protocols import SEMI_SUPERVISED, Protocol, find_protocol
 from propagate.eval.scores import Scores
-from propagate.eval.sequence_scores import SequencePlan, SequenceScores, score_sequence
-from propagate.eval.truth_root import find_truth
+from propagate.eval.sequences import SequencePlan, SequenceScores, score_sequence
 
 
 def evaluate_davis(

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from propagate.errors import EvaluationError
-from propagate.io.masks import palette
+from propagate.io.write.masks import palette
 from propagate.records import BACKGROUND_ID, MAX_OBJECT_ID, VOID_ID
 
 _PROBLEMS_LISTED = 3
@@ -122,8 +122,8 @@ class Labels:
 def read_ids(path: Path) -> np.ndarray:
     """Read the ids of one PNG of mode P, L, LA, 1 or I;16; a palette's colours mean nothing.
 
-    Unlike a reference mask, which `propagate.io.masks` reads, it may hold no object. An RGB file
-    is read where every colour is that of an id in the DAVIS palette.
+    Unlike a reference mask, which `propagate.io.write.masks` reads, it may hold no object. An RGB
+    file is read where every colour is that of an id in the DAVIS palette.
 
     Returns:
         (H, W) uint8.

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from propagate.eval.labels import Labels, UnusableMaskError, read_ids
-from propagate.io.rle import decode_mask
+from propagate.io.write.rle import decode_mask
 
 _RUN_MASKS = "masks"
 _RUN_REFINED = "refined"
@@ -248,7 +248,7 @@ def _no_such_mask(path: Path) -> UnusableMaskError:
 
 def _check_finished(folder: Path) -> None:
     # Not imported above: it brings the video encoder, 0.2 s in every process that scores.
-    from propagate.io.run_folder import INCOMPLETE, MARKER
+    from propagate.io.write.run_folder import INCOMPLETE, MARKER
 
     # A run takes its marker away when its report is written.
     if (folder / INCOMPLETE).exists() or (folder / MARKER).exists():

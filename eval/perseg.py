@@ -22,8 +22,8 @@ from rich.table import Table
 from rich.text import Text
 
 from propagate.errors import EvaluationError
-from propagate.eval.permis_images import boundary_distance_px, boundary_region
-from propagate.io.image_folder import SUFFIXES
+from propagate.eval.permis.images import boundary_distance_px, boundary_region
+from propagate.io.decode.image_folder import SUFFIXES
 
 REFERENCE = "00"
 

@@ -14,12 +14,13 @@ What stands in `__all__` is the public interface.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from propagate.collector import collector_paused
+from propagate.features.quick_import import collector_paused
 
 if TYPE_CHECKING:
-    from propagate.batch import run_batch
-    from propagate.batch_ray import RayEngine
-    from propagate.batch_records import BatchSettings
+    from propagate.batch.manifest import BatchVideo, ManifestError, read_manifest
+    from propagate.batch.ray import RayEngine
+    from propagate.batch.records import BatchSettings
+    from propagate.batch.schedule import run_batch
     from propagate.config import MATCHERS, Config, Matcher
     from propagate.errors import (
         ClusterError,
@@ -34,38 +35,37 @@ if TYPE_CHECKING:
     from propagate.eval.davis import evaluate_davis
     from propagate.eval.identity import evaluate_identity
     from propagate.eval.mask_trees import open_mask_tree
-    from propagate.eval.official_csv import write_official_csv
-    from propagate.eval.permis import evaluate_permis
-    from propagate.eval.permis_build import build_permis_list
-    from propagate.eval.permis_images import evaluate_permis_images
-    from propagate.eval.permis_list import read_permis_list, write_permis_list
-    from propagate.eval.permis_retrieval import evaluate_permis_retrieval
+    from propagate.eval.permis.build import build_permis_list
+    from propagate.eval.permis.images import evaluate_permis_images
+    from propagate.eval.permis.list import read_permis_list, write_permis_list
+    from propagate.eval.permis.retrieval import evaluate_permis_retrieval
+    from propagate.eval.permis.video import evaluate_permis
     from propagate.eval.protocols import PROTOCOLS
+    from propagate.eval.report.official_csv import write_official_csv
     from propagate.eval.scores import Scores
-    from propagate.features import load_backbone
     from propagate.features.presets import PRESETS
     from propagate.features.recipes import RECIPES
-    from propagate.features_video import write_feature_videos
-    from propagate.find import Finder
-    from propagate.io.frame_range import FrameRange
-    from propagate.io.masks import read_mask, read_references, write_mask
-    from propagate.io.overlay import OverlayWriter, draw_overlay
-    from propagate.io.source_options import SourceOptions
-    from propagate.io.video import open_video
-    from propagate.manifest import BatchVideo, ManifestError, read_manifest
-    from propagate.matching import appearance_map, instance_prototypes
+    from propagate.features.registry import load_backbone
+    from propagate.images.feature_views import write_feature_videos
+    from propagate.images.find import Finder
+    from propagate.images.segment import Segmentation, Segmenter
+    from propagate.io.decode.frame_range import FrameRange
+    from propagate.io.decode.options import SourceOptions
+    from propagate.io.decode.video import open_video
+    from propagate.io.write.masks import read_mask, read_references, write_mask
+    from propagate.io.write.overlay import OverlayWriter, draw_overlay
+    from propagate.matching.cells import appearance_map, instance_prototypes
     from propagate.pipeline import Propagator, RunSummary
     from propagate.records import Frame, Mask, Result, VideoInfo
-    from propagate.refine import Refiner, load_refiner
-    from propagate.segment import Segmentation, Segmenter
+    from propagate.refine.refiner import Refiner, load_refiner
     from propagate.session import Session
 
 # Where each public name lives. They are imported on first use: `propagate --help` and a reader of
 # frames need no torch, which takes seconds to load.
 _HOMES = {
-    "propagate.batch": ("run_batch",),
-    "propagate.batch_ray": ("RayEngine",),
-    "propagate.batch_records": ("BatchSettings",),
+    "propagate.batch.schedule": ("run_batch",),
+    "propagate.batch.ray": ("RayEngine",),
+    "propagate.batch.records": ("BatchSettings",),
     "propagate.config": ("MATCHERS", "Config", "Matcher"),
     "propagate.errors": (
         "ClusterError",
@@ -80,30 +80,30 @@ _HOMES = {
     "propagate.eval.davis": ("evaluate_davis",),
     "propagate.eval.identity": ("evaluate_identity",),
     "propagate.eval.mask_trees": ("open_mask_tree",),
-    "propagate.eval.official_csv": ("write_official_csv",),
-    "propagate.eval.permis": ("evaluate_permis",),
-    "propagate.eval.permis_build": ("build_permis_list",),
-    "propagate.eval.permis_images": ("evaluate_permis_images",),
-    "propagate.eval.permis_list": ("read_permis_list", "write_permis_list"),
-    "propagate.eval.permis_retrieval": ("evaluate_permis_retrieval",),
+    "propagate.eval.report.official_csv": ("write_official_csv",),
+    "propagate.eval.permis.video": ("evaluate_permis",),
+    "propagate.eval.permis.build": ("build_permis_list",),
+    "propagate.eval.permis.images": ("evaluate_permis_images",),
+    "propagate.eval.permis.list": ("read_permis_list", "write_permis_list"),
+    "propagate.eval.permis.retrieval": ("evaluate_permis_retrieval",),
     "propagate.eval.protocols": ("PROTOCOLS",),
     "propagate.eval.scores": ("Scores",),
-    "propagate.features": ("load_backbone",),
+    "propagate.features.registry": ("load_backbone",),
     "propagate.features.presets": ("PRESETS",),
     "propagate.features.recipes": ("RECIPES",),
-    "propagate.features_video": ("write_feature_videos",),
-    "propagate.find": ("Finder",),
-    "propagate.io.frame_range": ("FrameRange",),
-    "propagate.io.masks": ("read_mask", "read_references", "write_mask"),
-    "propagate.io.overlay": ("OverlayWriter", "draw_overlay"),
-    "propagate.io.source_options": ("SourceOptions",),
-    "propagate.io.video": ("open_video",),
-    "propagate.manifest": ("BatchVideo", "ManifestError", "read_manifest"),
-    "propagate.matching": ("appearance_map", "instance_prototypes"),
+    "propagate.images.feature_views": ("write_feature_videos",),
+    "propagate.images.find": ("Finder",),
+    "propagate.io.decode.frame_range": ("FrameRange",),
+    "propagate.io.write.masks": ("read_mask", "read_references", "write_mask"),
+    "propagate.io.write.overlay": ("OverlayWriter", "draw_overlay"),
+    "propagate.io.decode.options": ("SourceOptions",),
+    "propagate.io.decode.video": ("open_video",),
+    "propagate.batch.manifest": ("BatchVideo", "ManifestError", "read_manifest"),
+    "propagate.matching.cells": ("appearance_map", "instance_prototypes"),
     "propagate.pipeline": ("Propagator", "RunSummary"),
     "propagate.records": ("Frame", "Mask", "Result", "VideoInfo"),
-    "propagate.refine": ("Refiner", "load_refiner"),
-    "propagate.segment": ("Segmentation", "Segmenter"),
+    "propagate.refine.refiner": ("Refiner", "load_refiner"),
+    "propagate.images.segment": ("Segmentation", "Segmenter"),
     "propagate.session": ("Session",),
 }
 

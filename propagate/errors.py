@@ -1,12 +1,50 @@
-"""Failures a user can meet. Each message says what was found, where, and what to do next."""
+"""Errors a user can meet. Each says what was found, where, and what to do next."""
+
+import re
+from collections.abc import Callable
+
+# Turns a setting and its value, if one is given, into what a person types.
+Spelling = Callable[[str, str | None], str]
+
+
+def as_keyword(name: str, value: str | None) -> str:
+    """Spell a setting as Python code does: `overwrite=True`, `device="cpu"`, or `out` alone."""
+    if value is None:
+        return name
+    is_plain = value in ("True", "False", "None") or re.fullmatch(r"[0-9.]+", value)
+    return f"{name}={value}" if is_plain else f'{name}="{value}"'
 
 
 class PropagateError(Exception):
-    """Anything wrong with what the program was given; the command prints it as one line."""
+    """Anything wrong with what the program was given.
+
+    The library does not know how it is used. So a hint names settings by their Python names, in
+    braces: "pass {overwrite=True} to start again", "choose another folder with {out}". As text,
+    the error shows them as keyword arguments; the command line shows them as its options.
+
+    Attributes:
+        message: What was found, and where.
+        hint: What to do next; empty if the message says it.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        """Take the message and the hint, both without a full stop at the end."""
+        super().__init__(message, hint)
+        self.message, self.hint = message, hint
+
+    def __str__(self) -> str:
+        return self.text(as_keyword)
+
+    def text(self, spelling: Spelling) -> str:
+        """Join message and hint on one line, with every setting in the hint spelled out."""
+        if not self.hint:
+            return self.message
+        setting = re.compile(r"\{(\w+)(?:=([^}]*))?\}")
+        return f"{self.message}; {setting.sub(lambda found: spelling(*found.groups()), self.hint)}"
 
 
 class VideoError(PropagateError):
-    """A source of frames cannot be opened, or breaks off while it is read."""
+    """A video cannot be opened, or reading it breaks off."""
 
 
 class MaskError(PropagateError):
@@ -14,20 +52,20 @@ class MaskError(PropagateError):
 
 
 class ModelError(PropagateError):
-    """A model is unknown, unreachable, incomplete, or computes nonsense."""
+    """A model is unknown, unreachable or incomplete, or its output is not finite."""
 
 
 class DeviceError(PropagateError):
-    """A device was asked for that is not there, or ran out of memory."""
+    """The requested device does not exist, or it ran out of memory."""
 
 
 class OutputError(PropagateError):
-    """Results cannot be written where they were asked for."""
+    """Results cannot be written to the given folder."""
 
 
 class ClusterError(PropagateError):
-    """A cluster cannot be reached, or runs no worker."""
+    """A cluster cannot be reached, or it has no workers."""
 
 
 class EvaluationError(PropagateError):
-    """Ground truth and predictions do not fit together, so there is no score to give."""
+    """Ground truth and predictions do not fit together, so there is no score."""

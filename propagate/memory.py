@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from propagate.quarters import Quarters
+from propagate.matching.subcell import Quarters
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,19 +19,19 @@ import torch
 
 from propagate.config import Config
 from propagate.errors import MaskError, VideoError
-from propagate.features import load_backbone
-from propagate.features.batches import MOST_FRAMES
-from propagate.features.frames import channel_count, working_size
-from propagate.frame_batches import batch_frames, with_features
-from propagate.io.frame_range import FrameRange, places_of
-from propagate.io.live import label
-from propagate.io.masks import check_size, mask_from_array
-from propagate.io.run_folder import RunFolder, find_finished
-from propagate.io.source_options import SourceOptions
-from propagate.io.video import FrameSource, is_live, open_source
-from propagate.records import Frame, Mask, Result
-from propagate.refine import Refiner
-from propagate.resume import Saves, dump_session, load_session
+from propagate.features.batch_size import MOST_FRAMES
+from propagate.features.extract import channel_count, working_size
+from propagate.features.read_ahead import batch_frames, with_features
+from propagate.features.registry import load_backbone
+from propagate.io.decode.frame_range import FrameRange, places_of
+from propagate.io.decode.live import label
+from propagate.io.decode.options import SourceOptions
+from propagate.io.decode.video import FrameSource, is_live, open_source
+from propagate.io.write.masks import check_size, mask_from_array
+from propagate.io.write.run_folder import RunFolder, find_finished
+from propagate.records import Frame, Mask, Progress, Result
+from propagate.refine.refiner import Refiner
+from propagate.saved_state import Saves, dump_session, load_session
 from propagate.session import Session
 from propagate.stage_clock import STAGES, StageClock
 from propagate.two_way import (
@@ -44,7 +44,6 @@ from propagate.two_way import (
 
 Source = str | PathLike[str] | int
 References = Mapping[int, Mask | np.ndarray]
-Progress = Callable[[int, int | None], None]
 
 # Seconds between two saved states: what a kill costs at most. Each is a few megabytes to write.
 SAVE_EVERY_S = 30.0

@@ -1,9 +1,15 @@
 """The values that travel between stages: small, frozen, and checked when they are made."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Literal
 
 import numpy as np
+
+# Called while long work goes on, with how much is done and about how much there is, if known.
+Progress = Callable[[int, int | None], None]
+State = Literal["tracked", "unsure", "absent"]
 
 BACKGROUND_ID = 0
 VOID_ID = 255
@@ -124,7 +130,7 @@ class Result:
     time_s: float | None
     mask: np.ndarray
     scores: dict[int, float]
-    states: dict[int, str]
+    states: dict[int, State]
     margins: dict[int, float]
     probabilities: dict[int, np.ndarray] | None = None
 

@@ -10,12 +10,11 @@ import torch.nn.functional as F
 
 from propagate.config import Config
 from propagate.errors import VideoError
-from propagate.features import Backbone
-from propagate.features.frames import Image, extract_features, frame_pixels
-from propagate.features.pixels import COLOR_CHANNELS
-from propagate.io.masks import check_size, mask_from_array
-from propagate.lost import find_again, lost_objects, without, without_holes, without_specks
-from propagate.matching import (
+from propagate.features.backbone import Backbone
+from propagate.features.colors import COLOR_CHANNELS
+from propagate.features.extract import Image, extract_features, frame_pixels
+from propagate.io.write.masks import check_size, mask_from_array
+from propagate.matching.cells import (
     best_cosines,
     channel_statistics,
     doubted,
@@ -26,13 +25,20 @@ from propagate.matching import (
     propagate_labels,
     within_reach,
 )
+from propagate.matching.components import without_strays
+from propagate.matching.motion import Motions, settled
+from propagate.matching.reappearance import (
+    find_again,
+    lost_objects,
+    without,
+    without_holes,
+    without_specks,
+)
+from propagate.matching.search import along_flow, with_moved
+from propagate.matching.subcell import Quarters, quarter_colors, quarter_labels
+from propagate.matching.top_k import global_top_k, local_top_k, merge_top_k
 from propagate.memory import Remembered, TemporalMemory
-from propagate.motion import Motions, settled
-from propagate.quarters import Quarters, quarter_colors, quarter_labels
-from propagate.records import VOID_ID, Frame, Mask, Result
-from propagate.search import along_flow, with_moved
-from propagate.strays import without_strays
-from propagate.top_k import global_top_k, local_top_k, merge_top_k
+from propagate.records import VOID_ID, Frame, Mask, Result, State
 
 # Below this mean soft label the object's pixels are as often somebody else's.
 UNSURE_SCORE = 0.6
@@ -554,7 +560,7 @@ class Session:
         self._memory.load_state_dict(state["memory"])
 
 
-def _state(score: float) -> str:
+def _state(score: float) -> State:
     if score == 0:
         return "absent"
     return "tracked" if score >= UNSURE_SCORE else "unsure"

@@ -41,7 +41,7 @@ from PIL import Image
 from rich.progress import track
 from training_views import PHOTO, View, make_views, true_matches
 
-from propagate.features.attention import outputs_of
+from propagate.features.hooks import outputs_of
 
 WIDTHS = (32, 96, 128, 192)
 UNSHUFFLE = 2

@@ -5,8 +5,8 @@ from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
 
-from propagate.batch_records import Lost
-from propagate.batch_worker import Runner
+from propagate.batch.records import Lost
+from propagate.batch.worker import Runner
 
 
 class HereEngine:

@@ -122,7 +122,7 @@ def propagate(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
     """Runs the command in this process: `propagate("run", clip, "-m", mask, ...)`."""
 
     def call(*arguments: object) -> Finished:
-        from propagate.cli import main
+        from propagate.cli.main import main
 
         monkeypatch.setattr(sys, "argv", ["propagate", *map(str, arguments)])
         kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -10,8 +10,9 @@ from PIL import Image
 
 from propagate.eval.davis import evaluate_davis
 from propagate.eval.scores import Scores
+from tests.paths import SHARED
 
-ORACLE = Path(__file__).resolve().parents[1].parent / "shared" / "oracle" / "eval"
+ORACLE = SHARED / "oracle" / "eval"
 needs_oracle = pytest.mark.skipif(
     not ORACLE.is_dir(), reason="the official scorers' outputs (../shared/oracle/eval) are absent"
 )

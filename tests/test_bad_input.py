@@ -15,8 +15,8 @@ from PIL import Image
 
 import propagate.pipeline
 from propagate.errors import MaskError
-from propagate.features.pixels import ColorBackbone
-from propagate.io.video import open_source
+from propagate.features.colors import ColorBackbone
+from propagate.io.decode.video import open_source
 from propagate.pipeline import Propagator
 from tests.silent_server import server_that_stops
 from tests.small_disk import mounted

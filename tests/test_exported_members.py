@@ -2,11 +2,11 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 import propagate
+from tests.paths import ROOT
 
 PUBLIC = [
     "MATCHERS",
@@ -89,7 +89,7 @@ def test_importing_the_package_loads_no_heavy_library():
         "import sys, propagate; "
         "print({'torch', 'diffusers', 'numpy', 'av', 'PIL'} & set(sys.modules))"
     )
-    root = Path(__file__).resolve().parents[1]
+    root = ROOT
     finished = subprocess.run(
         [sys.executable, "-c", script], cwd=root, text=True, capture_output=True, timeout=60
     )
@@ -98,7 +98,7 @@ def test_importing_the_package_loads_no_heavy_library():
 
 def test_reading_a_video_needs_no_torch():
     script = "import sys, propagate; propagate.open_video; print('torch' in sys.modules)"
-    root = Path(__file__).resolve().parents[1]
+    root = ROOT
     finished = subprocess.run(
         [sys.executable, "-c", script], cwd=root, text=True, capture_output=True, timeout=60
     )

@@ -5,19 +5,19 @@ import threading
 import time
 from fractions import Fraction
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from propagate.config import Config
 from propagate.errors import MaskError, VideoError
-from propagate.io.masks import read_mask
-from propagate.io.video import open_video
+from propagate.io.decode.video import open_video
+from propagate.io.write.masks import read_mask
 from propagate.pipeline import Propagator
 from propagate.records import Frame
+from tests.paths import ROOT
 
-CLIP = Path(__file__).resolve().parents[1] / "samples" / "clip"
+CLIP = ROOT / "samples" / "clip"
 SMALL = Config(short_side_px=96)
 
 

@@ -17,16 +17,15 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
-import propagate.frame_batches
+import propagate.features.read_ahead
 from propagate.config import Config
 from propagate.errors import OutputError, VideoError
-from propagate.io.references import masks_of_sources
-from propagate.io.run_folder import RunFolder
+from propagate.io.write.references import masks_of_sources
+from propagate.io.write.run_folder import RunFolder
 from propagate.pipeline import Propagator
 from propagate.records import Frame, Result
+from tests.paths import ROOT
 from tests.silent_server import server_that_stops
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -299,7 +298,7 @@ def test_an_unfinished_run_is_replaced_and_ends_like_an_uninterrupted_one(small,
 
 def test_a_run_that_fails_stops_reading_at_once(small, drawn, tmp_path, monkeypatch):
     # Room for one frame: the reader waits in the middle of the clip when the run fails.
-    monkeypatch.setattr(propagate.frame_batches, "PREFETCH_BYTES", 1)
+    monkeypatch.setattr(propagate.features.read_ahead, "PREFETCH_BYTES", 1)
 
     def stop(done, total):
         raise Stop
@@ -323,7 +322,7 @@ def test_a_finished_run_is_never_taken_for_an_unfinished_one(tmp_path):
 
 def test_leftovers_of_a_killed_run_are_removed(tmp_path):
     script = (
-        "import os, sys; from propagate.io.run_folder import RunFolder;"
+        "import os, sys; from propagate.io.write.run_folder import RunFolder;"
         "RunFolder(sys.argv[1], {'model': 'color'}); os.kill(os.getpid(), 9)"
     )
     folder = tmp_path / "clip"

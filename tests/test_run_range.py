@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from propagate.errors import MaskError
-from propagate.io.frame_range import FrameRange
-from propagate.io.source_options import SourceOptions
-from propagate.io.video import open_video
+from propagate.io.decode.frame_range import FrameRange
+from propagate.io.decode.options import SourceOptions
+from propagate.io.decode.video import open_video
 from propagate.pipeline import Propagator
 
 

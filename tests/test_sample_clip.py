@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from propagate.io.masks import read_mask
+from propagate.io.write.masks import read_mask
+from tests.paths import ROOT
 
-SAMPLES = Path(__file__).resolve().parents[1] / "samples"
+SAMPLES = ROOT / "samples"
 CLIP = SAMPLES / "clip"
 
 

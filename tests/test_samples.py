@@ -14,8 +14,8 @@ from PIL import Image
 
 import propagate
 from propagate.eval.metrics import region_similarity
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 CLIP = ROOT / "samples" / "clip"
 README = (ROOT / "README.md").read_text()
 

@@ -8,8 +8,8 @@ import torch
 
 from propagate.config import MATCHERS, Config
 from propagate.errors import DeviceError, MaskError, VideoError
-from propagate.features.frames import extract_features, working_size
-from propagate.features.pixels import ColorBackbone
+from propagate.features.colors import ColorBackbone
+from propagate.features.extract import extract_features, working_size
 from propagate.pipeline import Propagator
 from propagate.records import Mask
 from propagate.session import Session

@@ -1,13 +1,14 @@
 """The made-up scenes that `tiny` learns from: the matches said to be true are."""
 
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "samples"))
+from tests.paths import ROOT
+
+sys.path.insert(0, str(ROOT / "samples"))
 
 import training_views
 from training_views import CELL, PHOTO, SIDE, View, make_views, true_matches

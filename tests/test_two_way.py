@@ -17,7 +17,7 @@ from PIL import Image
 
 from propagate.config import MATCHERS, Config
 from propagate.errors import MaskError, OutputError, VideoError
-from propagate.features.frames import channel_count
+from propagate.features.extract import channel_count
 from propagate.pipeline import Propagator
 from propagate.records import Frame, Mask
 from propagate.stage_clock import StageClock

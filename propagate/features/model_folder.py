@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from propagate.errors import ModelError
-from propagate.hub import cached, download
+from propagate.features.hub import cached, download
 
 PIXEL_UNET = "UNet2DModel"
 TEXT_UNET = "UNet2DConditionModel"

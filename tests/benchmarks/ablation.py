@@ -24,10 +24,10 @@ from rich.console import Console
 from rich.table import Table
 
 from propagate import MATCHERS, Config, Matcher, Propagator, Session
-from propagate.benchmark_data import DavisData
+from propagate.benchmark.datasets import DavisData
 from propagate.eval.identity import evaluate_identity
 from propagate.eval.mask_trees import open_mask_tree
-from propagate.io.masks import write_mask
+from propagate.io.write.masks import write_mask
 
 DEFAULT = MATCHERS["default"]
 

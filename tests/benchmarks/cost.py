@@ -39,9 +39,10 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from propagate.config import Config
-from propagate.features import Backbone, load_backbone
-from propagate.features.frames import extract_features, working_size
+from propagate.features.backbone import Backbone
+from propagate.features.extract import extract_features, working_size
 from propagate.features.recipes import RECIPES
+from propagate.features.registry import load_backbone
 from tests.full_size_models import save_full_size_model
 
 SMALL_PX = 64

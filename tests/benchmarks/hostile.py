@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from propagate.errors import VideoError
-from propagate.io.video import open_video
+from propagate.io.decode.video import open_video
 from tests.damaged_files import SHARES, cut_off, with_flips
 
 CASES = ("frames, whole", "frames, then an error", "an error, no frame", "crash", "hang", "failure")

@@ -35,9 +35,9 @@ from rich.console import Console
 from rich.table import Table
 
 from propagate.config import MATCHERS, Config
-from propagate.features.pixels import ColorBackbone
+from propagate.features.colors import ColorBackbone
 from propagate.session import Session
-from tests.published_protocols import (
+from tests.matching.published_protocols import (
     dense_vote,
     square_neighbourhood,
     stretched,

@@ -1,0 +1,117 @@
+"""The child process that decodes for `isolated.py`: it reads one source, and ends."""
+
+import json
+import mmap
+import os
+import resource
+import signal
+import sys
+import time
+from contextlib import closing, suppress
+from typing import Any
+
+import numpy as np
+
+from propagate.errors import VideoError
+from propagate.io.decode.isolated import SLOTS, write_info
+from propagate.io.decode.options import SourceOptions
+from propagate.io.decode.source import FrameStream
+from propagate.io.decode.video import open_here
+from propagate.records import Frame
+
+# Most memory: frames of the largest size, as many as a codec may keep for reference, twice. With
+# a lower limit on their size, enough to load the libraries all the same.
+MEMORY_FRAMES = 32
+MEMORY_BYTES = 6 * 2**30
+SIGN_EVERY_S = 1.0
+
+
+def main(shared: int, replies: int) -> None:
+    """Read what is asked for on stdin, and send its frames.
+
+    Args:
+        shared: Open file of the shared memory.
+        replies: Open end of the pipe for messages.
+    """
+    # The parent decides when this ends: Ctrl-C reaches it first.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    spec = json.loads(sys.stdin.buffer.readline())
+    memory_bytes = max(MEMORY_BYTES, MEMORY_FRAMES * spec["slot_bytes"])
+    with suppress(OSError, ValueError):
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, most))
+    channel = _Channel(shared, replies, spec["slot_bytes"], spec["deadline_s"])
+    try:
+        channel.arm()
+        options = SourceOptions.from_json(spec["options"])
+        with closing(open_here(spec["source"], options, **spec["limits"])) as frames:
+            _send_all(channel, frames)
+    except VideoError as error:
+        channel.send(error=" ".join(str(error).split()))
+    except MemoryError:
+        limit = f"{memory_bytes / 2**30:.0f} GiB"
+        channel.send(error=f"{spec['source']}: takes more than {limit} of memory to decode")
+
+
+def _send_all(channel: "_Channel", frames: FrameStream) -> None:
+    info = frames.info
+    channel.send(info=write_info(info))
+    for frame in frames.with_signs():
+        channel.arm()
+        if frames.info is not info:
+            info = frames.info
+            channel.send(info=write_info(info))
+        if frame is None:
+            channel.show_life()
+        else:
+            channel.send_frame(frame)
+    channel.send(end=True)
+
+
+class _Channel:
+    """The child's ends of the shared memory and of the pipes."""
+
+    def __init__(self, shared: int, replies: int, slot_bytes: int, deadline_s: float) -> None:
+        self._memory = mmap.mmap(shared, SLOTS * slot_bytes)
+        self._slot_bytes = slot_bytes
+        self._replies = replies
+        self._deadline_s = deadline_s
+        self._sent = 0
+        self._free = SLOTS
+        self._last_sign_s = 0.0
+
+    def arm(self) -> None:
+        """Have the kernel end this process if nothing moves for long.
+
+        The parent does so earlier; this is for when it was killed itself.
+        """
+        signal.setitimer(signal.ITIMER_REAL, self._deadline_s + 10)
+
+    def send(self, **message: Any) -> None:
+        data = json.dumps(message).encode() + b"\n"
+        while data:
+            data = data[os.write(self._replies, data) :]
+
+    def show_life(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._last_sign_s > SIGN_EVERY_S:
+            self._last_sign_s = now_s
+            self.send()
+
+    def send_frame(self, frame: Frame) -> None:
+        """Put a frame into the next slot; wait for it to be free as long as it takes."""
+        if not self._free:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            given = os.read(0, SLOTS)
+            if not given:
+                sys.exit()  # the parent is gone
+            self._free += len(given)
+            self.arm()
+        height, width, _ = frame.image.shape
+        offset = self._sent % SLOTS * self._slot_bytes
+        pixels = np.frombuffer(self._memory, np.uint8, frame.image.nbytes, offset)
+        pixels.reshape(frame.image.shape)[:] = frame.image
+        self._sent += 1
+        self._free -= 1
+        told = {"size": [height, width], "index": frame.index, "name": frame.name}
+        self.send(frame={**told, "time": str(frame.time)})

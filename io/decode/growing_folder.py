@@ -1,0 +1,187 @@
+"""Frames from a folder of images that somebody else is still writing."""
+
+import os
+import re
+import time
+from collections.abc import Generator, Iterator
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from propagate.errors import VideoError
+from propagate.io.decode.frame_range import FrameRange, select
+from propagate.io.decode.image_folder import (
+    Listed,
+    as_frame,
+    folder_info,
+    list_images,
+    load_image,
+    natural_key,
+)
+from propagate.io.decode.pixel_limit import MAX_PIXELS
+from propagate.io.decode.source import FrameStream
+from propagate.records import Frame
+
+# A file of this name says that no image will follow.
+END_MARKER = "END"
+POLL_S = 0.25
+
+
+class GrowingFolder(FrameStream):
+    """The images of a folder in natural order of their names, waited for as they are written.
+
+    Reading ends when no image has come for `timeout_s`, or, after those that are there, when the
+    folder holds a file named `END`. An image is read when it has kept its size and date for a
+    quarter of a second, or has another one after it, and decodes whole; one that does not is tried
+    again for as long as a new one would be waited for. So is a number missing in a count.
+
+    Raises:
+        VideoError: No image came; from the iteration, an image that cannot be read in the end, a
+            number that did not come, or an image whose name comes before one that was read.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        timeout_s: float,
+        frame_range: FrameRange | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        """Wait for the first image, and decode it."""
+        self._folder = folder
+        self._timeout_s = timeout_s
+        self._range = frame_range or FrameRange()
+        self._max_pixels = max_pixels
+        self._arrived = self._arrivals()
+        self._first = next((listed for listed in self._arrived if listed is not None), None)
+        if self._first is None:
+            raise VideoError(
+                f"{folder}: no image came for {timeout_s:g} s; start its writer, or wait longer "
+                "with --follow-timeout"
+            )
+        decoded = self._decode(self._first)
+        first = next(image for image in decoded if image is not None)
+        self.info = self._range.info(folder_info(folder, first, count=None))
+
+    def _read(self) -> Generator[Frame | None, None, None]:
+        listed = chain([self._first], self._arrived)
+        for wanted in select(listed, self._range, str(self._folder)):
+            if wanted is None:
+                yield None
+                continue
+            for image in self._decode(wanted):
+                yield None if image is None else as_frame(image, wanted, self.info)
+
+    def _decode(self, listed: Listed) -> Iterator[np.ndarray | None]:
+        """Yield None until an image decodes, then the image."""
+        started = time.monotonic()
+        while True:
+            try:
+                yield load_image(listed.file, listed.index, self._max_pixels)
+                return
+            except VideoError:
+                if self._ended() or time.monotonic() - started > self._timeout_s:
+                    raise
+            yield None
+            time.sleep(POLL_S)
+
+    def _arrivals(self) -> Iterator[Listed | None]:
+        """Yield the images as they come, None while there is none, until no more will."""
+        order = _Order(self._folder)
+        unsure: tuple[Path, int, int] | None = None  # the last file, its size and its date
+        quiet_s = time.monotonic()
+        while True:
+            # Asked first: what was there before the marker is in the list that is made after it.
+            ended = self._ended() or time.monotonic() - quiet_s > self._timeout_s
+            files = order.new(list_images(self._folder))
+            before, unsure = unsure, _look(files[-1]) if files else None
+            if files and (unsure is None or (unsure != before and not ended)):
+                files.pop()  # it may be half-written, or was renamed just now
+            for file in files:
+                if order.is_missing_before(file):
+                    if ended:
+                        raise VideoError(order.told_missing(file))
+                    break
+                listed = Listed(file, order.taken)
+                order.take(file)
+                yield listed
+                quiet_s = time.monotonic()
+            if ended:
+                return
+            yield None
+            time.sleep(POLL_S)
+
+    def _ended(self) -> bool:
+        return (self._folder / END_MARKER).exists()
+
+
+def _look(file: Path) -> tuple[Path, int, int] | None:
+    try:
+        stat = os.stat(file)
+    except FileNotFoundError:
+        return None
+    return file, stat.st_size, stat.st_mtime_ns
+
+
+class _Order:
+    """The order of the images: which were taken, and whether one is missing between.
+
+    Names count when they end in digits after the same text; by how much, the first two say. Where
+    they go on by anything but a multiple of that, they are no count.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._last: Path | None = None
+        self._step: int | None = None
+        self._counts = True
+        self.taken = 0
+
+    def new(self, files: list[Path]) -> list[Path]:
+        """Return the files that were not taken, of all that are there, in order."""
+        if self._last is None:
+            return files
+        key = natural_key(self._last)
+        later = [file for file in files if natural_key(file) > key]
+        if len(files) - len(later) > self.taken:
+            raise VideoError(
+                f"{self._folder}: an image came whose name is before {self._last.name}, which was "
+                "read; write images in the order of their names"
+            )
+        return later
+
+    def take(self, file: Path) -> None:
+        if self._last is not None and self._last.stem == file.stem:
+            raise VideoError(
+                f"{self._folder}: 2 images are named {file.stem}; keep one for each frame"
+            )
+        gap = self._gap(file)
+        if self._last is not None and self._counts:
+            self._step = self._step or gap
+            self._counts = bool(gap) and gap % (self._step or 1) == 0
+        self._last = file
+        self.taken += 1
+
+    def is_missing_before(self, file: Path) -> bool:
+        gap = self._gap(file)
+        if not self._counts or self._step is None or gap is None:
+            return False
+        return gap != self._step and gap % self._step == 0
+
+    def told_missing(self, file: Path) -> str:
+        assert self._last is not None
+        return (
+            f"{self._folder}: an image is missing between {self._last.name} and {file.name}, and "
+            "did not come; add it, or number the frames without a gap"
+        )
+
+    def _gap(self, file: Path) -> int | None:
+        """By how much this name counts on from the last; None if they do not count together."""
+        if self._last is None:
+            return None
+        parts = [re.fullmatch(r"(.*?)([0-9]+)", path.stem) for path in (self._last, file)]
+        if parts[0] is None or parts[1] is None or parts[0][1] != parts[1][1]:
+            return None
+        return int(parts[1][2]) - int(parts[0][2])

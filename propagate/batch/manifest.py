@@ -1,0 +1,334 @@
+"""What a batch is to do: a manifest with a line for each video, or a folder of videos and masks.
+
+    video,mask,folder,max_frames
+    clips/a.mp4,masks/a.png,,
+    clips/b/c.mp4,masks/b_c/,b_c,500
+
+As JSON lines, one object with the same names on each line. Paths count from the manifest's folder.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from propagate.config import MATCHERS
+from propagate.errors import PropagateError
+from propagate.io.decode.frame_range import FrameRange
+
+# A list longer than this tells nobody more.
+MOST_SHOWN = 20
+# Encoded frames of common clips take about so much, which is enough to tell long from short.
+FILE_BYTES_PER_FRAME = 20_000
+
+
+class ManifestError(PropagateError):
+    """A manifest cannot be used: unknown columns, missing files, names that clash."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchVideo:
+    """One video of a batch.
+
+    Attributes:
+        video: A video file or a folder of images.
+        folder: Name of its folder of results.
+        mask: Mask of frame 0, or a folder of `<frame number>.png`.
+        references: Frame -> mask, beside or in place of `mask`.
+        names: Object id -> name of its class.
+        options: Of this video, in place of the batch's: "max_frames", "matcher", "overlay",
+            "frame_range".
+    """
+
+    video: Path
+    folder: str
+    mask: Path | None = None
+    references: Mapping[int, Path] = field(default_factory=dict)
+    names: Mapping[int, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def about_frames(self) -> float:
+        """How long it is, guessed from what its files take: no decoder sees it before a worker."""
+        try:
+            if self.video.is_dir():
+                count = sum(1 for _ in self.video.iterdir())
+            else:
+                count = self.video.stat().st_size / FILE_BYTES_PER_FRAME
+        except OSError:
+            return 0.0
+        return min(count, self.options.get("max_frames", count))
+
+
+def read_manifest(path: str | Path) -> list[BatchVideo]:
+    """Read what a batch is to do.
+
+    Args:
+        path: A .csv or .jsonl file with the columns video, mask, references ("0=a.png;120=b.png"),
+            names ("1=dog;2=cat"), folder, max_frames, matcher, overlay, and start, end, stride, fps
+            as `FrameRange.parse` takes them; in JSON, `references` and `names` may be objects. Or a
+            folder that holds `videos/` and `masks/`: the mask of
+            videos/a.mp4 is masks/a.png, or masks/a/ with `<frame number>.png`.
+
+    Returns:
+        The videos, in order.
+
+    Raises:
+        ManifestError: It cannot be read, or something in it is wrong: all of it in one message,
+            with the numbers of the lines.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _read_folder(path)
+    readers = {".csv": _csv_rows, ".jsonl": _json_rows}
+    if path.suffix.lower() not in readers:
+        raise ManifestError(
+            f"{path}: no manifest: give a .csv or .jsonl file, or a folder with videos/ and masks/"
+        )
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path}: cannot be read ({error}): save it as UTF-8 text") from error
+    problems: list[str] = []
+    rows: list[tuple[str, BatchVideo]] = []
+    for number, row in readers[path.suffix.lower()](text):
+        place = f"line {number}"
+        if isinstance(row, str):
+            problems.append(f"{place}: {row}")
+            continue
+        video, wrong = _video_of(row, path.parent)
+        problems += [f"{place}: {problem}" for problem in wrong]
+        if video is not None:
+            rows.append((place, video))
+    return _checked(path, rows, problems)
+
+
+def _read_folder(path: Path) -> list[BatchVideo]:
+    problems: list[str] = []
+    rows: list[tuple[str, BatchVideo]] = []
+    for part in ("videos", "masks"):
+        if not (path / part).is_dir():
+            raise ManifestError(
+                f"{path}: no folder {part}/ in it: put videos into videos/, and <name>.png for "
+                "each into masks/; or give a manifest"
+            )
+    for file in sorted((path / "videos").iterdir()):
+        if file.name.startswith("."):
+            continue
+        name = file.name if file.is_dir() else file.stem
+        masks = [path / "masks" / name, path / "masks" / f"{name}.png"]
+        mask = next((mask for mask in masks if mask.exists()), None)
+        if mask is None:
+            problems.append(f"videos/{file.name}: no masks/{name}.png and no masks/{name}/")
+        else:
+            rows.append((f"videos/{file.name}", BatchVideo(file.absolute(), name, mask.absolute())))
+    return _checked(path, rows, problems)
+
+
+def _checked(
+    path: Path, rows: list[tuple[str, BatchVideo]], problems: list[str]
+) -> list[BatchVideo]:
+    """Refuse what is wrong, or two videos of one folder; name all of it."""
+    places: dict[str, str] = {}
+    for place, video in rows:
+        # Some file systems do not tell Clip from clip.
+        first = places.setdefault(video.folder.casefold(), place)
+        if first != place:
+            problems.append(
+                f"{place}: writes into the folder {video.folder!r} as {first} does: name another "
+                "in the column folder"
+            )
+    if not rows and not problems:
+        problems.append("no videos in it")
+    if problems:
+        shown = "; ".join(problems[:MOST_SHOWN])
+        more = f"; and {len(problems) - MOST_SHOWN} more" if len(problems) > MOST_SHOWN else ""
+        raise ManifestError(f"{path}: {shown}{more}")
+    return [video for _, video in rows]
+
+
+Row = Mapping[str, Any] | str
+
+
+def _csv_rows(text: str) -> Iterator[tuple[int, Row]]:
+    """Give each row with its line number; a text in place of a row says what is wrong with it."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header: list[str] | None = None
+    try:
+        for cells in reader:
+            cells = [cell.strip() for cell in cells]
+            if not any(cells):
+                continue
+            if header is None:
+                header = cells
+                if len(set(header)) < len(header):
+                    yield reader.line_num, "two columns of one name"
+                    return
+            elif len(cells) > len(header):
+                yield reader.line_num, f"{len(cells)} cells, and there are {len(header)} columns"
+            else:
+                filled = zip(header, cells, strict=False)
+                yield reader.line_num, {name: cell for name, cell in filled if cell}
+    except csv.Error as error:
+        yield reader.line_num, f"not CSV ({error})"
+
+
+def _json_rows(text: str) -> Iterator[tuple[int, Row]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            yield number, f"not JSON ({error})"
+            continue
+        if isinstance(row, dict):
+            yield number, {name: value for name, value in row.items() if value is not None}
+        else:
+            yield number, "not a JSON object"
+
+
+def _video_of(row: Mapping[str, Any], root: Path) -> tuple[BatchVideo | None, list[str]]:
+    """Read a row: the video, unless something is wrong; and what is."""
+    problems: list[str] = []
+
+    def value(name: str, read: Callable[[Any], Any], default: Any = None) -> Any:
+        if name not in row:
+            return default
+        try:
+            return read(row[name])
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
+            return default
+
+    def path(text: Any) -> Path:
+        return _existing(text, root)
+
+    unknown = sorted(row.keys() - _COLUMNS)
+    if unknown:
+        known = ", ".join(sorted(_COLUMNS))
+        problems.append(f"no column is called {', '.join(unknown)}; there are {known}")
+    if "video" not in row:
+        problems.append("video: missing")
+    if "mask" not in row and "references" not in row:
+        problems.append("mask: missing, and there are no references")
+    video = value("video", path)
+    references = value("references", _numbered, {})
+    masks = {}
+    for frame, text in references.items():
+        try:
+            masks[frame] = path(text)
+        except ValueError as error:
+            problems.append(f"references: {error}")
+    mask = value("mask", path)
+    if mask is not None and mask.is_file() and 0 in masks:
+        problems.append("references: frame 0 has a mask already")
+    name = ""
+    if video is not None:
+        name = video.name if video.is_dir() else video.stem
+        try:
+            name = _folder_name(row.get("folder", name))
+        except ValueError as error:
+            problems.append(f"folder: {error}")
+    names = value("names", _class_names, {})
+    options = {option: value(option, read) for option, read in _OPTIONS.items() if option in row}
+    if row.keys() & _RANGE:
+        try:
+            options["frame_range"] = _frame_range(row)
+        except ValueError as error:
+            problems.append(str(error))
+    if problems or video is None:
+        return None, problems
+    return BatchVideo(video, name, mask, masks, names, options), []
+
+
+def _existing(text: Any, root: Path) -> Path:
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ValueError(f"{text!r}: no path")
+    # Absolute, so that the same batch can be gone on with from another working directory.
+    path = (root / text).absolute()
+    try:
+        path.stat()
+    except OSError as error:
+        raise ValueError(f"{path}: {(error.strerror or str(error)).lower()}") from error
+    return path
+
+
+def _folder_name(text: Any) -> str:
+    """One name, so that nothing is written outside of the folder of the batch."""
+    if (
+        not isinstance(text, str)
+        or not text.isprintable()
+        or not re.fullmatch(r"[^./\\:][^/\\:]*", text)
+        or text.casefold() == SUMMARY
+    ):
+        raise ValueError(
+            f"{text!r}: no name of a folder: one name without /, \\ and :, not beginning with a dot"
+        )
+    return text
+
+
+def _numbered(value: Any) -> dict[int, str]:
+    """Read "0=a.png;120=b.png", or an object or list that says the same."""
+    if isinstance(value, str):
+        value = [part for part in value.split(";") if part.strip()]
+    if isinstance(value, Mapping):
+        pairs = [(str(key), each) for key, each in value.items()]
+    elif isinstance(value, list) and all(isinstance(part, str) for part in value):
+        pairs = [part.split("=", 1) if "=" in part else (part, "") for part in value]
+    else:
+        raise ValueError(f"{value!r}: write number=value;number=value")
+    numbered: dict[int, str] = {}
+    for number, each in pairs:
+        if not re.fullmatch("[0-9]{1,9}", number.strip()) or not isinstance(each, str) or not each:
+            raise ValueError(f"{number}={each}: write number=value;number=value")
+        if int(number) in numbered:
+            raise ValueError(f"{int(number)} is there twice")
+        numbered[int(number)] = each.strip()
+    return numbered
+
+
+def _class_names(value: Any) -> dict[int, str]:
+    names = _numbered(value)
+    if any(not 1 <= object_id <= 254 for object_id in names):
+        raise ValueError("objects have ids 1 to 254")
+    return names
+
+
+def _frame_range(row: Mapping[str, Any]) -> FrameRange:
+    stride = _positive(row.get("stride", 1))
+    texts = {name: str(row[name]) for name in ("start", "end", "fps") if name in row}
+    return FrameRange.parse(**texts, stride=stride)
+
+
+def _positive(value: Any) -> int:
+    if isinstance(value, bool) or not re.fullmatch("[0-9]{1,9}", str(value)) or int(value) < 1:
+        raise ValueError(f"{value!r}: 1 or more")
+    return int(value)
+
+
+def _matcher(value: Any) -> str:
+    if value not in MATCHERS:
+        raise ValueError(f"{value!r}: one of {', '.join(MATCHERS)}")
+    return value
+
+
+def _yes_no(value: Any) -> bool:
+    answers = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+    if str(value).lower() not in answers:
+        raise ValueError(f"{value!r}: yes or no")
+    return answers[str(value).lower()]
+
+
+SUMMARY = "summary.jsonl"
+_OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "max_frames": _positive,
+    "matcher": _matcher,
+    "overlay": _yes_no,
+}
+_RANGE = {"start", "end", "stride", "fps"}
+_COLUMNS = {"video", "mask", "references", "names", "folder", *_OPTIONS, *_RANGE}

@@ -1,0 +1,235 @@
+"""Results on a store that is no file system: made in a folder here, and uploaded when complete.
+
+A run needs renames and locks, which object stores lack. The report goes up last, so that its
+presence means there, too, that all is there.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeGuard
+
+from propagate.errors import OutputError, PropagateError
+from propagate.io.write.lock import take_lock
+
+if TYPE_CHECKING:
+    from propagate.pipeline import RunSummary
+
+# Files that go up together, between two signs of life.
+UPLOADED_AT_ONCE = 64
+REPORT, INCOMPLETE = "result.json", "incomplete.json"
+# Of a run; the last may be there from an attempt that failed.
+_OF_RUNS = ("masks", "refined", "masks.json", "overlay.mp4", REPORT, INCOMPLETE)
+
+
+def is_url(out: str | Path) -> TypeGuard[str]:
+    """Whether results go to a store of fsspec, s3://bucket/folder say, and not to a folder."""
+    return isinstance(out, str) and "://" in out
+
+
+def scratch_of(out: str | Path, *parts: object) -> Path:
+    """Name the folder of this machine for what goes to a URL; of any other place, that itself.
+
+    Args:
+        out: A URL or a folder.
+        parts: What else tells it from others.
+    """
+    if not is_url(out):
+        return Path(out)
+    key = hashlib.sha256(repr((str(out).rstrip("/"), *parts)).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"propagate-{os.getuid()}" / key
+
+
+class RemoteOutput:
+    """A folder of a store.
+
+    Attributes:
+        url: Where it is.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Find out how to get there.
+
+        Raises:
+            OutputError: There is no way, as far as is installed here.
+        """
+        self.url = url.rstrip("/")
+        try:
+            import fsspec
+
+            self._store, root = fsspec.url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            raise OutputError(
+                f'{url}: cannot be written to ({error}): pip install "propagate-video[cluster]" '
+                "and what fsspec needs for this kind of URL"
+            ) from error
+        self._root = root.rstrip("/")
+
+    def read(self, name: str) -> bytes | None:
+        """Read a file; None where there is none.
+
+        Raises:
+            OutputError: It cannot be read.
+        """
+        with self._guarded(name):
+            try:
+                return self._store.cat_file(self._path(name))
+            except FileNotFoundError:
+                return None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a small file.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        with self._guarded(name):
+            self._store.makedirs(self._store._parent(self._path(name)), exist_ok=True)
+            self._store.pipe_file(self._path(name), data)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there.
+
+        Raises:
+            OutputError: It cannot be removed.
+        """
+        with self._guarded(name):
+            self._store.invalidate_cache()
+            if self._store.exists(self._path(name)):
+                self._store.rm_file(self._path(name))
+
+    def files(self, folder: str) -> list[str]:
+        """Name all files in a folder, "masks/00000.png" say.
+
+        Raises:
+            OutputError: It cannot be read.
+        """
+        with self._guarded(folder):
+            self._store.invalidate_cache()
+            start = len(self._path(folder)) + 1
+            return sorted(path[start:] for path in self._store.find(self._path(folder)))
+
+    def upload(self, source: Path, folder: str, alive: Callable[[], None]) -> None:
+        """Replace a run by that in a folder of this machine; the report goes last.
+
+        Args:
+            source: Its files; those that begin with a dot stay here.
+            folder: Where to put them. What is there of another run is removed.
+            alive: Called now and then.
+
+        Raises:
+            OutputError: Something cannot be written.
+        """
+        paths = [path for path in source.rglob("[!.]*") if path.is_file()]
+        names = sorted(path.relative_to(source).as_posix() for path in paths)
+        self.remove(f"{folder}/{REPORT}")
+        for name in self.files(folder):
+            if name.split("/")[0] in _OF_RUNS and name not in names:
+                self.remove(f"{folder}/{name}")
+        names.sort(key=lambda name: name == REPORT)
+        with self._guarded(folder):
+            for parent in sorted({self._store._parent(self._path(f"{folder}/{n}")) for n in names}):
+                self._store.makedirs(parent, exist_ok=True)
+            before_report = [name for name in names if name != REPORT]
+            parts = [
+                before_report[start : start + UPLOADED_AT_ONCE]
+                for start in range(0, len(before_report), UPLOADED_AT_ONCE)
+            ]
+            for part in [*parts, [name for name in names if name == REPORT]]:
+                alive()
+                if part:
+                    self._store.put(
+                        [str(source / name) for name in part],
+                        [self._path(f"{folder}/{name}") for name in part],
+                    )
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    @contextmanager
+    def _guarded(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        # Every store has failures of its own.
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise OutputError(
+                f"{self.url}/{name}: cannot be reached or written ({reason[:300]}): check the "
+                "address and what you may do there, and run it again"
+            ) from error
+
+
+def run_and_upload(
+    run: Callable[..., "RunSummary"],
+    url: str,
+    name: str,
+    key: object,
+    overwrite: bool,
+    alive: Callable[[], None],
+) -> "RunSummary":
+    """Run a video in a folder of this machine, and upload what came out.
+
+    A run that is finished at the URL is left as it is. One that was interrupted goes on if it is
+    on this machine that it is tried again.
+
+    Args:
+        run: `Propagator.run` but for `out` and `overwrite`.
+        url: Where results go.
+        name: Of the video's folder.
+        key: All that decides the masks.
+        overwrite: Whether to replace a run that is there.
+        alive: Called now and then while files go up.
+
+    Raises:
+        PropagateError: Of the run, whose frames so far go up too; or of the upload.
+    """
+    output = RemoteOutput(url)
+    report = output.read(f"{name}/{REPORT}")
+    if overwrite:
+        output.remove(f"{name}/{REPORT}")
+    elif report is not None and _is_whole(report):
+        return _compare(run, output, name, report)
+    scratch = scratch_of(url, key)
+    folder = scratch / name
+    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        summary = run(out=scratch, overwrite=overwrite)
+    except PropagateError:
+        if (folder / INCOMPLETE).exists():
+            output.upload(folder, name, alive)
+        raise
+    with take_lock(folder):
+        output.upload(folder, name, alive)
+    shutil.rmtree(scratch, ignore_errors=True)
+    # If it was, its upload was interrupted.
+    return replace(summary, was_finished=False)
+
+
+def _is_whole(report: bytes) -> bool:
+    """Not every store has files appear at once."""
+    try:
+        return isinstance(json.loads(report), dict)
+    except ValueError:
+        return False
+
+
+def _compare(
+    run: Callable[..., "RunSummary"], output: RemoteOutput, name: str, report: bytes
+) -> "RunSummary":
+    """Let a run find its report, and that the other files are there, which is all it looks at."""
+    with tempfile.TemporaryDirectory(prefix="propagate-") as place:
+        folder = Path(place) / name
+        folder.mkdir()
+        (folder / REPORT).write_bytes(report)
+        for top in {file.split("/")[0] for file in output.files(name)} - {REPORT}:
+            (folder / top).touch()
+        try:
+            return run(out=Path(place), overwrite=False)
+        except OutputError as error:
+            raise OutputError(str(error).replace(place, output.url)) from error

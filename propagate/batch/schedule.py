@@ -1,0 +1,296 @@
+"""Many videos, left alone: longest first, each in a worker, tried again when that dies or hangs.
+
+The schedule knows nothing of processes. An engine takes tasks and gives events (`batch_records`);
+what is written is the same whichever engine runs it, because a video is written by one worker at a
+time, goes on from where it was, and is left as it is when it is done.
+"""
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from propagate.batch.events import Speed, as_plain
+from propagate.batch.local import LocalEngine
+from propagate.batch.manifest import SUMMARY, BatchVideo
+from propagate.batch.records import (
+    Advanced,
+    BatchSettings,
+    Event,
+    Failed,
+    Finished,
+    Lost,
+    Started,
+    Task,
+)
+from propagate.batch.remote import RemoteOutput, is_url, scratch_of
+from propagate.batch.status import VideoStatus, write_status
+from propagate.errors import OutputError
+from propagate.io.write.files import write_atomically
+from propagate.io.write.lock import take_lock
+
+Tell = Callable[[dict[str, Any]], None]
+MakeEngine = Callable[[BatchSettings, Path | str, int | None], AbstractContextManager["Engine"]]
+
+# A model may have to be fetched before a video begins.
+LOAD_S = 3600.0
+POLL_S = 0.5
+STATUS_EVERY_S = 2.0
+
+
+class Engine(Protocol):
+    """Where tasks are run."""
+
+    @property
+    def workers(self) -> Sequence[int]:
+        """The numbers of the workers that are there; one that was lost may come back later."""
+        ...
+
+    def submit(self, worker: int, task: Task) -> None:
+        """Give a worker that has none a task; one that was lost is replaced first."""
+        ...
+
+    def kill(self, worker: int) -> None:
+        """End a worker that does not answer; a `Lost` follows."""
+        ...
+
+    def poll(self, timeout_s: float) -> list[Event]:
+        """Wait for events; none after the time given."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSummary:
+    """What became of a batch.
+
+    Attributes:
+        out: Its folder, or a URL.
+        videos: In the order given; their states are "done", "skipped" and "failed".
+        seconds: Wall clock.
+    """
+
+    out: Path | str
+    videos: tuple[VideoStatus, ...]
+    seconds: float
+
+    @property
+    def failed(self) -> tuple[VideoStatus, ...]:
+        """Those that could not be done."""
+        return tuple(video for video in self.videos if video.state == "failed")
+
+
+def run_batch(
+    videos: Sequence[BatchVideo],
+    out: str | Path,
+    settings: BatchSettings | None = None,
+    *,
+    jobs: int | None = 1,
+    retry: int = 1,
+    stall_s: float = 600.0,
+    overwrite: bool = False,
+    engine: MakeEngine = LocalEngine,
+    tell: Tell | None = None,
+) -> BatchSummary:
+    """Follow the objects of many videos, in several processes.
+
+    Every video is written as `Propagator.run` writes it. Called again, a batch that was ended,
+    killed or not, goes on: finished videos are skipped, others go on from their last saved state.
+    A script needs the guard `if __name__ == "__main__":`, since workers import it.
+
+    Args:
+        videos: From `read_manifest`; their folders differ.
+        out: Folder for the folders of videos, and for `summary.jsonl`; or a URL that fsspec knows,
+            s3://bucket/folder say, to which each video is uploaded when it is done.
+        settings: How every video is run.
+        jobs: Worker processes; each loads the model, and they divide the cores. None: as many as
+            the engine takes for right.
+        retry: How often a video that failed is tried again, after all others.
+        stall_s: A worker that says nothing for so long is killed, and its video tried again.
+        overwrite: Whether to replace the runs that are there.
+        engine: Makes where tasks are run, of the settings, `out` and the number of workers:
+            `RayEngine` for a cluster.
+        tell: Called with every event as plain values: "event", "time", "video", ...
+
+    Raises:
+        OutputError: Another batch writes there, or nothing can be written.
+        ValueError: A number is too small, or two videos share a folder.
+    """
+    if (jobs is not None and jobs < 1) or retry < 0 or stall_s <= 0:
+        raise ValueError(
+            f"jobs 1 or more, retry 0, stall_s above 0, not {jobs}, {retry}, {stall_s}"
+        )
+    if len({video.folder for video in videos}) < len(videos):
+        raise ValueError("videos: two of them share a folder")
+    store = RemoteOutput(out) if is_url(out) else None
+    out = out if is_url(out) else Path(out)
+    # Stores have no locks: two batches of one machine keep each other off, two machines do not.
+    home = scratch_of(out)
+    started = time.monotonic()
+    with _claimed(home), engine(settings or BatchSettings(), out, jobs) as running:
+        # Where it is, the batch is at its end.
+        (home / SUMMARY).unlink(missing_ok=True)
+        if store is not None:
+            store.remove(SUMMARY)
+        schedule = _Schedule(videos, home, running, retry, stall_s, overwrite, tell)
+        try:
+            schedule.run()
+        finally:
+            schedule.write_status()
+        lines = [json.dumps(_plain(video)) + "\n" for video in schedule.videos]
+        write_atomically(home / SUMMARY, "".join(lines).encode())
+        if store is not None:
+            store.write(SUMMARY, "".join(lines).encode())
+    return BatchSummary(out, tuple(schedule.videos), time.monotonic() - started)
+
+
+@contextmanager
+def _claimed(out: Path) -> Iterator[None]:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = take_lock(out)
+    except OSError as error:
+        raise OutputError(
+            f"{out}: cannot be used as output folder ({error.strerror}); choose another with -o"
+        ) from error
+    with lock:
+        yield
+
+
+def _plain(video: VideoStatus) -> dict[str, Any]:
+    """A line of the summary."""
+    return {
+        "video": video.video,
+        "folder": video.folder,
+        "status": video.state,
+        "reason": video.reason if video.state == "failed" else None,
+        "frames": video.frames,
+        "seconds": video.seconds,
+        "attempts": video.attempts,
+    }
+
+
+@dataclass(slots=True)
+class _Running:
+    """The task of a worker.
+
+    Attributes:
+        number: Of the video.
+        heard: When the worker last said something.
+        begun: Whether it has its model.
+        speed: Of its frames.
+        killed: Why its worker was killed.
+    """
+
+    number: int
+    heard: float
+    begun: bool = False
+    speed: Speed = field(default_factory=Speed)
+    killed: str | None = None
+
+
+class _Schedule:
+    """Hands out tasks, and keeps what became of each."""
+
+    def __init__(
+        self,
+        videos: Sequence[BatchVideo],
+        out: Path,
+        engine: Engine,
+        retry: int,
+        stall_s: float,
+        overwrite: bool,
+        tell: Tell | None,
+    ) -> None:
+        self._given, self._out, self._engine = videos, out, engine
+        self._retry, self._stall_s, self._overwrite = retry, stall_s, overwrite
+        self._tell = tell or (lambda event: None)
+        self.videos = [VideoStatus(video.folder, str(video.video)) for video in videos]
+        # A long one started last would keep one worker busy while the others have nothing to do.
+        longest_first = sorted(range(len(videos)), key=lambda n: -videos[n].about_frames)
+        self._waiting = deque(longest_first)
+        self._running: dict[int, _Running] = {}
+        # What `overwrite` has begun anew goes on from there when it is tried again.
+        self._advanced: set[int] = set()
+        self._written = 0.0
+
+    def run(self) -> None:
+        """Work until every video is done or has failed."""
+        while self._waiting or self._running:
+            self._hand_out()
+            for event in self._engine.poll(POLL_S):
+                self._take(event)
+            self._end_stalled()
+            if time.monotonic() - self._written >= STATUS_EVERY_S:
+                self.write_status()
+
+    def write_status(self) -> None:
+        """Write down how far it is; a full disk must not end the batch."""
+        with suppress(OutputError):
+            write_status(self._out, self.videos)
+        self._written = time.monotonic()
+
+    def _hand_out(self) -> None:
+        for worker in self._engine.workers:
+            if worker in self._running or not self._waiting:
+                continue
+            number = self._waiting.popleft()
+            overwrite = self._overwrite and number not in self._advanced
+            self._running[worker] = _Running(number, time.monotonic())
+            self._change(number, state="running", attempts=self.videos[number].attempts + 1)
+            self._engine.submit(worker, Task(number, self._given[number], overwrite))
+
+    def _take(self, event: Event) -> None:
+        running = self._running.get(event.worker)
+        if running is None:
+            return  # a worker without a task is gone
+        number = running.number
+        running.heard = time.monotonic()
+        match event:
+            case Started():
+                running.begun = True
+                self._say(event, number)
+            case Advanced():
+                self._advanced.add(number)
+                fps = running.speed.add(event.done)
+                self._change(number, done=event.done, total=event.total, fps=fps)
+                self._say(event, number, fps=fps)
+            case Finished():
+                del self._running[event.worker]
+                state = "skipped" if event.was_finished else "done"
+                self._change(
+                    number,
+                    state=state,
+                    done=event.frames,
+                    total=event.frames,
+                    fps=None,
+                    frames=event.frames,
+                    seconds=event.seconds,
+                )
+                self._say(event, number)
+            case Failed() | Lost():
+                del self._running[event.worker]
+                reason = running.killed or event.reason
+                again = self.videos[number].attempts <= self._retry
+                state = "waiting" if again else "failed"
+                self._change(number, state=state, reason=reason, fps=None)
+                if again:
+                    self._waiting.append(number)
+                self._say(event, number, reason=reason, again=again)
+
+    def _end_stalled(self) -> None:
+        now = time.monotonic()
+        for worker, running in self._running.items():
+            allowed_s = self._stall_s if running.begun else max(self._stall_s, LOAD_S)
+            if running.killed is None and now - running.heard > allowed_s:
+                running.killed = f"no progress for {allowed_s:g} s: its worker was killed"
+                self._engine.kill(worker)
+
+    def _change(self, number: int, **entries: Any) -> None:
+        self.videos[number] = replace(self.videos[number], **entries)
+
+    def _say(self, event: Event, number: int, **more: Any) -> None:
+        self._tell(as_plain(event, self._given[number].folder, **more))

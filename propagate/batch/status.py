@@ -1,0 +1,99 @@
+"""How far a batch is, in a file that anybody may read while it runs."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from propagate.errors import OutputError
+from propagate.io.write.files import write_atomically
+from propagate.io.write.lock import Owner, is_held, read_owner
+
+STATUS = ".batch.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class VideoStatus:
+    """How far a video of a batch is.
+
+    Attributes:
+        folder: Its folder of results.
+        video: The video.
+        state: "waiting", "running", "done", "skipped" (done before), or "failed".
+        done: Frames.
+        total: What the container claims, if it does.
+        fps: Frames per second, lately.
+        attempts: How often it was begun.
+        reason: Why it failed, or why the last attempt did.
+        frames: How many it has; None until it is done.
+        seconds: What they took.
+    """
+
+    folder: str
+    video: str
+    state: str = "waiting"
+    done: int = 0
+    total: int | None = None
+    fps: float | None = None
+    attempts: int = 0
+    reason: str | None = None
+    frames: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStatus:
+    """How far a batch is.
+
+    Attributes:
+        videos: In the order of the manifest.
+        owner: The process that runs it; None: none does.
+        age_s: Seconds since it was last written down.
+    """
+
+    videos: tuple[VideoStatus, ...]
+    owner: Owner | None
+    age_s: float
+
+    def count(self, state: str) -> int:
+        """How many videos are in a state."""
+        return sum(video.state == state for video in self.videos)
+
+
+def write_status(out: Path, videos: Sequence[VideoStatus]) -> None:
+    """Replace what is said of a batch.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    content = {"format": FORMAT, "time": time.time(), "videos": [asdict(v) for v in videos]}
+    write_atomically(out / STATUS, json.dumps(content).encode())
+
+
+def read_status(out: str | Path) -> BatchStatus:
+    """Read how far a batch is, from its folder alone.
+
+    Raises:
+        OutputError: No batch writes there, or not one of this version.
+    """
+    out = Path(out)
+    try:
+        content = json.loads((out / STATUS).read_bytes())
+        if content["format"] != FORMAT:
+            raise OutputError(f"{out}: a batch of another version of propagate: ask that one")
+        videos = tuple(VideoStatus(**video) for video in content["videos"])
+        age_s = max(0.0, time.time() - content["time"])
+    except FileNotFoundError as error:
+        raise OutputError(
+            f"{out}: no batch writes here; give the folder that -o of propagate batch named"
+        ) from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise OutputError(f"{out / STATUS}: cannot be read ({error})") from error
+    # Who may read a folder may not always write there, which asking a dead owner's age needs.
+    try:
+        owner = read_owner(out) if is_held(out) else None
+    except OSError:
+        owner = read_owner(out)
+    return BatchStatus(videos, owner, age_s)

@@ -1,0 +1,204 @@
+"""A worker of a batch: a model that stays loaded, and one video after the other."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from propagate.batch.events import Pulse, Tell, run_telling, telling_failures
+from propagate.batch.manifest import BatchVideo
+from propagate.batch.records import BatchSettings, Task
+from propagate.batch.remote import is_url, run_and_upload
+
+if TYPE_CHECKING:
+    from propagate.pipeline import Propagator, RunSummary
+from propagate.records import Progress
+    from propagate.records import Mask
+    from propagate.refine.refiner import Refiner
+
+
+class Stopped(BaseException):
+    """The batch ends: files are finished, and the worker goes."""
+
+
+class Runner:
+    """Runs tasks in this process and tells of them; whatever brings it the tasks is an engine's."""
+
+    def __init__(
+        self,
+        settings: BatchSettings,
+        out: Path | str,
+        worker: int,
+        threads: int | None,
+        check: Callable[[], None] | None = None,
+    ) -> None:
+        """Take what is the same for all tasks; the model is loaded with the first.
+
+        Args:
+            settings: Of the batch.
+            out: Its folder, or a URL.
+            worker: The number of this worker.
+            threads: How many to compute with; None: as many as PyTorch takes.
+            check: See `run_telling`.
+        """
+        self._settings, self._out = settings, out
+        self._worker, self._threads, self._check = worker, threads, check
+        self._key: tuple[Any, ...] | None = None
+        self._propagator: Propagator | None = None
+        self._refiner: Refiner | None = None
+
+    def run(self, task: Task, tell: Tell) -> None:
+        """Run a video; a failure is an event and no exception."""
+        worker, number, video = self._worker, task.number, task.video
+        settings = self._settings
+        with suppress(Exception), telling_failures(worker, number, tell):
+            run = partial(
+                self._loaded(video).run,
+                str(video.video),
+                _references(video, settings.source_options.max_pixels),
+                source_options=replace(
+                    settings.source_options, frame_range=video.options.get("frame_range")
+                ),
+                name=video.folder,
+                formats=settings.formats,
+                overlay=video.options.get("overlay", settings.overlay),
+                refine=self._refiner,
+                batch_size=settings.batch_size,
+                max_frames=video.options.get("max_frames", settings.max_frames),
+                both_ways=settings.both_ways,
+                keep_finished=True,
+                save_every_s=settings.save_every_s,
+            )
+            run_telling(partial(self._run_into, run, task), worker, number, tell, self._check)
+
+    def _run_into(
+        self,
+        run: Callable[..., "RunSummary"],
+        task: Task,
+        *,
+        progress: "Progress",
+        clock: Pulse,
+    ) -> "RunSummary":
+        """Run into the folder of the batch, or, where that is a store, beside it first."""
+        run = partial(run, progress=progress, clock=clock)
+        if not is_url(self._out):
+            return run(out=self._out, overwrite=task.overwrite)
+        key = (self._settings, task.video)
+        folder = task.video.folder
+        return run_and_upload(run, self._out, folder, key, task.overwrite, clock.beat)
+
+    def _loaded(self, video: BatchVideo) -> "Propagator":
+        """The model for a video: that of the last one, if their settings are the same."""
+        from propagate.config import Config
+
+        settings = self._settings
+        matcher = video.options.get("matcher", settings.matcher)
+        key = (matcher, tuple(sorted(video.names.items())))
+        if self._propagator is not None and key == self._key:
+            return self._propagator
+        config = Config.named(
+            matcher,
+            short_side_px=settings.short_side_px,
+            recipe=settings.recipe,
+            class_names=dict(video.names),
+            template=settings.template,
+        )
+
+        import torch
+
+        from propagate.pipeline import Propagator
+        from propagate.refine.refiner import load_refiner
+
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+        device = settings.device
+        if device in ("auto", "cuda") and torch.cuda.device_count() > 1:
+            device = f"cuda:{self._worker % torch.cuda.device_count()}"
+        # Two at once might not fit.
+        self._propagator = None
+        propagator = Propagator(settings.model, device=device, dtype=settings.dtype, config=config)
+        if settings.refine is not None and self._refiner is None:
+            self._refiner = load_refiner(settings.refine, device=device, dtype=settings.dtype)
+        self._propagator, self._key = propagator, key
+        return propagator
+
+
+def _references(video: BatchVideo, max_pixels: int) -> "dict[int, Mask]":
+    from propagate.io.write.masks import read_references
+    from propagate.io.write.references import add_references
+
+    given = {}
+    if video.mask is not None:
+        given = read_references(video.mask, max_pixels=max_pixels)
+    entries = [f"{frame}={path}" for frame, path in video.references.items()]
+    return add_references([given], entries, max_pixels=max_pixels)[0]
+
+
+def work(
+    connection: Connection,
+    settings: BatchSettings,
+    out: Path | str,
+    worker: int,
+    threads: int | None,
+) -> None:
+    """Be a worker process: tasks and events come and go through a pipe."""
+    # Ctrl-C goes to all processes of a terminal; who started this one says when to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stop = _Stop()
+    signal.signal(signal.SIGTERM, stop.ask)
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    if threads is not None:
+        # Read when PyTorch is imported, which nothing has done yet.
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+    runner = Runner(settings, out, worker, threads, stop.check)
+    try:
+        while (task := stop.wait_for(connection)) is not None:
+            runner.run(task, connection.send)
+    except (Stopped, EOFError, OSError):
+        pass
+
+
+class _Stop:
+    """SIGTERM ends a worker between two stages of a frame, or while it waits for a task.
+
+    An exception out of a signal handler may come between any two steps, the taking of a lock and
+    the `with` that gives it back among them.
+    """
+
+    def __init__(self) -> None:
+        self._reason: str | None = None
+        self._waits = False
+
+    def ask(self, number: int, _frame: object) -> None:
+        """Be the signal's handler."""
+        self._reason = f"stopped by {signal.Signals(number).name}"
+        if self._waits:
+            self.check()
+
+    def check(self) -> None:
+        """Raise `Stopped` if the signal has come."""
+        if self._reason is not None:
+            raise Stopped(self._reason)
+
+    def wait_for(self, connection: Connection) -> Task | None:
+        """Receive a task, and wait no longer than until the signal."""
+        self._waits = True
+        self.check()
+        task = connection.recv()
+        self._waits = False
+        return task
+
+
+def _end_with_parent() -> None:
+    """Die as from a kill when the batch was killed: the next one wants the folders."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

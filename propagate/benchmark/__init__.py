@@ -1,0 +1,1 @@
+"""Benchmarks: configurations run over a data set and scored side by side."""

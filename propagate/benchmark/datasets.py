@@ -1,0 +1,225 @@
+"""What a benchmark runs over: sequences of images with truth, and the rule they are scored by."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from propagate.errors import EvaluationError
+from propagate.eval.dataset import find_truth
+from propagate.eval.davis import score_tree
+from propagate.eval.groups import read_groups
+from propagate.eval.mask_trees import open_mask_tree
+from propagate.eval.permis.list import PermisVideo, read_permis_list
+from propagate.eval.permis.video import evaluate_permis
+from propagate.eval.protocols import SEMI_SUPERVISED, Objects, find_protocol
+from propagate.eval.scores import Scores
+from propagate.io.decode.image_folder import image_files
+from propagate.io.write.masks import mask_from_array
+from propagate.records import Mask
+
+# DAVIS scores neither the first nor the last annotated frame.
+MIN_FRAMES = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """The scores of a configuration.
+
+    Attributes:
+        scores: J and F.
+        json: Everything, as text.
+        figures: What is counted beside J and F, as text by its name.
+    """
+
+    scores: Scores
+    json: str
+    figures: Mapping[str, str] = field(default_factory=dict)
+
+
+class DavisData:
+    """A DAVIS root. The first annotated mask of a sequence is given, the others are truth."""
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        protocol: str = "davis2017",
+        split: str | None = "val",
+        resolution: str = "480p",
+        sequences: Sequence[str] = (),
+        max_frames: int | None = None,
+        jobs: int = 1,
+    ) -> None:
+        """Look through the root; no image is read yet.
+
+        Args:
+            root: Holds `JPEGImages` and `Annotations`.
+            protocol: "davis2017" or "davis2016".
+            split, resolution, jobs: See `evaluate_davis`.
+            sequences: Only these; empty: all of the split.
+            max_frames: Only so many frames of each sequence.
+
+        Raises:
+            EvaluationError: There is no truth, no folder of frames, or no such sequence.
+            ValueError: The protocol is unknown, or no frame would be scored.
+        """
+        _check_max_frames(max_frames)
+        rules = find_protocol(protocol, SEMI_SUPERVISED)
+        found = find_truth(Path(root), rules, split, resolution)
+        self._tree = open_mask_tree(found.masks, what="ground truth")
+        listed = self._tree.sequences if found.sequences is None else found.sequences
+        self._images = Path(root) / "JPEGImages" / resolution
+        if not self._images.is_dir():
+            raise EvaluationError(f"{self._images}: no such folder of frames: give a DAVIS root")
+        self._rules, self._max_frames, self._jobs = rules, max_frames, jobs
+        self._groups_of = read_groups(rules, Path(root), None, None, None)
+        self.sequences = _choose(listed, sequences, found.source)
+        self.title = rules.title + _part(self.sequences, listed, max_frames)
+        self.about = {"root": str(root), "sequences": found.source}
+
+    def images(self, sequence: str) -> list[Path]:
+        """List the frames to predict, in order."""
+        folder = self._images / sequence
+        if not folder.is_dir():
+            raise EvaluationError(f"{folder}: no such folder of frames: add it")
+        return image_files(folder)[: self._max_frames]
+
+    def references(self, sequence: str) -> dict[int, Mask]:
+        """Give the first annotated mask, by the index of its frame."""
+        first = next(iter(self._tree.frames(sequence)), "00000")
+        ids, source = self.truth(sequence, first), self._tree.where(sequence, first)
+        names = [image.stem for image in self.images(sequence)]
+        if first not in names:
+            raise EvaluationError(
+                f"{source}: no frame of this name among the {len(names)} of "
+                f"{self._images / sequence}: name masks and frames alike"
+            )
+        mask = mask_from_array(ids, str(source))
+        if mask.binary:
+            raise EvaluationError(f"{source}: black and white: score it by davis2016")
+        return {names.index(first): mask}
+
+    def truth(self, sequence: str, frame: str) -> np.ndarray:
+        """Read the true ids of an annotated frame, (H, W) uint8."""
+        ids = self._tree.read(sequence, frame).ids
+        if ids is None:
+            where = self._tree.where(sequence, frame)
+            raise EvaluationError(f"{where}: objects overlap: give each pixel to one of them")
+        return (ids > 0).astype(np.uint8) if self._rules.objects is Objects.FOREGROUND else ids
+
+    def score(self, predictions: Path) -> Scored:
+        """Score runs by the protocol."""
+        limits = {}
+        if self._max_frames is not None:
+            for name in self.sequences:
+                limits[name] = frozenset(image.stem for image in self.images(name))
+        scores = score_tree(
+            dataclasses.replace(self._tree, sequences=self.sequences, limits=limits),
+            open_mask_tree(predictions),
+            self._rules,
+            source=self.about["sequences"],
+            groups_of=self._groups_of,
+            jobs=self._jobs,
+        )
+        return Scored(scores, scores.to_json())
+
+
+class PermisData:
+    """The videos of a PerMIS list. The masks of the first frame are given."""
+
+    def __init__(
+        self,
+        root: str | Path,
+        permis_list: str | Path,
+        *,
+        sequences: Sequence[str] = (),
+        max_frames: int | None = None,
+        jobs: int = 1,
+    ) -> None:
+        """Read the list; no image is read yet.
+
+        Args:
+            root: The images' root, as given to `propagate eval permis build --images`.
+            permis_list: What that wrote.
+            sequences: Only these videos; empty: all.
+            max_frames: Only so many frames of each video.
+            jobs: Processes to score with.
+
+        Raises:
+            EvaluationError: The list cannot be used, or has no such video.
+            ValueError: No frame would be scored.
+        """
+        _check_max_frames(max_frames)
+        permis = read_permis_list(permis_list)
+        self.sequences = _choose([v.name for v in permis.videos], sequences, str(permis_list))
+        self._root, self._jobs = Path(root), jobs
+        self._videos = {
+            video.name: _cut(video, max_frames)
+            for video in permis.videos
+            if video.name in self.sequences
+        }
+        self._permis = dataclasses.replace(permis, videos=tuple(self._videos.values()))
+        self.title = "PerMIS-video" + _part(self.sequences, permis.videos, max_frames)
+        self.about = {"root": str(root), "list": f"{permis_list}, sha256 {permis.sha256}"}
+
+    def images(self, sequence: str) -> list[Path]:
+        """List the frames to predict, in order."""
+        return [self._root / image for image in self._videos[sequence].images]
+
+    def references(self, sequence: str) -> dict[int, Mask]:
+        """Give the scored instances of the first frame."""
+        ids = self._videos[sequence].truth(0)
+        return {0: Mask(ids, source=f"{sequence}, the reference in the list")}
+
+    def truth(self, sequence: str, frame: str) -> np.ndarray:
+        """Decode the scored instances of a frame, (H, W) uint8."""
+        video = self._videos[sequence]
+        return video.truth(video.frame_names.index(frame))
+
+    def score(self, predictions: Path) -> Scored:
+        """Score runs: J and F, and how often a prediction lies on another instance."""
+        result = evaluate_permis(self._permis, predictions, jobs=self._jobs)
+        total = result.identity.total
+        figures = {"on-other": f"{100 * total.share:.1f}", "switches": str(total.switches)}
+        return Scored(result.scores, result.to_json(), figures)
+
+
+# What a benchmark runs over. Each has a `title`, the names of its `sequences`, and in `about`, as
+# text by its name, what was chosen of it.
+Dataset = DavisData | PermisData
+
+
+def _check_max_frames(max_frames: int | None) -> None:
+    if max_frames is not None and max_frames < MIN_FRAMES:
+        raise ValueError(
+            f"max_frames: {MIN_FRAMES} or more, not {max_frames}: the ends of a "
+            "sequence are not scored"
+        )
+
+
+def _choose(listed: Sequence[str], wanted: Sequence[str], source: str) -> tuple[str, ...]:
+    """Take the wanted sequences in the order of the list; all if none is named."""
+    unknown = sorted(set(wanted) - set(listed))
+    if unknown:
+        raise EvaluationError(
+            f"{', '.join(unknown)}: not among the {len(listed)} sequences of {source}: name others"
+        )
+    return tuple(name for name in listed if name in wanted or not wanted)
+
+
+def _part(chosen: Sequence[str], listed: Sequence[object], max_frames: int | None) -> str:
+    """Say for the title what of the data set is left out; nothing where it is whole."""
+    parts = []
+    if len(chosen) < len(listed):
+        parts.append(f"{len(chosen)} of {len(listed)} sequences")
+    if max_frames is not None:
+        parts.append(f"the first {max_frames} frames of each")
+    return f", only {' and '.join(parts)}" if parts else ""
+
+
+def _cut(video: PermisVideo, max_frames: int | None) -> PermisVideo:
+    images, masks = video.images[:max_frames], video.masks[:max_frames]
+    return dataclasses.replace(video, images=images, masks=masks)

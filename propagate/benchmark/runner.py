@@ -1,0 +1,390 @@
+"""Run configurations over a data set, score them, and show them side by side.
+
+    OUT/<configuration>/<sequence>/masks/...   the runs, each with its result.json
+    OUT/<configuration>/scores.json            every number of a configuration
+    OUT/benchmark.json                         the table, times and settings
+    OUT/report.html                            all of it to look at
+
+What is finished is not run again, so a benchmark that was killed goes on with the same command.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from propagate.benchmark.datasets import Dataset
+from propagate.config import Config
+from propagate.errors import OutputError, PropagateError
+from propagate.eval.mask_trees import open_mask_tree
+from propagate.eval.report.comparison import Entry
+from propagate.eval.report.html import Picture, Pictures, html_report
+from propagate.io.decode.image_folder import ImageFolder
+from propagate.io.write.files import write_atomically
+from propagate.io.write.run_folder import RunFolder, read_report
+from propagate.pipeline import Propagator, versions
+from propagate.records import BACKGROUND_ID, Frame, Mask, Progress, Result
+
+# Stands where a model does: the first mask, copied to every frame. A method that is not above it
+# has followed nothing.
+FIRST_MASK = "first-mask"
+
+Results = Generator[tuple[Frame, Result], None, None]
+Predict = Callable[[Iterable[Frame], Mapping[int, Mask]], Results]
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What is compared.
+
+    Attributes:
+        model: A preset, a folder in diffusers layout, a hub id, or `FIRST_MASK`.
+        matcher: A name in `MATCHERS`; has no meaning for the first mask.
+        recipe: A name in `RECIPES`, or None: as the model says.
+    """
+
+    model: str
+    matcher: str = "default"
+    recipe: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The last part of the model, the recipe, and the matcher unless it is our default."""
+        model = Path(os.path.abspath(self.model)).name  # of "." too
+        if self.model == FIRST_MASK:
+            return model
+        matcher = None if self.matcher == "default" else self.matcher
+        return "-".join(part for part in (model, self.recipe, matcher) if part is not None)
+
+    @property
+    def config(self) -> Config:
+        """The settings of its runs."""
+        return Config.named(self.matcher, recipe=self.recipe)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Benchmark:
+    """What a benchmark came to.
+
+    Attributes:
+        title: What was scored.
+        entries: One per configuration. One in which a sequence failed has no scores.
+        report: The HTML file.
+    """
+
+    title: str
+    entries: tuple[Entry, ...]
+    report: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Who is told how far a benchmark is.
+
+    Attributes:
+        say: Takes a line.
+        progress: Opens the progress of a configuration; what it gives takes frames done, and all.
+    """
+
+    say: Callable[[str], None] = lambda line: None
+    progress: Callable[[str], AbstractContextManager[Progress]] = lambda name: nullcontext(
+        lambda done, total: None
+    )
+
+
+def combine(
+    models: Sequence[str], matchers: Sequence[str], recipes: Sequence[str | None] = (None,)
+) -> list[Configuration]:
+    """Pair every model with every recipe and every matcher; the first mask needs none.
+
+    Raises:
+        ValueError: A matcher is unknown, or two configurations have one name.
+    """
+    for matcher in matchers:
+        Config.named(matcher)
+    configurations = [
+        Configuration(model, matcher, recipe)
+        for model in models
+        for recipe in (recipes[:1] if model == FIRST_MASK else recipes)
+        for matcher in (matchers[:1] if model == FIRST_MASK else matchers)
+    ]
+    names = [configuration.name for configuration in configurations]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"two configurations are named {', '.join(twice)}: give each one once")
+    return configurations
+
+
+def benchmark(
+    dataset: Dataset,
+    configurations: Sequence[Configuration],
+    out: str | Path,
+    *,
+    device: str = "auto",
+    overwrite: bool = False,
+    command: str = "",
+    watch: Watch | None = None,
+) -> Benchmark:
+    """Predict every sequence with every configuration, score, and write the report.
+
+    Args:
+        dataset: What to run over.
+        configurations: Of different names.
+        out: Folder for everything; made where there is none.
+        device: See `Propagator`.
+        overwrite: Whether to replace runs of other settings. Finished runs of the same stay.
+        command: How to do this again, for the report.
+        watch: Who is told how far it is.
+
+    Raises:
+        OutputError: There are runs of other settings, or it cannot be written.
+        ModelError, DeviceError: A model cannot be loaded.
+        EvaluationError: The truth cannot be scored against.
+    """
+    out = Path(out)
+    runs = [_Runs(dataset, c, out / c.name, device, overwrite) for c in configurations]
+    if not overwrite:
+        _refuse_others(runs)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{out}: cannot be made ({error.strerror}): choose another folder with -o"
+        ) from error
+    entries = [_entry(each, each.run(watch or Watch())) for each in runs]
+    about = {"command": command, **dataset.about}
+    summary = {"title": dataset.title, **about, "configurations": [_summary(e) for e in entries]}
+    write_atomically(out / "benchmark.json", (json.dumps(summary, indent=1) + "\n").encode())
+    report = html_report(entries, _pictures(dataset, out), title=dataset.title, about=about)
+    write_atomically(out / "report.html", report.encode())
+    return Benchmark(dataset.title, tuple(entries), out / "report.html")
+
+
+# --- running -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """The runs of one configuration, one for each sequence."""
+
+    dataset: Dataset
+    configuration: Configuration
+    folder: Path
+    device: str
+    overwrite: bool
+
+    def is_finished(self, sequence: str) -> bool:
+        """Whether the masks are there, made with these settings."""
+        try:
+            return self.differences(sequence) == []
+        except PropagateError:
+            return False  # the reference cannot be read: running it says so
+
+    def differences(self, sequence: str) -> list[str] | None:
+        """Name the settings in which a finished run is another one; None: it is not finished."""
+        report = read_report(self.folder / sequence)
+        if report is None:
+            return None
+        settings = self._settings(sequence, self.dataset.references(sequence))
+        return [
+            f"{name} was {report.get(name)}, is {value}" if isinstance(value, (str, int)) else name
+            for name, value in settings.items()
+            if report.get(name) != value
+        ]
+
+    def run(self, watch: Watch) -> dict[str, str]:
+        """Predict what is not finished. A failure does not stop the others; returns the errors."""
+        name, sequences = self.configuration.name, self.dataset.sequences
+        todo = [sequence for sequence in sequences if not self.is_finished(sequence)]
+        if len(todo) < len(sequences):
+            count = len(sequences) - len(todo)
+            watch.say(f"{name}: {count} of {len(sequences)} sequences were finished before")
+        if not todo:
+            return {}
+        predict, facts = self._load()
+        failures: dict[str, str] = {}
+        counts = {sequence: self._frame_count(sequence) for sequence in todo}
+        done = 0
+        with watch.progress(name) as progress:
+            for number, sequence in enumerate(todo, 1):
+                watch.say(f"{name}: {sequence}, sequence {number} of {len(todo)}")
+                before = done
+
+                def advance(count: int, before: int = before) -> None:
+                    progress(before + count, sum(counts.values()))
+
+                try:
+                    self._run_one(sequence, predict, facts, advance)
+                except PropagateError as error:
+                    failures[sequence] = " ".join(str(error).split())
+                done += counts[sequence]
+        return failures
+
+    def _settings(self, sequence: str, references: Mapping[int, Mask]) -> dict[str, Any]:
+        """All that decides the masks of a sequence, as plain values."""
+        settings: dict[str, Any] = {
+            "model": self.configuration.model,
+            "frames_given": len(self.dataset.images(sequence)),
+            "references_sha256": {
+                str(index): hashlib.sha256(mask.ids.tobytes()).hexdigest()
+                for index, mask in references.items()
+            },
+        }
+        if self.configuration.model == FIRST_MASK:
+            return settings
+        return settings | {"config": self.configuration.config.to_json()}
+
+    def _frame_count(self, sequence: str) -> int:
+        try:
+            return len(self.dataset.images(sequence))
+        except PropagateError:
+            return 0
+
+    def _load(self) -> tuple[Predict, dict[str, str]]:
+        """Make what predicts, once for all sequences, and tell where it computes."""
+        if self.configuration.model == FIRST_MASK:
+            return copy_first_mask, {}
+        config = self.configuration.config
+        propagator = Propagator(self.configuration.model, device=self.device, config=config)
+
+        def predict(frames: Iterable[Frame], references: Mapping[int, Mask]) -> Results:
+            return propagator.follow(propagator.session(), frames, references)
+
+        return predict, {"device": str(propagator.backbone.device)}
+
+    def _run_one(
+        self,
+        sequence: str,
+        predict: Predict,
+        facts: Mapping[str, str],
+        advance: Callable[[int], None],
+    ) -> None:
+        """Write the run of one sequence, and tell after each frame how many are done."""
+        started = time.monotonic()
+        references = self.dataset.references(sequence)
+        settings = self._settings(sequence, references)
+        images = self.dataset.images(sequence)
+        with (
+            ImageFolder(images[0].parent, images) as frames,
+            RunFolder(self.folder / sequence, settings, overwrite=self.overwrite) as folder,
+            closing(predict(frames, references)) as results,
+        ):
+            for count, (frame, result) in enumerate(results, 1):
+                folder.write(frame, result)
+                advance(count)
+            seconds = round(time.monotonic() - started, 3)
+            folder.report(**facts, versions=versions(), timing={"seconds": seconds})
+
+
+def copy_first_mask(frames: Iterable[Frame], references: Mapping[int, Mask]) -> Results:
+    """Predict the first mask for every frame: the baseline that follows nothing."""
+    first = references[min(references)]
+    ids = np.where(np.isin(first.ids, first.object_ids), first.ids, np.uint8(BACKGROUND_ID))
+    scores = dict.fromkeys(first.object_ids, 1.0)
+    states = dict.fromkeys(first.object_ids, "tracked")
+    for frame in frames:
+        yield frame, Result(frame.index, frame.time_s, ids, scores, states, scores)
+
+
+def _refuse_others(runs: Sequence[_Runs]) -> None:
+    """Say, before anything is run, that there are finished runs of other settings."""
+    others = {}
+    for each in runs:
+        for sequence in each.dataset.sequences:
+            with suppress(PropagateError):  # running it says so
+                if differences := each.differences(sequence):
+                    others[each.folder / sequence] = differences
+    if others:
+        folder, differences = next(iter(others.items()))
+        count = len(others) - 1
+        more = f" (so {'was' if count == 1 else 'were'} {count} more)" if count else ""
+        raise OutputError(
+            f"{folder}: was run with other settings: {'; '.join(differences)}{more}: pass "
+            "--overwrite to run it again, or another folder with -o"
+        )
+
+
+# --- scoring and showing -------------------------------------------------------------------------
+
+
+def _entry(runs: _Runs, failures: Mapping[str, str]) -> Entry:
+    """Score a configuration, if it has all of its sequences."""
+    reports = [read_report(runs.folder / sequence) for sequence in runs.dataset.sequences]
+    finished = [report for report in reports if report is not None]
+    scores_file = runs.folder / "scores.json"
+    scored = None
+    if failures:
+        # What an earlier benchmark scored is no longer what is in the folder.
+        scores_file.unlink(missing_ok=True)
+    else:
+        scored = runs.dataset.score(runs.folder)
+        write_atomically(scores_file, scored.json.encode())
+    is_baseline = runs.configuration.model == FIRST_MASK
+    return Entry(
+        name=runs.configuration.name,
+        scores=scored and scored.scores,
+        frames=sum(report["frames"] for report in finished),
+        seconds=None if is_baseline else sum(r["timing"]["seconds"] for r in finished),
+        failures=failures,
+        facts=_facts(runs.configuration, finished),
+        figures=scored.figures if scored else {},
+    )
+
+
+def _facts(configuration: Configuration, reports: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What the runs say of themselves; all values where they differ, as after an update."""
+    if configuration.model == FIRST_MASK:
+        return {"model": "the first mask, copied to every frame"}
+
+    def values(of: Callable[[Mapping[str, Any]], Any]) -> str:
+        return ", ".join(dict.fromkeys(str(of(report)) for report in reports))
+
+    config = configuration.config
+    facts = {
+        "model": configuration.model,
+        "recipe": configuration.recipe or "the model's own",
+        "matcher": configuration.matcher,
+        "matcher settings": ", ".join(f"{k} {v}" for k, v in asdict(config.matcher).items()),
+        "short side": f"{config.short_side_px} px",
+        "device": values(lambda report: report["device"]),
+    }
+    for name in versions():
+        facts[name] = values(lambda report, name=name: report["versions"].get(name, "-"))
+    return facts
+
+
+def _summary(entry: Entry) -> dict[str, Any]:
+    """An entry as plain values; its scores per frame are in its own file."""
+    scores = entry.scores.to_dict() if entry.scores else None
+    return {
+        "name": entry.name,
+        "global": scores and scores["global"],
+        "per_sequence": scores and scores["per_sequence"],
+        "figures": dict(entry.figures),
+        "frames": entry.frames,
+        "seconds": entry.seconds and round(entry.seconds, 3),
+        "failures": dict(entry.failures),
+        "facts": dict(entry.facts),
+    }
+
+
+def _pictures(dataset: Dataset, out: Path) -> Pictures:
+    tree_of = cache(lambda configuration: open_mask_tree(out / configuration))
+
+    def picture(configuration: str, sequence: str, frame: str) -> Picture:
+        images = dataset.images(sequence)
+        image = images[[path.stem for path in images].index(frame)]
+        prediction = tree_of(configuration).read(sequence, frame).ids
+        assert prediction is not None  # runs write maps of ids
+        with ImageFolder(image.parent, [image]) as frames:
+            return Picture(next(frames).image, dataset.truth(sequence, frame), prediction)
+
+    return picture

@@ -1,0 +1,1 @@
+"""The command `propagate`: it parses, calls the public functions and prints."""

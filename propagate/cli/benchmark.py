@@ -1,0 +1,178 @@
+"""The commands `propagate benchmark ...`: parse, call the public functions, print.
+
+Heavy imports stand inside the commands, so that `--help` answers at once.
+"""
+
+import shlex
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from propagate.cli.terminal import GO_ON, if_interrupted, progress_of, say, show
+
+if TYPE_CHECKING:
+    from propagate.benchmark.datasets import Dataset
+
+benchmark_app = typer.Typer(
+    no_args_is_help=True,
+    help="Run models over a data set, score them side by side, and write a report to look at.\n\n"
+    "A benchmark that was stopped goes on with the same command.\n\n"
+    "Example: propagate benchmark davis --root DAVIS --model tiny --model first-mask -o out",
+)
+
+
+class DavisName(StrEnum):
+    """The rules by which a DAVIS root is scored."""
+
+    davis2017 = "davis2017"
+    davis2016 = "davis2016"
+
+
+Models = Annotated[
+    list[str],
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="As for `propagate run`, or first-mask: the first mask, copied. Give it several times "
+        "to compare.",
+    ),
+]
+Matchers = Annotated[
+    list[str],
+    typer.Option(
+        "--matcher",
+        metavar="NAME",
+        default_factory=lambda: ["default"],
+        show_default="default",
+        help="default, dino, dift, crw; several to compare.",
+    ),
+]
+Recipes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--recipe",
+        metavar="NAME",
+        help="What is read of a model: default, dift, dift-semantic, paper, official; several to "
+        "compare. [what the model's folder says]",
+    ),
+]
+Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for masks, scores and report.")]
+Sequences = Annotated[
+    str, typer.Option(metavar="A,B", help="Only these sequences, with commas between.")
+]
+MaxFrames = Annotated[int | None, typer.Option(min=3, help="Only so many frames of each sequence.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Processes to score with.")]
+Device = Annotated[str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace runs that were made with other settings.")
+]
+
+
+@benchmark_app.command()
+def davis(
+    root: Annotated[Path, typer.Option(help="DAVIS root: JPEGImages and Annotations.")],
+    models: Models,
+    matchers: Matchers,
+    out: Out,
+    recipes: Recipes = None,
+    protocol: Annotated[
+        DavisName, typer.Option(help="davis2016 takes all that is not 0 for one object.")
+    ] = DavisName.davis2017,
+    split: Annotated[
+        str, typer.Option(help="List of sequences in ImageSets; without ImageSets, all.")
+    ] = "val",
+    sequences: Sequences = "",
+    max_frames: MaxFrames = None,
+    jobs: Jobs = 1,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """J and F on a DAVIS root, each sequence from its first annotated mask.
+
+    Example: propagate benchmark davis --root DAVIS --model tiny --model first-mask -o out
+    """
+    from propagate.benchmark.datasets import DavisData
+
+    data = DavisData(
+        root,
+        protocol=protocol.value,
+        split=split,
+        sequences=_names(sequences),
+        max_frames=max_frames,
+        jobs=jobs,
+    )
+    _benchmark(data, models, matchers, recipes, out, device, overwrite)
+
+
+@benchmark_app.command()
+def permis(
+    root: Annotated[Path, typer.Option(help="Images, as for `propagate eval permis build`.")],
+    permis_list: Annotated[
+        Path, typer.Option("--list", help="The list that `propagate eval permis build` wrote.")
+    ],
+    models: Models,
+    matchers: Matchers,
+    out: Out,
+    recipes: Recipes = None,
+    sequences: Sequences = "",
+    max_frames: MaxFrames = None,
+    jobs: Jobs = 1,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """J, F and identity switches on PerMIS-video, each video from the masks of its first frame.
+
+    Example: propagate benchmark permis --root BURST --list permis.json --model tiny -o out
+    """
+    from propagate.benchmark.datasets import PermisData
+
+    names = _names(sequences)
+    data = PermisData(root, permis_list, sequences=names, max_frames=max_frames, jobs=jobs)
+    _benchmark(data, models, matchers, recipes, out, device, overwrite)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _benchmark(
+    data: "Dataset",
+    models: list[str],
+    matchers: list[str],
+    recipes: list[str] | None,
+    out: Path,
+    device: str,
+    overwrite: bool,
+) -> None:
+    from propagate.benchmark.runner import Watch, benchmark, combine
+    from propagate.eval.report.comparison import format_comparison
+
+    try:
+        configurations = combine(models, matchers, recipes or [None])
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    with if_interrupted(GO_ON):
+        result = benchmark(
+            data,
+            configurations,
+            out,
+            device=device,
+            overwrite=overwrite,
+            command=shlex.join(["propagate", *sys.argv[1:]]),
+            watch=Watch(say, progress_of),
+        )
+    show(format_comparison(result.entries, result.title))
+    print(f"report: {result.report}")
+    failures = [
+        f"{entry.name}, {sequence}: {error}"
+        for entry in result.entries
+        for sequence, error in entry.failures.items()
+    ]
+    for failure in failures:
+        say(f"error: {failure}")
+    if failures:
+        say(f"error: {len(failures)} runs failed, see above; the same command runs them again")
+        raise typer.Exit(1)

@@ -1,0 +1,79 @@
+"""The command `propagate features`: parse, call the public function, print."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from propagate.cli.options import (
+    Device,
+    Dtype,
+    DtypeName,
+    MaxFrames,
+    MaxPixels,
+    Model,
+    Out,
+    Overwrite,
+    Recipe,
+    limited_to,
+    load_asked,
+    read_given_mask,
+)
+from propagate.cli.terminal import progress_of
+
+
+def features(
+    clip: Annotated[
+        str, typer.Argument(metavar="CLIP", help="A video file or a folder of images.")
+    ],
+    out: Out,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            "-m",
+            "--mask",
+            metavar="MASK",
+            help="Mask of one frame (index PNG): also write how like its objects everything is.",
+        ),
+    ] = None,
+    frame: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Frame of the mask, counted from 0. What colours mean is fixed on it."
+        ),
+    ] = 0,
+    model: Model = "tiny",
+    recipe: Recipe = None,
+    device: Device = "auto",
+    dtype: Dtype = DtypeName.auto,
+    max_pixels: MaxPixels = None,
+    max_frames: MaxFrames = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write videos of what the model sees.
+
+    OUT/<name>/pca.mp4: each frame beside the three principal components of its features, as red,
+    green and blue. With a mask also OUT/<name>/similarity.mp4: how like each object the features
+    are, a panel for each object. Colours mean the same in all frames.
+
+    Example: propagate features clip.mp4 -m first.png -o out
+    """
+    from propagate.images.feature_views import write_feature_videos
+    from propagate.io.decode.live import label
+
+    options = limited_to(max_pixels)
+    reference = read_given_mask(mask, options)
+    backbone = load_asked(model, device, dtype, recipe)
+    with progress_of(label(clip)) as progress:
+        written = write_feature_videos(
+            backbone,
+            clip,
+            out,
+            mask=reference,
+            frame=frame,
+            source_options=options,
+            max_frames=max_frames,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    print(f"{written.folder}: {', '.join(written.written)}; {written.frames} frames")

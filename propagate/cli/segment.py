@@ -1,0 +1,195 @@
+"""The command `propagate segment`: parse, call the public functions, print."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from propagate.cli.options import (
+    Device,
+    Dtype,
+    DtypeName,
+    MaxPixels,
+    Model,
+    Overwrite,
+    Recipe,
+    Template,
+    limited_to,
+    load_asked,
+    read_given_mask,
+)
+from propagate.cli.terminal import if_interrupted, progress_of, say, say_error, show
+from propagate.config import TEMPLATE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from propagate.features.backbone import Backbone
+    from propagate.io.decode.options import SourceOptions
+
+
+BEGIN_ANEW = "run the same command again with --overwrite to begin anew"
+
+
+class MethodName(StrEnum):
+    """From features to masks, see `propagate.images.segment`."""
+
+    default = "default"
+    paper = "paper"
+    official = "official"
+
+
+def segment(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the masks.")],
+    pictures: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="REFERENCE TARGET",
+            help="The labelled picture, then pictures and folders of pictures.",
+        ),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            "-m", "--mask", metavar="MASK", help="Mask of the objects in REFERENCE (index PNG)."
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLASS",
+            help="What the objects are, for models that take text: dog. Without a mask, the object "
+            "is found in REFERENCE by it.",
+        ),
+    ] = None,
+    template: Template = TEMPLATE,
+    method: Annotated[
+        MethodName,
+        typer.Option(
+            help="From features to masks: ours, PDM's equations, or the votes of its released code."
+        ),
+    ] = MethodName.default,
+    model: Model = "tiny",
+    recipe: Recipe = None,
+    device: Device = "auto",
+    dtype: Dtype = DtypeName.auto,
+    max_pixels: MaxPixels = None,
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Also write the pictures with their masks drawn.")
+    ] = False,
+    perseg: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="ROOT",
+            help="In place of pictures: ROOT/Images/<object>/00.jpg ... and "
+            "ROOT/Annotations/<object>/00.png ..., each 00 a reference; the rest is scored.",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Mark the objects of one labelled picture in other pictures.
+
+    Writes OUT/<name>.png for each target and, last, OUT/result.json. White on black is one object;
+    other values of the mask are object ids, 255 is void.
+
+    Example: propagate segment dog.jpg photos/ -m dog.png -o masks --overlay
+    """
+    given = pictures or []
+    if perseg is not None and (given or mask is not None or name is not None):
+        raise typer.BadParameter(
+            "takes its pictures and masks from ROOT; leave REFERENCE, TARGET, -m and --name out",
+            param_hint="--perseg",
+        )
+    if perseg is None and len(given) < 2:
+        raise typer.BadParameter("give a reference and at least one target", param_hint="TARGET")
+    if perseg is None and mask is None and name is None:
+        raise typer.BadParameter("give a mask, or a class name with --name", param_hint="--mask")
+
+    from propagate.pipeline import versions
+
+    def load() -> "Backbone":
+        return load_asked(model, device, dtype, recipe, name, template)
+
+    settings: dict[str, Any] = {
+        "model": model,
+        "recipe": recipe,
+        "dtype": dtype.value,
+        "method": method.value,
+        "versions": versions(),
+    }
+    options = limited_to(max_pixels)
+    if perseg is not None:
+        _segment_perseg(perseg, out, load, method, settings, options, overlay, overwrite)
+        return
+
+    from propagate.images.segment import Segmenter
+    from propagate.images.segment_files import check_free, find_pictures, segment_files
+    from propagate.io.decode.one_frame import read_frame
+
+    reference, *targets = given
+    found = find_pictures(targets)
+    if not overwrite:
+        check_free(out, [picture.stem for picture in found], overlay)
+    labelled = read_given_mask(mask, options)
+    image = read_frame(reference, options=options).image
+    segmenter = Segmenter(load(), image, labelled, class_name=name, method=method.value)
+    settings |= {
+        "reference": str(reference),
+        "mask": None if mask is None else str(mask),
+        "class_name": name,
+        "template": None if name is None else template,
+    }
+    with if_interrupted(BEGIN_ANEW), progress_of(str(out), "pictures") as progress:
+        failures = segment_files(
+            segmenter, found, out, settings, options, overlay=overlay, progress=progress
+        )
+    print(f"{out}: {len(found) - len(failures)} masks, result.json")
+    for failure in failures:
+        say_error(failure)
+    if failures:
+        say(f"error: {len(failures)} of {len(found)} pictures could not be read, see above")
+        raise typer.Exit(1)
+
+
+def _segment_perseg(
+    root: Path,
+    out: Path,
+    load: "Callable[[], Backbone]",
+    method: MethodName,
+    settings: dict[str, Any],
+    options: "SourceOptions",
+    overlay: bool,
+    overwrite: bool,
+) -> None:
+    """Segment every picture of PerSeg from the reference of its object, and score the masks."""
+    from propagate.eval.perseg import REFERENCE, evaluate_perseg, format_perseg, read_perseg
+    from propagate.eval.perseg import read_perseg_mask as read
+    from propagate.images.segment import Segmenter
+    from propagate.images.segment_files import check_free, segment_files
+    from propagate.io.decode.one_frame import read_frame
+    from propagate.io.write.files import write_atomically
+    from propagate.io.write.masks import mask_from_array
+
+    objects = read_perseg(root)
+    if not overwrite:
+        for item in objects:
+            check_free(out / item.name, item.targets, overlay)
+    backbone = load()
+    with if_interrupted(BEGIN_ANEW), progress_of(str(root), "objects") as progress:
+        for done, item in enumerate(objects, start=1):
+            annotation = item.annotations[REFERENCE]
+            labelled = mask_from_array(read(annotation), source=str(annotation))
+            image = read_frame(item.images[REFERENCE], options=options).image
+            segmenter = Segmenter(backbone, image, labelled, method=method.value)
+            pictures = [item.images[stem] for stem in item.targets]
+            facts = {"reference": str(item.images[REFERENCE]), "mask": str(annotation)}
+            failures = segment_files(
+                segmenter, pictures, out / item.name, settings | facts, options, overlay=overlay
+            )
+            if failures:
+                raise failures[0]
+            progress(done, len(objects))
+    scores = evaluate_perseg(root, out)
+    write_atomically(out / "scores.json", scores.to_json().encode())
+    show(format_perseg(scores))

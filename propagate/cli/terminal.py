@@ -1,0 +1,90 @@
+"""What all commands share: words and progress on stderr, results on stdout."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from propagate.errors import PropagateError
+
+if TYPE_CHECKING:
+    from propagate.records import Progress
+
+
+GO_ON = "run the same command again to go on"
+
+
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM. Typer turns a KeyboardInterrupt into an exit without a word."""
+
+
+@contextmanager
+def if_interrupted(advice: str) -> Iterator[None]:
+    """Have `main` say what to do when the block is interrupted."""
+    try:
+        yield
+    except Interrupted as stop:
+        stop.add_note(advice)
+        raise
+
+
+def say(text: str) -> None:
+    """Print a line to stderr, under the program's name."""
+    print(f"propagate: {text}", file=sys.stderr)
+
+
+def say_error(error: PropagateError) -> None:
+    """Print an error on one line, whatever a library put into its message."""
+    say(f"error: {' '.join(str(error).split())}")
+
+
+def show(renderable: object) -> None:
+    """Print to stdout; a pipe or file gets lines as long as they are."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    console.print(renderable)
+
+
+@contextmanager
+def progress_of(source: str, unit: str = "frames") -> "Iterator[Progress]":
+    """A bar on stderr with speed and time left; plain lines where it is no screen."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        import time
+
+        started = last = time.monotonic()
+
+        def report(done: int, total: int | None) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last < 10 and done != total:
+                return
+            last = now
+            fps = done / (now - started)
+            left = f" of about {total}, {max(0, total - done) / fps:.0f} s left" if total else ""
+            say(f"{source}: {done} {unit}{left}, {fps:.1f} {unit}/s")
+
+        yield report
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn(f"{{task.completed:.0f}}/{{task.fields[about]}} {unit}"),
+        TextColumn(f"{{task.fields[fps]}} {unit}/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(Path(source).name or source, total=None, about="?", fps="-")
+
+        def advance(done: int, total: int | None) -> None:
+            elapsed = bar.tasks[task].elapsed or 0
+            fps = f"{done / elapsed:.1f}" if elapsed else "-"
+            bar.update(task, completed=done, total=total, about=total or "?", fps=fps)
+
+        yield advance

@@ -1,0 +1,123 @@
+"""From frames of any size to features: the working size, and batches that fit the device."""
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from propagate.config import Config
+from propagate.errors import DeviceError
+from propagate.features.backbone import Backbone, SemanticBackbone
+from propagate.features.colors import COLOR_CHANNELS, cell_colors
+from propagate.records import Frame
+
+log = logging.getLogger(__name__)
+
+Image = Frame | np.ndarray | torch.Tensor
+
+
+def extract_features(backbone: Backbone, config: Config, frames: Sequence[Image]) -> torch.Tensor:
+    """Compute what a session matches by, of frames of one size: (B, C, h, w).
+
+    The channels are the backbone's, then the semantic map of each of `config.named_classes` (PDM,
+    eq. 6), then colours if they are wanted.
+
+    A batch that does not fit into the device's memory is halved until it does.
+
+    Args:
+        backbone: Where features come from.
+        config: The size at which they are read, whether colours are, and the named classes.
+        frames: (H, W, 3) uint8 RGB each, numpy, torch or `Frame`, all of one size.
+
+    Raises:
+        DeviceError: Not even one frame fits.
+    """
+    height, width = frame_pixels(frames[0]).shape[:2]
+    size = working_size(height, width, config, backbone.multiple)
+    # Resized one by one: a batch of large frames in float32 would be most of the memory used.
+    images = torch.cat([_resized(frame, size, backbone.device) for frame in frames])
+    extract = backbone.extract
+    if config.class_names:
+        # `load_backbone` gives no other where classes are named.
+        named = cast(SemanticBackbone, backbone)
+        extract = partial(_extract_with_maps, named, config.named_classes)
+    features = _extract(backbone, extract, images)
+    if config.matcher.color_weight:
+        rows, columns = features.shape[2:]
+        features = torch.cat([features, cell_colors(images, (rows, columns))], dim=1)
+    return features
+
+
+def _extract_with_maps(
+    backbone: SemanticBackbone, names: Sequence[str], images: torch.Tensor
+) -> torch.Tensor:
+    appearance, semantic = backbone.extract_both(images)
+    known = backbone.class_tokens()
+    tokens = torch.stack([known[name] for name in names])  # (N, S)
+    return torch.cat([appearance, torch.einsum("bshw,ns->bnhw", semantic, tokens)], dim=1)
+
+
+def channel_count(backbone: Backbone, config: Config) -> int:
+    """How many channels `extract_features` gives."""
+    colors = COLOR_CHANNELS if config.matcher.color_weight else 0
+    return backbone.channels + colors + len(config.named_classes)
+
+
+def _resized(frame: Image, size: tuple[int, int], device: torch.device) -> torch.Tensor:
+    """The frame at working size: (1, 3, H, W) float32 in 0..1."""
+    image = frame_pixels(frame).to(device).permute(2, 0, 1)[None].float().div_(255)
+    if image.shape[2:] != size:
+        image = F.interpolate(image, size, mode="bilinear", antialias=True)
+    return image
+
+
+def _extract(
+    backbone: Backbone, extract: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
+) -> torch.Tensor:
+    try:
+        return extract(images)
+    except torch.OutOfMemoryError as error:
+        if len(images) == 1:
+            raise DeviceError(
+                f"one frame of {images.shape[3]}x{images.shape[2]} does not fit into the memory of "
+                f"{backbone.device}: use a smaller model or --device cpu"
+            ) from error
+    # Outside the handler: the failed attempt's tensors live as long as its exception.
+    half = (len(images) + 1) // 2
+    log.warning("out of memory with %d frames at once; going on with %d", len(images), half)
+    return torch.cat([_extract(backbone, extract, part) for part in images.split(half)])
+
+
+def working_size(height: int, width: int, config: Config, multiple: int) -> tuple[int, int]:
+    """The size at which a frame's features are read: (H, W), multiples of `multiple`.
+
+    The short side comes to about `config.short_side_px`, the long one keeps the aspect ratio up to
+    `config.max_aspect`. Both are rounded, so that cells tile the frame exactly, without padding.
+    """
+    short = min(height, width)
+
+    def scaled(side: int) -> int:
+        wanted = config.short_side_px * min(side / short, config.max_aspect)
+        return multiple * max(1, round(wanted / multiple))
+
+    return scaled(height), scaled(width)
+
+
+def frame_pixels(frame: Image) -> torch.Tensor:
+    """The frame as a (H, W, 3) uint8 tensor.
+
+    Raises:
+        ValueError: It is no such array.
+    """
+    if isinstance(frame, Frame):
+        frame = frame.image
+    pixels = (
+        torch.from_numpy(np.ascontiguousarray(frame)) if isinstance(frame, np.ndarray) else frame
+    )
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != torch.uint8:
+        raise ValueError(f"frame: (H, W, 3) uint8 RGB, not {tuple(pixels.shape)} {pixels.dtype}")
+    return pixels

@@ -1,0 +1,128 @@
+"""Frames in batches for a backbone: decoded ahead by one thread, all of one size in a batch.
+
+A second thread computes features ahead: on a CPU, two threads leave no core idle while one of them
+does what cannot be split.
+"""
+
+from collections.abc import Generator, Iterable
+
+import torch
+
+from propagate.config import Config
+from propagate.features.backbone import Backbone
+from propagate.features.batch_size import choose_batch_size
+from propagate.features.extract import extract_features, working_size
+from propagate.io.decode.prefetch import Prefetcher
+from propagate.records import Frame
+from propagate.stage_clock import StageClock
+
+# Frames decoded while the one before is matched. Their decoder bounds its own reading ahead.
+PREFETCH_BYTES = 64 * 2**20
+
+
+def batch_frames(
+    frames: Iterable[Frame],
+    backbone: Backbone,
+    config: Config,
+    *,
+    batch_size: int | None = None,
+    clock: StageClock | None = None,
+) -> Generator[list[Frame], None, None]:
+    """Group frames of one size for the backbone.
+
+    Args:
+        frames: In order.
+        backbone: For whom.
+        config: The working size of frames.
+        batch_size: Frames at once; None: as many as fit into the device's memory, on a CPU 1.
+        clock: Counts the time of the stage "decode".
+
+    Raises:
+        VideoError: What the source raises, after the frames before. The deadline is its own: it
+            alone can tell skipping frames from being stuck.
+        ValueError: The batch size is none.
+    """
+    with Prefetcher(frames, bytes_limit=PREFETCH_BYTES) as decoded:
+        yield from _grouped(decoded, backbone, config, batch_size, clock or StageClock())
+
+
+def with_features(
+    frames: Iterable[Frame],
+    backbone: Backbone,
+    config: Config,
+    *,
+    batch_size: int | None = None,
+    clock: StageClock | None = None,
+) -> Generator[tuple[Frame, torch.Tensor], None, None]:
+    """Give each frame with its features (C, h, w); those of the next are computed meanwhile.
+
+    Args:
+        frames, backbone, config, batch_size: See `batch_frames`.
+        clock: Counts the time of the stages "decode" and "features", with every frame that is
+            given; of a caller that does something else meanwhile, its stages count the same time.
+
+    Raises:
+        VideoError, ValueError: See `batch_frames`.
+        DeviceError: A frame does not fit into the device's memory; frames before that come first.
+    """
+    own = StageClock()
+    decoded = Prefetcher(frames, bytes_limit=PREFETCH_BYTES)
+    extracted = _extracted(decoded, backbone, config, batch_size, own)
+    # One is computed while the one before is taken, whatever its size.
+    ahead = Prefetcher(extracted, bytes_limit=1, size_of=lambda item: item[1].nbytes)
+    # The decoder is stopped first: the other thread may be waiting for a frame.
+    with ahead, decoded:
+        for frame, features in ahead:
+            if clock is not None:
+                clock.add(own)
+            yield frame, features
+
+
+def _extracted(
+    decoded: Prefetcher[Frame],
+    backbone: Backbone,
+    config: Config,
+    batch_size: int | None,
+    clock: StageClock,
+) -> Generator[tuple[Frame, torch.Tensor], None, None]:
+    for batch in _grouped(decoded, backbone, config, batch_size, clock):
+        with clock("features"):
+            features = extract_features(backbone, config, batch)
+        yield from zip(batch, features, strict=True)
+
+
+def _grouped(
+    decoded: Prefetcher[Frame],
+    backbone: Backbone,
+    config: Config,
+    batch_size: int | None,
+    clock: StageClock,
+) -> Generator[list[Frame], None, None]:
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size: at least 1, not {batch_size}")
+    batch: list[Frame] = []
+    failure: Exception | None = None
+    while True:
+        try:
+            with clock("decode"):
+                frame = next(decoded, None)
+        except Exception as error:
+            failure = error
+            break
+        if frame is None:
+            break
+        if batch and frame.image.shape != batch[0].image.shape:
+            yield batch
+            batch = []
+        if batch_size is None:
+            height, width = frame.image.shape[:2]
+            size = working_size(height, width, config, backbone.multiple)
+            batch_size = choose_batch_size(backbone, size)
+        batch.append(frame)
+        if len(batch) == batch_size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+    if failure is not None:
+        raise failure

@@ -1,0 +1,78 @@
+"""From a model's name to a backbone."""
+
+from collections.abc import Sequence
+
+import torch
+
+from propagate.config import TEMPLATE
+from propagate.errors import DeviceError, ModelError
+from propagate.features.backbone import Backbone
+from propagate.features.device import choose_device, choose_dtype
+from propagate.features.presets import find_preset
+from propagate.features.quick_import import collector_paused
+from propagate.features.recipes import RECIPES
+
+
+def load_backbone(
+    model: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    recipe: str | None = None,
+    class_names: Sequence[str] = (),
+    template: str = TEMPLATE,
+    compile: bool = False,
+) -> Backbone:
+    """Load a model by preset name, local folder or hub id.
+
+    Args:
+        model: A key of `PRESETS`, a folder in diffusers layout (a `UNet2DModel`, or a pipeline with
+            one or with VAE, text encoder and `UNet2DConditionModel`), or such a hub id.
+        device: "auto" (CUDA if there is one, else CPU) or a torch device name.
+        dtype: "auto" (half precision where the device computes it faster) or "float32", "bfloat16",
+            "float16".
+        recipe: A key of `RECIPES`: what is read, and how the frame is noised. None: what the preset
+            or the model's own `reading.json` says, else "default".
+        class_names: Classes the U-Net is told of ("dog"), for semantic maps; each once.
+        template: The prompt around them, with {name} in their place.
+        compile: Compile the U-Net's blocks with `torch.compile`: the first frames of a size take
+            minutes, the others less.
+
+    Raises:
+        ValueError: No recipe has that name, or the names or the template cannot be used.
+        ModelError: There is no such model, it cannot be reached, or parts of it are missing.
+        DeviceError: The device is not there, or too small for the model.
+    """
+    where = choose_device(device)
+    precision = choose_dtype(dtype, where)
+    if recipe is not None and recipe not in RECIPES:
+        raise ValueError(f"no recipe is named {recipe!r}; there are {', '.join(RECIPES)}")
+    preset = find_preset(model)
+    if preset.source is None:
+        from propagate.features.colors import ColorBackbone
+
+        if recipe is not None or class_names:
+            raise ModelError(
+                f"model {model}: it reads plain colours; leave recipe and class names out, or pass "
+                "another model"
+            )
+        return ColorBackbone(where)
+    # Imported here: diffusers takes seconds, and whoever asks for colours need not wait for it.
+    with collector_paused():
+        from propagate.features.pixel_unet import load_diffusion
+        from propagate.features.text import Text
+
+    chosen = preset.recipe if recipe is None else RECIPES[recipe]
+    text = Text("" if chosen is None else chosen.prompt, tuple(class_names), template)
+    try:
+        return load_diffusion(
+            *(model, preset.source, where, precision, chosen and chosen.reading, text),
+            unet_weights=preset.unet_weights,
+            untrained_seed=preset.untrained_seed,
+            compiled=compile,
+        )
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(
+            f"model {model} does not fit into the memory of {where}: use a smaller one, "
+            "or --device cpu"
+        ) from error

@@ -1,0 +1,124 @@
+"""Stable Diffusion pipelines: a U-Net on latents, a VAE before it, and a text it is told."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import load_file
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from propagate.errors import ModelError
+from propagate.features.model_folder import ModelFolder
+from propagate.features.reading import Reading
+from propagate.features.recipes import RECIPES
+from propagate.features.text import EmbeddedText, Text, embed_text, embed_text_twice
+from propagate.features.unet import DiffusionBackbone
+from propagate.features.weights import (
+    check_nothing_is_missing,
+    load_scheduler,
+    load_weights,
+    loading,
+    quiet,
+    with_block_found,
+)
+
+
+def load_latent(
+    folder: ModelFolder,
+    device: torch.device,
+    dtype: torch.dtype,
+    reading: Reading | None,
+    text: Text,
+    compiled: bool,
+) -> DiffusionBackbone:
+    """Load a Stable Diffusion pipeline; only the parts needed are kept. See `load_diffusion`."""
+    with quiet(transformers.utils.logging):
+        embedded = _embed_text(folder, text)
+    if folder.unet_weights is None:
+        unet = load_weights(folder, UNet2DConditionModel, "unet", dtype)
+    else:
+        unet = _load_text_unet(folder, folder.unet_weights, dtype)
+    _check_text_fits(folder, embedded, unet)
+    scheduler = load_scheduler(folder)
+    # What the file says: where it says nothing, as in models older than the setting, half precision
+    # is enough, although diffusers' own default is the other way.
+    stored = folder.read_json("vae/config.json") or {}
+    vae_dtype = torch.float32 if stored.get("force_upcast") else dtype
+    vae = load_weights(folder, AutoencoderKL, "vae", vae_dtype)
+    vae.decoder = None
+    vae = vae.to(device, memory_format=torch.channels_last).eval()
+    reading = with_block_found(folder, unet, reading or RECIPES["default"].reading)
+    seed = reading.posterior_seed
+
+    def encode(images: torch.Tensor) -> torch.Tensor:
+        images = images.to(vae.dtype, memory_format=torch.channels_last)
+        posterior = vae.encode(images).latent_dist
+        # The mode, if no sample is asked for, or always the same sample: the same frame has the
+        # same features.
+        latents = posterior.mode().float()
+        if seed is not None:
+            rng = torch.Generator().manual_seed(seed)
+            noise = torch.randn(1, *latents.shape[1:], generator=rng).to(device)
+            latents = latents + posterior.std.float() * noise
+        return latents * vae.config["scaling_factor"]
+
+    multiple = 2 ** (len(vae.config["block_out_channels"]) - 1)
+    return DiffusionBackbone(
+        *(folder.name, unet, scheduler, reading, encode, multiple, device, embedded),
+        compiled=compiled,
+    )
+
+
+def _load_text_unet(folder: ModelFolder, weights: Path, dtype: torch.dtype) -> UNet2DConditionModel:
+    """Build the pipeline's U-Net with the weights of another file."""
+    with loading(folder, f"U-Net ({weights.name})"):
+        config: Any = UNet2DConditionModel.load_config(folder.path / "unet")
+        with torch.device("meta"):
+            unet: Any = UNet2DConditionModel.from_config(config)
+        report = unet.load_state_dict(load_file(weights), strict=False, assign=True)
+    check_nothing_is_missing(folder, "U-Net", report.missing_keys)
+    return unet.to(dtype).eval()
+
+
+def _check_text_fits(folder: ModelFolder, text: EmbeddedText, unet: UNet2DConditionModel) -> None:
+    """See that the U-Net takes what the text encoders give.
+
+    Raises:
+        ModelError: It does not.
+    """
+    given, taken = text.prompt.shape[2], unet.config["cross_attention_dim"]
+    if given != taken:
+        encoders = "text encoder gives" if text.pooled is None else "two text encoders give"
+        raise ModelError(
+            f"model {folder.name}: its {encoders} {given} numbers per token, its U-Net takes "
+            f"{taken}; put parts of one model together"
+        )
+    given = None if text.pooled is None else text.pooled.shape[1]
+    taken = None
+    if unet.config["addition_embed_type"] == "text_time":
+        # Beside the text, six sizes in pixels.
+        taken = unet.config["projection_class_embeddings_input_dim"]
+        taken -= 6 * unet.config["addition_time_embed_dim"]
+    if given != taken:
+        raise ModelError(
+            f"model {folder.name}: its second text encoder gives {given or 'no'} numbers per "
+            f"prompt, its U-Net takes {taken or 'none'}; put parts of one model together"
+        )
+
+
+def _embed_text(folder: ModelFolder, text: Text) -> EmbeddedText:
+    """Embed a text once. The text encoders are not kept."""
+    tokenizer = _load_tokenizer(folder, "tokenizer")
+    encoder = load_weights(folder, CLIPTextModel, "text_encoder", torch.float32)
+    if not folder.has_two_text_encoders:
+        return embed_text(folder.name, text, tokenizer, encoder)
+    second = load_weights(folder, CLIPTextModelWithProjection, "text_encoder_2", torch.float32)
+    tokenizers = (tokenizer, _load_tokenizer(folder, "tokenizer_2"))
+    return embed_text_twice(folder.name, text, tokenizers, (encoder, second))
+
+
+def _load_tokenizer(folder: ModelFolder, part: str) -> CLIPTokenizer:
+    with loading(folder, part):
+        return CLIPTokenizer.from_pretrained(folder.path / part)

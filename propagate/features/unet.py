@@ -1,0 +1,380 @@
+"""Features of a frozen diffusion U-Net: noise a frame, run the U-Net, read some of its modules.
+
+By default one forward per frame at a low noise level, with one fixed noise for every frame, no
+inversion; `recipes.py` names others. The U-Net stops after the last module that is read. DIFT (Tang
+et al. 2023) reads the output of a block, PDM (Samuel et al. 2024, eq. 1) queries and keys.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import DDIMScheduler, DDPMScheduler
+from diffusers.models.modeling_utils import ModelMixin
+
+from propagate.errors import ModelError
+from propagate.features.compiling import compile_blocks, is_compiler_error
+from propagate.features.hooks import outputs_of, project_prompt_once
+from propagate.features.inversion import denoise, invert, noise_from_velocity
+from propagate.features.reading import (
+    CROSS_KEYS,
+    CROSS_QUERIES,
+    MODULES,
+    Reading,
+    attention_in,
+)
+from propagate.features.text import EmbeddedText
+
+NOISE_SEED = 0
+# Side of the small frame that is looked at once to learn what comes out.
+PROBE_PX = 128
+
+
+class DiffusionBackbone:
+    """Reads modules of a U-Net: a `Backbone`. Made by `load_diffusion`.
+
+    Attributes:
+        reading: What is read.
+        timestep: Noise level at which it is read.
+        dtype: Precision the U-Net computes in.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        unet: ModelMixin,
+        scheduler: DDPMScheduler,
+        reading: Reading,
+        encode: Callable[[torch.Tensor], torch.Tensor],
+        multiple: int,
+        device: torch.device,
+        text: EmbeddedText | None = None,
+        *,
+        compiled: bool = False,
+    ) -> None:
+        """Set the U-Net up for reading.
+
+        Args:
+            name: For messages.
+            unet: The network; moved to `device` here.
+            scheduler: Its noise schedule.
+            reading: What to read, its block by dotted name.
+            encode: (B, 3, H, W) in -1..1 -> (B, C, h, w), the U-Net's clean input.
+            multiple: What both sides of a picture given to `encode` must be multiples of.
+            device: Where to compute.
+            text: What a U-Net that takes text is told.
+            compiled: Compile the U-Net's blocks, so that they run faster once the first frame of a
+                size has taken its time.
+
+        Raises:
+            ModelError: The reading does not fit the U-Net, or the U-Net cannot be run.
+        """
+        self.name = name
+        self.device = device
+        self.dtype = unet.dtype
+        self.reading = reading
+        self._encode = encode
+        self._scheduler = scheduler
+        self._prompt = None if text is None else text.prompt.to(device, self.dtype)
+        pooled = None if text is None else text.pooled
+        self._pooled = None if pooled is None else pooled.to(device, self.dtype)
+        self._name_tokens = {} if text is None else text.name_tokens
+        self._noise = torch.empty(0)
+        self._alphas = scheduler.alphas_cumprod.to(device)
+        self._levels = self._choose_levels()
+        self.timestep = min(
+            self._levels, default=reading.timestep, key=lambda level: abs(level - reading.timestep)
+        )
+        self._modules = [self._module_name(unet, tail) for tail in MODULES[reading.tensor]]
+        self._finer = [] if reading.finer is None else [self._found(unet, reading.finer)]
+        self._attention = attention_in(unet, reading.block)
+        unet.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportArgumentType]
+        self._unet = unet.eval()
+        if self._prompt is not None and unet.config.get("encoder_hid_dim_type") is None:
+            project_prompt_once(unet, self._prompt)
+        if compiled:
+            read = [self.reading.block, *self._modules, *self._finer]
+            compile_blocks(self._unet, [*read, self._attention] if self._attention else read)
+
+        self._picture_stride = multiple
+        self.multiple = self._frame_multiple(multiple)
+        side = self.multiple * -(-PROBE_PX // self.multiple)
+        self.channels, rows = self._probe(side)
+        self.stride = side // rows
+        # Cells then tile a frame exactly, also those of a coarse block.
+        self.multiple = math.lcm(self.multiple, self.stride)
+
+    @torch.inference_mode()
+    def extract(self, images: torch.Tensor) -> torch.Tensor:
+        """Compute features. See `Backbone.extract`.
+
+        Raises:
+            ModelError: The features are not finite.
+        """
+        return self._joined(self._read(images, [*self._modules, *self._finer]))
+
+    @torch.inference_mode()
+    def read(self, images: torch.Tensor, tails: Sequence[str]) -> list[torch.Tensor]:
+        """Read several modules in the same forwards.
+
+        Args:
+            images: As for `extract`.
+            tails: Modules as seen from the reading's block, such as `reading.QUERIES`, `KEYS`, and
+                `CROSS_QUERIES`, PDM's semantic features (eq. 2).
+
+        Returns:
+            (B, C, h, w) float32 of each.
+
+        Raises:
+            ModelError: The block has no such module, or what it gives is not finite.
+        """
+        return self._read(images, [self._module_name(self._unet, tail) for tail in tails])
+
+    @torch.inference_mode()
+    def extract_both(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute appearance and semantic features in the same forwards.
+
+        Args:
+            images: As for `extract`.
+
+        Returns:
+            What `extract` gives, (B, C, h, w), and the queries of the block's cross-attention (PDM,
+            eq. 2), (B, S, h, w) float32, enlarged to the same grid where theirs is coarser.
+
+        Raises:
+            ModelError: The block has no cross-attention, or the features are not finite.
+        """
+        query = self._cross_attention(CROSS_QUERIES)
+        *outputs, semantic = self._read(images, [*self._modules, *self._finer, query])
+        appearance = self._joined(outputs)
+        if semantic.shape[2:] != appearance.shape[2:]:
+            semantic = F.interpolate(semantic, appearance.shape[2:], mode="bilinear")
+        return appearance, semantic
+
+    @torch.inference_mode()
+    def class_tokens(self) -> dict[str, torch.Tensor]:
+        """The named classes as the block's cross-attention sees them (PDM, eq. 2 and 3).
+
+        Returns:
+            Name to (S,) float32: keys of the name's tokens, their mean. S is the length of a
+            cross-attention query. They do not depend on the frame.
+
+        Raises:
+            ModelError: The block has no cross-attention.
+        """
+        if not self._name_tokens:
+            return {}
+        to_k = self._unet.get_submodule(self._cross_attention(CROSS_KEYS))
+        keys = to_k(self._prompt)[0].float()  # (T, S)
+        return {name: keys[tokens].mean(0) for name, tokens in self._name_tokens.items()}
+
+    def _joined(self, outputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Features (B, C, h, w): the mean of the block's tensors, and the finer level beside it."""
+        of_block = outputs[: len(self._modules)]
+        features = sum(of_block[1:], of_block[0]) / len(of_block)
+        grid = (features.shape[2], features.shape[3])
+        finer = [F.adaptive_avg_pool2d(level, grid) for level in outputs[len(of_block) :]]
+        return torch.cat([features, *finer], dim=1)
+
+    def _read(self, images: torch.Tensor, modules: Sequence[str]) -> list[torch.Tensor]:
+        # On a CPU a batch is no faster than its frames one by one, and its sums are rounded
+        # otherwise: one by one, the batch size cannot change a mask.
+        chunks = images.split(1) if self.device.type == "cpu" else (images,)
+        parts = [self._forward(self._noised(chunk), modules) for chunk in chunks]
+        return [torch.cat(outputs) for outputs in zip(*parts, strict=True)]
+
+    def _forward(
+        self, noisy_inputs: Iterator[torch.Tensor], modules: Sequence[str]
+    ) -> list[torch.Tensor]:
+        """The modules' outputs as grids, averaged over the noisy inputs."""
+        sums: list[torch.Tensor] = []
+        count = 0
+        for noisy in noisy_inputs:
+            outputs = outputs_of(self._unet, modules, partial(self._run, noisy, self.timestep))
+            missing = [name for name in modules if name not in outputs]
+            if missing:
+                raise ModelError(
+                    f"model {self.name}: its U-Net never runs {missing[0]!r}; "
+                    "name another block in reading.json"
+                )
+            grids = [self._as_grid(name, outputs[name], noisy).float() for name in modules]
+            sums = [a + b for a, b in zip(sums, grids, strict=True)] if sums else grids
+            count += 1
+        features = [total / count for total in sums]
+        # One number that is not finite makes the sum so: a twentieth of the cost of asking all.
+        if not all(torch.isfinite(feature.sum()) for feature in features):
+            advice = (
+                "its weights are damaged, fetch them again"
+                if self.dtype == torch.float32
+                else "pass --dtype float32"
+            )
+            raise ModelError(
+                f"model {self.name}: features are not finite in {str(self.dtype)[6:]}; {advice}"
+            )
+        return features
+
+    def _run(self, noisy: torch.Tensor, timestep: int) -> torch.Tensor:
+        text: dict[str, Any] = {}
+        if self._prompt is not None:
+            text["encoder_hidden_states"] = self._prompt.expand(len(noisy), -1, -1)
+        if self._pooled is not None:
+            height, width = (side * self._picture_stride for side in noisy.shape[2:])
+            # As diffusers asks for a picture: its original size, where it was cropped, its size.
+            sizes = torch.tensor([[height, width, 0, 0, height, width]], device=self.device)
+            text["added_cond_kwargs"] = {
+                "text_embeds": self._pooled.expand(len(noisy), -1),
+                "time_ids": sizes.expand(len(noisy), -1),
+            }
+        noisy = noisy.to(self.dtype, memory_format=torch.channels_last)
+        return self._unet(noisy, torch.tensor([timestep], device=self.device), **text).sample  # pyright: ignore[reportCallIssue]
+
+    def _predict_noise(self, noisy: torch.Tensor, timestep: int) -> torch.Tensor:
+        output = self._run(noisy, timestep).float()
+        if self._scheduler.config["prediction_type"] == "v_prediction":
+            return noise_from_velocity(output, noisy, self._alphas[timestep])
+        return output
+
+    def _clean(self, images: torch.Tensor) -> torch.Tensor:
+        if self.reading.scale != 1:
+            height, width = (round(side * self.reading.scale) for side in images.shape[2:])
+            images = F.interpolate(images, (height, width), mode="bilinear", antialias=True)
+        return self._encode(images * 2 - 1)
+
+    def _noised(self, images: torch.Tensor) -> Iterator[torch.Tensor]:
+        """The frames at the level that is read, once per noise."""
+        clean = self._clean(images)
+        if self.reading.inversion is None:
+            yield from self._add_noise(clean)
+            return
+        predict, alphas = self._predict_noise, self._alphas
+        iterations = self.reading.inversion.iterations
+        noisy = invert(predict, clean, self._levels, alphas, iterations)
+        down = [level for level in reversed(self._levels) if level >= self.timestep]
+        yield denoise(predict, noisy, down, alphas)
+
+    def _add_noise(self, clean: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Take clean inputs to the level that is read, always by the same noises, or by none."""
+        if self.reading.noise == "none":
+            yield clean
+            return
+        if self._noise.shape[1:] != clean.shape[1:]:
+            rng = torch.Generator().manual_seed(NOISE_SEED)
+            shape = (1, *clean.shape[1:])
+            noises = [torch.randn(shape, generator=rng) for _ in range(self.reading.ensemble)]
+            self._noise = torch.cat(noises).to(clean)
+        timestep = torch.tensor([self.timestep], device=self.device)
+        for noise in self._noise.split(1):
+            yield self._scheduler.add_noise(clean, noise, timestep)  # pyright: ignore[reportArgumentType]
+
+    def _as_grid(self, module: str, output: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
+        """Give tokens (B, N, C) of an attention their grid back: (B, C, h, w)."""
+        if output.ndim == 4:
+            return output
+        if output.ndim == 3:
+            height, width = noisy.shape[2:]
+            # Each level halves both sides, rounding up.
+            while height * width > output.shape[1]:
+                height, width = -(-height // 2), -(-width // 2)
+            if height * width == output.shape[1]:
+                return output.transpose(1, 2).unflatten(2, (height, width))
+        raise ModelError(
+            f"model {self.name}: the output of {module!r}, {tuple(output.shape)}, is "
+            "no feature map; name another block in reading.json"
+        )
+
+    def _choose_levels(self) -> list[int]:
+        """Levels that an inversion visits, from the cleanest on; none without one.
+
+        Raises:
+            ModelError: The schedule has no such levels, or the U-Net predicts no noise.
+        """
+        steps = self._scheduler.config["num_train_timesteps"]
+        if self.reading.timestep >= steps:
+            raise ModelError(
+                f"model {self.name}: timestep {self.reading.timestep} is outside its schedule; "
+                f"write one of 0 to {steps - 1} into reading.json"
+            )
+        if self.reading.inversion is None:
+            return []
+        prediction = self._scheduler.config["prediction_type"]
+        if prediction not in ("epsilon", "v_prediction"):
+            raise ModelError(
+                f"model {self.name}: its U-Net predicts {prediction!r}, which cannot be inverted; "
+                "use a recipe without inversion"
+            )
+        count = self.reading.inversion.steps
+        if count >= steps:
+            raise ModelError(
+                f"model {self.name}: {count} inversion steps do not fit into its schedule of "
+                f"{steps}; use fewer"
+            )
+        sampler: Any = DDIMScheduler.from_config(self._scheduler.config)
+        sampler.set_timesteps(count)
+        return sampler.timesteps.flip(0).tolist()
+
+    def _cross_attention(self, tail: str) -> str:
+        if self._attention is None:
+            raise ModelError(
+                f"model {self.name}: {self.reading.block!r} of its U-Net has no cross-attention, "
+                "which class names need; name another block in reading.json, or leave them out"
+            )
+        return f"{self._attention}.{tail}"
+
+    def _module_name(self, unet: torch.nn.Module, tail: str) -> str:
+        name = ".".join(part for part in (self.reading.block, tail) if part)
+        return self._found(unet, name, ".transformer_blocks." if tail else ".resnets.")
+
+    def _found(self, unet: torch.nn.Module, name: str, kind: str = ".resnets.") -> str:
+        try:
+            unet.get_submodule(name)
+        except AttributeError as error:
+            names = [name for name, _ in unet.named_modules()]
+            some = [name for name in names if name.startswith("up_blocks") and kind in name]
+            outer = [name for name in some if name.count(".") == (3 if kind == ".resnets." else 5)]
+            known = f"for example {', '.join(outer)}" if outer else "it has no transformer block"
+            raise ModelError(
+                f"model {self.name}: its U-Net has no module {name!r}; name another block in "
+                f"reading.json, {known}"
+            ) from error
+        return name
+
+    def _frame_multiple(self, multiple: int) -> int:
+        frame_multiple = multiple / self.reading.scale
+        if frame_multiple != int(frame_multiple):
+            raise ModelError(
+                f"model {self.name}: a scale of {self.reading.scale:g} gives no whole pixels; "
+                "write 1, 2, 0.5 or 0.25 into reading.json"
+            )
+        return int(frame_multiple)
+
+    @torch.inference_mode()
+    def _probe(self, side: int) -> tuple[int, int]:
+        """Channels and rows of the features of a small grey frame."""
+        grey = torch.full((1, 3, side, side), 0.5, device=self.device)
+        try:
+            # Noised the short way: an inversion's many forwards would tell nothing more.
+            modules = [*self._modules, *self._finer]
+            features = self._joined(self._forward(self._add_noise(self._clean(grey)), modules))
+        except (ModelError, torch.OutOfMemoryError):
+            raise
+        # A U-Net that wants other inputs (class labels, a mask, a second prompt) says so in
+        # exceptions of any kind.
+        except Exception as error:
+            if is_compiler_error(error):
+                raise ModelError(
+                    f"model {self.name}: its U-Net cannot be compiled here ({one_line(error)}); do "
+                    "without, or install what PyTorch's compiler needs (on a CPU, a C++ compiler)"
+                ) from error
+            raise ModelError(
+                f"model {self.name}: its U-Net does not take a picture and an empty prompt "
+                f"({one_line(error)}); pass a plain image model, neither inpainting nor by class"
+            ) from error
+        return features.shape[1], features.shape[2]
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's message, fit for the inside of another."""
+    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__

@@ -1,0 +1,1 @@
+"""Single pictures: the objects of one labelled picture in other pictures and in videos."""

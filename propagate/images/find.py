@@ -1,0 +1,356 @@
+"""Where the instances of one labelled picture appear in videos.
+
+A map that says which cells are likelier the instance's than its background's cannot rank videos: in
+a scene unlike both, one of them is always likelier. So a frame is scored by how much of the
+instance it holds: each cell of the instance looks for the cell of the frame that is most like it.
+
+    h w   grid of a picture      C   channels      n   cells of the instance
+"""
+
+import math
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import groupby
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from propagate.config import Config
+from propagate.errors import VideoError
+from propagate.features.backbone import Backbone
+from propagate.features.read_ahead import batch_frames
+from propagate.images.instance import (
+    Instance,
+    Picture,
+    class_token,
+    instance_map,
+    label_reference,
+    learn_instance,
+    read_pictures,
+    standardized_cells,
+)
+from propagate.io.decode.image_folder import FOLDER_FPS
+from propagate.io.decode.live import label
+from propagate.io.decode.options import SourceOptions
+from propagate.io.decode.video import open_source
+from propagate.io.write.overlay import draw_overlay
+from propagate.io.write.panels import fitted_size
+from propagate.matching.top_k import global_top_k
+from propagate.pipeline import Source
+from propagate.records import Frame, Mask, Progress, VideoInfo
+
+# Seconds between the frames that are looked at.
+EVERY_S = Fraction(1, 2)
+# The score from which on a frame shows the instance. Measured with `tiny`: the first frame of 22
+# clips, looked for in the later halves of all of them.
+APPEARS_FROM = 0.43
+# Bounds of `Target.distance`. Below, it is compression; above, the instance is a few cells unlike
+# all around them, which says nothing of how it varies.
+LEAST_DISTANCE, MOST_DISTANCE = 0.005, 0.2
+# Most rows and columns of pixels of the picture of an appearance.
+PICTURE_LIMIT = (240, 320)
+# Cells of an instance that are compared with the reference at once.
+OWN_AT_ONCE = 512
+# From this value on, a cell is drawn as the instance's.
+DRAWN_FROM = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One frame that was looked at.
+
+    Attributes:
+        index: Its number in the video, from 0.
+        time_s: When it is shown, in seconds.
+        score: How much of the instance it holds, see `Target.score`.
+    """
+
+    index: int
+    time_s: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Appearance:
+    """What was found of one instance in one video.
+
+    Attributes:
+        samples: All frames that were looked at, in order.
+        intervals: (start, end) in seconds in which the instance appears, see `intervals_above`.
+        picture: (H, W, 3) uint8, RGB: the best frame, shrunk, the instance's cells drawn on it.
+    """
+
+    samples: tuple[Sample, ...]
+    intervals: tuple[tuple[float, float], ...]
+    picture: np.ndarray
+
+    @property
+    def best(self) -> Sample:
+        """The frame with the highest score, the first of equals; the video is ranked by it."""
+        return max(self.samples, key=lambda sample: sample.score)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VideoSearch:
+    """What was found in one video.
+
+    Attributes:
+        video: Its path or address.
+        objects: Per object id.
+        error: Why it broke off, where it did; the frames before that were looked at.
+    """
+
+    video: str
+    objects: Mapping[int, Appearance]
+    error: VideoError | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """An instance that is looked for. Made by `learn_target`.
+
+    Attributes:
+        instance: What is known of it.
+        own: (n, C) its cells.
+        distance: One minus the cosine of such a cell and the most alike other one of its picture.
+    """
+
+    instance: Instance
+    own: torch.Tensor
+    distance: float
+
+    def score(self, picture: Picture) -> float:
+        """Say how much of the instance a picture holds, 0..1.
+
+        Each cell of the instance looks for the cell of the picture that is most like it. Their mean
+        distance, one minus the cosine, is weighed against that within the reference, so that the
+        score means the same whatever the model. 1: nothing differs. 0.5: no more differs than
+        within the reference. 0.43: a third as much again.
+        """
+        cells = standardized_cells(picture, self.instance.statistics)  # (h, w, C)
+        cosines, _ = global_top_k(self.own, cells[None], 1)  # (n, 1)
+        # Rounding takes the cosine of a cell and its copy above one.
+        distance = max(0.0, 1 - float(cosines.mean()))
+        return self.distance / (self.distance + distance)
+
+
+class Finder:
+    """Knows the instances of one labelled picture, and looks for them in videos."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        image: np.ndarray,
+        mask: Mask | np.ndarray | None,
+        *,
+        class_name: str | None = None,
+        config: Config | None = None,
+    ) -> None:
+        """Learn the instances.
+
+        Args:
+            backbone: Where features come from: `Propagator.backbone`. It was told of the class, if
+                one is named.
+            image: (H, W, 3) uint8, RGB.
+            mask: (H, W) ids, as `Session.step` takes them. None: one object, id 1, which is found
+                by its class name.
+            class_name: What the objects are, for models that take text.
+            config: The size at which pictures are read, and whether colours count.
+
+        Raises:
+            MaskError: The mask cannot be used, or has another size.
+            ModelError: The model takes no text, and a class is named.
+            ValueError: Neither a mask nor a class name.
+        """
+        if mask is None and class_name is None:
+            raise ValueError("mask: needed where no class is named")
+        self._backbone = backbone
+        self._config = config or Config()
+        self._semantic = class_name is not None
+        reference = self._read([image])[0]
+        token = None if class_name is None else class_token(backbone, class_name)
+        size = image.shape[0], image.shape[1]
+        labels, object_ids = label_reference(reference, size, mask, token, class_name)
+        # A void cell is neither the instance's nor background.
+        self._targets = {
+            object_id: learn_target(learn_instance(reference, own, token, labels.sum(-1) - own))
+            for object_id, own in zip(object_ids, labels[..., 1:].unbind(-1), strict=True)
+        }
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        """The objects that are looked for."""
+        return tuple(self._targets)
+
+    def search(
+        self,
+        source: Source,
+        *,
+        every_s: Fraction | float = EVERY_S,
+        source_options: SourceOptions | None = None,
+        progress: Progress | None = None,
+    ) -> VideoSearch:
+        """Look for the instances in a video, read once from its start to its end.
+
+        Args:
+            source: A video file or a folder of images.
+            every_s: Seconds between the frames that are looked at; the first one always is.
+            source_options: How it is opened, and which of its frames are read; None: as it is.
+            progress: Called after each frame with the frames done and about how many there are.
+
+        Raises:
+            VideoError: It cannot be opened, or breaks off before its first frame.
+            ValueError: `every_s` is not positive.
+        """
+        # 0.2 as a float is a little more than the time of the fifth frame of 25 a second.
+        every = Fraction(every_s).limit_denominator(1_000_000)
+        if every <= 0:
+            raise ValueError(f"every_s: above 0, not {every_s}")
+        seen = {i: _Seen(i, target) for i, target in self._targets.items()}
+        done, failure = 0, None
+        with open_source(source, source_options or SourceOptions()) as frames:
+            total = _sample_count(frames.info, every)
+            with closing(self._pictures(sampled(frames, every))) as pictures:
+                try:
+                    for frame, picture in pictures:
+                        for one in seen.values():
+                            one.add(frame, picture)
+                        done += 1
+                        if progress is not None:
+                            progress(done, total)
+                except VideoError as error:
+                    if not done:
+                        raise
+                    failure = error
+        objects = {i: one.appearance() for i, one in seen.items()}
+        return VideoSearch(label(str(source)), objects, failure)
+
+    def _pictures(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Picture], None, None]:
+        """Give each frame with what is read out of it, computed in batches, decoded ahead."""
+        with closing(batch_frames(frames, self._backbone, self._config)) as batches:
+            for batch in batches:
+                yield from zip(batch, self._read([frame.image for frame in batch]), strict=True)
+
+    def _read(self, images: Sequence[np.ndarray]) -> list[Picture]:
+        return read_pictures(self._backbone, self._config, images, self._semantic)
+
+
+def sampled(frames: Iterable[Frame], every: Fraction) -> Generator[Frame, None, None]:
+    """Give the first frame, then the first one of every further `every` seconds."""
+    due: Fraction | None = None
+    for frame in frames:
+        if due is None:
+            due = frame.time
+        if frame.time >= due:
+            yield frame
+            # Counted from the first frame, so that a late one does not delay all that follow.
+            due += every * (math.floor((frame.time - due) / every) + 1)
+
+
+def intervals_above(samples: Sequence[Sample], threshold: float) -> list[tuple[float, float]]:
+    """Say when scores are at the threshold or above.
+
+    A sample speaks for the time that is nearer to it than to another one: an interval begins and
+    ends half-way between a sample in it and one that is not, or with the first or last sample.
+
+    Args:
+        samples: In order of time.
+        threshold: Lowest score that counts.
+
+    Returns:
+        (start, end) in seconds of each interval, in order.
+    """
+    intervals: list[tuple[float, float]] = []
+    last = len(samples) - 1
+    for shown, run in groupby(range(len(samples)), lambda i: samples[i].score >= threshold):
+        if not shown:
+            continue
+        inside = list(run)
+        before, after = max(0, inside[0] - 1), min(last, inside[-1] + 1)
+        start = (samples[before].time_s + samples[inside[0]].time_s) / 2
+        end = (samples[inside[-1]].time_s + samples[after].time_s) / 2
+        intervals.append((start, end))
+    return intervals
+
+
+def learn_target(instance: Instance) -> Target:
+    """Measure on the reference how far apart cells are that show the same kind of thing.
+
+    Each cell of the instance is compared with the whole reference, itself and the cells around it
+    left out: no other picture has a match as close as those.
+    """
+    carried = instance.labels[..., 1]  # (h, w)
+    places = (carried >= 0.5 * carried.max()).nonzero()  # (n, 2)
+    height, width = carried.shape
+    rows = torch.arange(height, device=places.device)
+    columns = torch.arange(width, device=places.device)
+    best = []
+    for part in places.split(OWN_AT_ONCE):
+        own = instance.cells[part[:, 0], part[:, 1]]
+        similarity = torch.einsum("nc,hwc->nhw", own, instance.cells)
+        near_rows = (rows - part[:, :1]).abs() <= 1  # (n, h)
+        near_columns = (columns - part[:, 1:]).abs() <= 1  # (n, w)
+        similarity.masked_fill_(near_rows[:, :, None] & near_columns[:, None], -torch.inf)
+        best.append(similarity.flatten(1).amax(1))
+    distance = 1 - float(torch.cat(best).mean())
+    bounded = min(max(distance, LEAST_DISTANCE), MOST_DISTANCE)
+    return Target(instance, instance.cells[places[:, 0], places[:, 1]], bounded)
+
+
+def ranked(searches: Sequence[VideoSearch], object_id: int) -> list[VideoSearch]:
+    """Order videos by the score of an object, the highest first, equals as they came."""
+    return sorted(searches, key=lambda search: -search.objects[object_id].best.score)
+
+
+def draw_found(image: np.ndarray, found: torch.Tensor, object_id: int) -> np.ndarray:
+    """Shrink a frame, and draw the cells that are more likely the instance's than not.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        found: (h, w) map in 0..1.
+        object_id: Which palette colour is used.
+
+    Returns:
+        (H', W', 3) uint8, RGB.
+    """
+    size = fitted_size(image.shape[0], image.shape[1], PICTURE_LIMIT)
+    small = np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.LANCZOS))
+    large = F.interpolate(found[None, None].float(), size, mode="bilinear")[0, 0]
+    ids = (large >= DRAWN_FROM).byte() * object_id
+    return draw_overlay(small, ids.cpu().numpy(), alpha=0.3)
+
+
+class _Seen:
+    """Collects what one video shows of one object; keeps one picture, whatever its length."""
+
+    def __init__(self, object_id: int, target: Target) -> None:
+        self._object_id = object_id
+        self._target = target
+        self._samples: list[Sample] = []
+        self._best = -math.inf
+        self._picture = np.zeros((1, 1, 3), np.uint8)
+
+    def add(self, frame: Frame, picture: Picture) -> None:
+        score = self._target.score(picture)
+        self._samples.append(Sample(frame.index, frame.time_s, score))
+        if score > self._best:
+            self._best = score
+            found = instance_map(picture, self._target.instance)
+            self._picture = draw_found(frame.image, found, self._object_id)
+
+    def appearance(self) -> Appearance:
+        intervals = intervals_above(self._samples, APPEARS_FROM)
+        return Appearance(tuple(self._samples), tuple(intervals), self._picture)
+
+
+def _sample_count(info: VideoInfo, every: Fraction) -> int | None:
+    """About how many frames `sampled` gives, if the container says."""
+    # A folder has no clock; its frames come 25 a second.
+    fps = info.fps or (FOLDER_FPS if info.decoder == "images" else None)
+    if not info.frame_count or not fps:
+        return None
+    return min(info.frame_count, math.floor((info.frame_count - 1) / (every * fps)) + 1)

@@ -1,0 +1,136 @@
+"""What a search found: a table to read, a sheet to look at, every score as JSON."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from propagate.errors import OutputError
+from propagate.images.find import APPEARS_FROM, VideoSearch, ranked
+from propagate.io.write.files import write_atomically
+from propagate.io.write.panels import Tile, write_contact_sheet
+
+SCORES = "find.json"
+SHEET = "contact_sheet.png"
+# Intervals of one video that fit into a row of the table.
+SHOWN_INTERVALS = 6
+
+
+def clock(seconds: float) -> str:
+    """Write a time as minutes, seconds and tenths, mm:ss.s; minutes go on beyond 99."""
+    # Rounded first: 59.96 s is 01:00.0, not 00:60.0.
+    tenths = round(abs(seconds) * 10)
+    minutes, rest = divmod(tenths, 600)
+    return f"{'-' * (seconds < 0 < tenths)}{minutes:02d}:{rest // 10:02d}.{rest % 10}"
+
+
+def format_found(searches: Sequence[VideoSearch], object_ids: Sequence[int], top: int) -> Table:
+    """Rank the videos for each object: score, best frame, and when the object appears.
+
+    Args:
+        searches: At least one; all have the objects.
+        object_ids: The objects, in the order in which they are shown.
+        top: Most videos for each.
+    """
+    several = len(object_ids) > 1
+    table = Table(*["object"] * several, "rank", "video", "score", "best at", "appears", box=None)
+    for object_id in object_ids:
+        for rank, search in enumerate(ranked(searches, object_id)[:top], start=1):
+            found = search.objects[object_id]
+            spans = [f"{clock(start)}-{clock(end)}" for start, end in found.intervals]
+            more = len(spans) - SHOWN_INTERVALS
+            if more > 0:
+                spans[SHOWN_INTERVALS:] = [f"and {more} more"]
+            row = (str(rank), search.video, f"{found.best.score:.3f}", clock(found.best.time_s))
+            table.add_row(*[str(object_id)] * several, *row, ", ".join(spans) or "-")
+    return table
+
+
+def found_tiles(searches: Sequence[VideoSearch], object_ids: Sequence[int], top: int) -> list[Tile]:
+    """Make a picture of the best frame of each video, ranked for each object."""
+    tiles = []
+    for object_id in object_ids:
+        for rank, search in enumerate(ranked(searches, object_id)[:top], start=1):
+            found = search.objects[object_id]
+            which = f"object {object_id}, " if len(object_ids) > 1 else ""
+            appears = "" if found.intervals else ", below the threshold"
+            note = f"{which}{found.best.score:.3f} at {clock(found.best.time_s)}{appears}"
+            tiles.append(Tile(found.picture, f"{rank}. {Path(search.video).name}", note))
+    return tiles
+
+
+def found_json(searches: Sequence[VideoSearch], object_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Every score, as plain values: one entry per video, in the order of the search."""
+    ranks = {
+        i: {id(search): rank for rank, search in enumerate(ranked(searches, i), start=1)}
+        for i in object_ids
+    }
+    return [
+        {
+            "video": search.video,
+            "error": None if search.error is None else str(search.error),
+            "objects": {
+                str(i): {
+                    "rank": ranks[i][id(search)],
+                    "score": found.best.score,
+                    "best_frame": found.best.index,
+                    "best_time_s": found.best.time_s,
+                    "intervals_s": found.intervals,
+                    "frames": [[s.index, s.time_s, s.score] for s in found.samples],
+                }
+                for i, found in search.objects.items()
+            },
+        }
+        for search in searches
+    ]
+
+
+def check_free(folder: Path, overwrite: bool) -> None:
+    """Make the folder, and refuse one that holds the results of another search.
+
+    Raises:
+        OutputError: It holds such results, and `overwrite` is not set; or it cannot be made.
+    """
+    for name in (SCORES, SHEET):
+        if (folder / name).exists() and not overwrite:
+            raise OutputError(
+                f"{folder / name}: is there already; pass --overwrite to replace it, or another "
+                "folder with -o"
+            )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be used as output folder ({error.strerror}); choose another one "
+            "with -o"
+        ) from error
+
+
+def write_found(
+    folder: Path,
+    searches: Sequence[VideoSearch],
+    object_ids: Sequence[int],
+    settings: dict[str, Any],
+    top: int,
+) -> None:
+    """Write `contact_sheet.png` and, last, `find.json`.
+
+    Args:
+        folder: Where; it exists.
+        searches: At least one.
+        object_ids: The objects, in the order in which they are shown.
+        settings: What decided the scores, as plain values.
+        top: Most videos for each object on the sheet.
+
+    Raises:
+        OutputError: They cannot be written there.
+    """
+    write_contact_sheet(folder / SHEET, found_tiles(searches, object_ids, top))
+    report = {
+        **settings,
+        "appears_from": APPEARS_FROM,
+        "videos": found_json(searches, object_ids),
+    }
+    write_atomically(folder / SCORES, (json.dumps(report) + "\n").encode())

@@ -1,0 +1,339 @@
+"""One instance, learned from one picture of it, to be found in others.
+
+PDM (Samuel et al., NeurIPS 2024, section 3.3) leaves two things open: the scales of its two maps,
+and the value that parts instance from background. Here both come from the reference picture, where
+the answer is known. The letters of every shape:
+
+    h w   grid of a picture                C   channels of appearance features
+    N     cells of a picture, h w          S   channels of semantic features
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from propagate.config import Config
+from propagate.errors import MaskError, ModelError
+from propagate.features.backbone import Backbone, SemanticBackbone
+from propagate.features.colors import COLOR_CHANNELS
+from propagate.features.extract import extract_features
+from propagate.images.pdm import class_mask, similarity_map
+from propagate.io.write.masks import check_size, mask_from_array
+from propagate.matching.cells import (
+    channel_statistics,
+    join_colors,
+    labels_from_ids,
+    normalize,
+    propagate_labels,
+)
+from propagate.matching.top_k import global_top_k
+from propagate.records import Mask
+
+# Measured on pairs of frames, 15 and more apart, of 24 clips: cells of the reference that vote for
+# a cell, what divides their cosines, and the side of the square over which votes are averaged.
+VOTERS = 10
+TEMPERATURE = 0.02
+SMOOTHING_CELLS = 3
+# Keeps log odds finite where the reference is parted without a fault.
+RIDGE = 1e-3
+NEWTON_STEPS = 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """What is read out of one picture.
+
+    Attributes:
+        appearance: (C, h, w), colours last where they count.
+        semantic: (S, h, w), or None where no class is named.
+        color_weight: How much colours count beside features; 0: there are none.
+    """
+
+    appearance: torch.Tensor
+    semantic: torch.Tensor | None = None
+    color_weight: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Instance:
+    """What is known of an instance from its reference picture.
+
+    Attributes:
+        cells: (h, w, C) the reference's cells, standardised, of length one.
+        labels: (h, w, 2) share of each cell that is background, and the instance's.
+        statistics: Mean and standard deviation of the reference's channels, (C,) each.
+        appearance_odds: Factor and offset that turn the votes for a cell into log odds.
+        token: (S,) of its class; None where none is named.
+        semantic_odds: Factor and offset that turn S_S (eq. 6) into log odds.
+    """
+
+    cells: torch.Tensor
+    labels: torch.Tensor
+    statistics: tuple[torch.Tensor, torch.Tensor]
+    appearance_odds: tuple[float, float]
+    token: torch.Tensor | None = None
+    semantic_odds: tuple[float, float] = (0.0, 0.0)
+
+
+class _BothKinds:
+    """A backbone whose features are the appearance and the semantic ones, one after the other."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        # `load_backbone` gives no other where classes are named; a caller may have named none.
+        if not hasattr(backbone, "extract_both"):
+            raise ModelError(
+                f"model {backbone.name}: it takes no text; leave the class name out, or pass "
+                "another model"
+            )
+        self.extract_both = cast(SemanticBackbone, backbone).extract_both
+        self.name, self.device = backbone.name, backbone.device
+        self.stride, self.multiple = backbone.stride, backbone.multiple
+        self.channels, self.reading = backbone.channels, backbone.reading
+
+    def extract(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.cat(self.extract_both(images), dim=1)
+
+
+def read_pictures(
+    backbone: Backbone, config: Config, images: Sequence[np.ndarray], semantic: bool = False
+) -> list[Picture]:
+    """Read the features of pictures at working size.
+
+    Args:
+        backbone: Where they come from.
+        config: The working size, and whether colours count.
+        images: (H, W, 3) uint8 RGB each, of any size; neighbours of one size share a batch.
+        semantic: Whether semantic features are read too, in the same forwards.
+
+    Raises:
+        ModelError: Semantic features are wanted of a model that has none.
+        DeviceError: Not even one picture fits into the device's memory.
+    """
+    source = _BothKinds(backbone) if semantic else backbone
+    color_weight = config.matcher.color_weight
+    colors = COLOR_CHANNELS if color_weight else 0
+    pictures: list[Picture] = []
+    for _, group in groupby(images, key=lambda image: image.shape):
+        for features in extract_features(source, config, list(group)):
+            sizes = (backbone.channels, len(features) - backbone.channels - colors, colors)
+            of_unet, of_text, of_color = features.split(sizes)
+            appearance = torch.cat([of_unet, of_color])
+            pictures.append(Picture(appearance, of_text if semantic else None, color_weight))
+    return pictures
+
+
+def class_token(backbone: Backbone, class_name: str) -> torch.Tensor:
+    """The named class as a semantic feature, (S,), of a backbone that was told of it.
+
+    Raises:
+        ValueError: It was told of others, or of none.
+    """
+    # `read_pictures` has refused a backbone that takes no text.
+    tokens = cast(SemanticBackbone, backbone).class_tokens()
+    if class_name not in tokens:
+        raise ValueError(
+            f"class_name: one that the backbone was loaded with ({', '.join(tokens) or 'none'}), "
+            f"not {class_name!r}"
+        )
+    return tokens[class_name]
+
+
+def label_reference(
+    reference: Picture,
+    size: tuple[int, int],
+    mask: Mask | np.ndarray | None,
+    token: torch.Tensor | None = None,
+    class_name: str | None = None,
+) -> tuple[torch.Tensor, tuple[int, ...]]:
+    """Bring what is known of a reference picture to its cells.
+
+    Args:
+        reference: What is read out of it.
+        size: (H, W) of the picture.
+        mask: (H, W) ids, 255 void. None: one object, id 1, found by its class (eq. 3).
+        token: (S,) of the class, needed without a mask.
+        class_name: Of the class, for messages.
+
+    Returns:
+        (h, w, 1 + K) share of each cell that is background and each object's, less than one in all
+        where there is void; and the K ids.
+
+    Raises:
+        MaskError: The mask cannot be used or has another size, or the class is nowhere.
+    """
+    if mask is None:
+        assert token is not None
+        assert reference.semantic is not None
+        own = class_mask(reference.semantic, token).float()
+        if not own.any():
+            raise MaskError(f"class {class_name!r}: nowhere in the reference; give a mask with -m")
+        return torch.stack([1 - own, own], dim=-1), (1,)
+    if not isinstance(mask, Mask):
+        mask = mask_from_array(mask, source="mask of the reference")
+    check_size(mask, *size)
+    ids = torch.from_numpy(mask.ids).to(reference.appearance.device)
+    rows, columns = reference.appearance.shape[1:]
+    return labels_from_ids(ids, list(mask.object_ids), (rows, columns), "share"), mask.object_ids
+
+
+def learn_instance(
+    reference: Picture,
+    mask: torch.Tensor | None,
+    token: torch.Tensor | None = None,
+    background: torch.Tensor | None = None,
+) -> Instance:
+    """Learn an instance from one picture of it.
+
+    Args:
+        reference: The picture.
+        mask: (h, w) share of each cell that is the instance's, 0..1; None: found by its class
+            (eq. 3).
+        token: (S,) of its class, as `DiffusionBackbone.class_tokens` gives it; None: no class.
+        background: (h, w) share of each cell that is not the instance's; None: the rest.
+
+    Raises:
+        ValueError: The mask is empty, there is neither mask nor token, or a token but no semantic
+            features.
+    """
+    if token is not None and reference.semantic is None:
+        raise ValueError("reference: read with semantic features, where there is a token")
+    if mask is None:
+        if token is None or reference.semantic is None:
+            raise ValueError("mask: needed where there is no token")
+        mask = class_mask(reference.semantic, token).float()
+    if not mask.any():
+        raise ValueError("mask: no cell of the instance in it")
+    labels = torch.stack([1 - mask if background is None else background, mask], dim=-1)
+    statistics = channel_statistics(reference.appearance)
+    cells = standardized_cells(reference, statistics)
+    votes = _smoothed(propagate_labels(*_match_elsewhere(cells), labels[None], TEMPERATURE)[..., 1])
+    semantic_odds = (0.0, 0.0)
+    if token is not None and reference.semantic is not None:
+        semantic_odds = _fit_odds(similarity_map(reference.semantic, token), labels)
+    return Instance(cells, labels, statistics, _fit_odds(votes, labels), token, semantic_odds)
+
+
+def instance_map(picture: Picture, instance: Instance) -> torch.Tensor:
+    """Say how likely each cell of a picture is the instance's.
+
+    The reference's cells that look most like a cell vote for it, so that the background's
+    look-alikes count against the instance. Eq. 7 then takes the mean of both maps, as log odds.
+
+    Args:
+        picture: Of any size; with semantic features where the instance has a token.
+        instance: What is looked for.
+
+    Returns:
+        (h, w) in 0..1; from 0.5 on a cell is rather the instance's than not.
+
+    Raises:
+        ValueError: The picture lacks semantic features.
+    """
+    cells = standardized_cells(picture, instance.statistics)
+    matches = global_top_k(cells.flatten(0, 1), instance.cells[None], VOTERS)
+    votes = propagate_labels(*matches, instance.labels[None], TEMPERATURE)[:, 1]
+    odds = _log_odds(_smoothed(votes.view(cells.shape[:2])), instance.appearance_odds)
+    if instance.token is not None:
+        if picture.semantic is None:
+            raise ValueError("picture: read with semantic features, as the instance has a token")
+        s_s = similarity_map(picture.semantic, instance.token)
+        odds = (odds + _log_odds(s_s, instance.semantic_odds)) / 2
+    return odds.sigmoid()
+
+
+def coverage_score(picture: Picture, instance: Instance) -> float:
+    """Say how much of the instance a picture shows, to rank pictures of any scene by.
+
+    A map says where the instance would be, not whether: in another scene too something is more
+    like it than like its reference's background. And the paper's score, the mean of S_DF over all
+    cells, is decided by the background.
+
+    Returns:
+        The mean, over the instance's cells, of the cosine with the picture's cell most like each:
+        1 where every one is there, about 0 where nothing is alike.
+    """
+    share = instance.labels[..., 1]
+    own = instance.cells[share >= 0.5 * share.max()]  # (n, C)
+    best, _ = global_top_k(own, standardized_cells(picture, instance.statistics)[None], 1)
+    return float(best.mean())
+
+
+def standardized_cells(
+    picture: Picture, statistics: tuple[torch.Tensor, torch.Tensor]
+) -> torch.Tensor:
+    """Standardised cells of length one: (h, w, C)."""
+    if not picture.color_weight:
+        return normalize(picture.appearance, *statistics)
+    sizes = (len(picture.appearance) - COLOR_CHANNELS, COLOR_CHANNELS)
+    of_unet, of_color = zip(
+        *(part.split(sizes) for part in (picture.appearance, *statistics)), strict=True
+    )
+    return join_colors(normalize(*of_unet), normalize(*of_color), picture.color_weight)
+
+
+def _match_elsewhere(cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Match each cell (h, w, C) with the rest of its picture: as `global_top_k`, (h, w, k) each.
+
+    Neither itself nor the cells around it count: no cell of another picture has a match as close.
+    """
+    height, width, _ = cells.shape
+    keys = cells.flatten(0, 1).T  # (C, N)
+    place = torch.arange(width, device=cells.device)
+    near = (place[:, None, None] - place).abs() <= 1  # (w, 1, w)
+    found = []
+    for y, row in enumerate(cells):
+        similarity = (row @ keys).view(width, height, width)
+        similarity[:, max(0, y - 1) : y + 2].masked_fill_(near, -torch.inf)
+        found.append(similarity.flatten(1).topk(min(VOTERS, height * width)))
+    values, places = zip(*found, strict=True)
+    return torch.stack(values), torch.stack(places)
+
+
+def _smoothed(votes: torch.Tensor) -> torch.Tensor:
+    """Average a map (h, w) over the cells around each."""
+    side = SMOOTHING_CELLS
+    pooled = F.avg_pool2d(votes[None, None], side, 1, side // 2, count_include_pad=False)
+    return pooled[0, 0]
+
+
+def _fit_odds(values: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
+    """Fit log odds to a map of the reference: logistic regression by Newton's method.
+
+    Each cell's target is the instance's share of it, so that 0.5 lies on the outline. Instance and
+    background weigh as the square roots of their areas: between cells that weigh alike, which loses
+    small instances, and sides that weigh alike, which lets them grow.
+
+    Args:
+        values: (h, w).
+        labels: (h, w, 2), background first.
+
+    Returns:
+        Factor and offset.
+    """
+    spread, mean = torch.std_mean(values.double(), correction=0)
+    spread = spread.clamp_min(1e-6)
+    scaled = (values.double().flatten() - mean) / spread
+    design = torch.stack([scaled, torch.ones_like(scaled)], dim=1)  # (N, 2)
+    areas = labels.double().flatten(0, 1)  # (N, 2)
+    weighted = areas / areas.sum(0).clamp_min(1e-6).sqrt()
+    weighted = weighted / weighted.sum()
+    weight = weighted.sum(1)
+    positive = weight * areas[:, 1] / areas.sum(1).clamp_min(1e-6)
+    ridge = RIDGE * torch.eye(2).to(design)
+    odds = design.new_zeros(2)
+    for _ in range(NEWTON_STEPS):
+        p = (design @ odds).sigmoid()
+        slope = design.T @ (weight * p - positive) + ridge @ odds
+        curvature = (design.T * (weight * p * (1 - p))) @ design + ridge
+        odds = odds - torch.linalg.solve(curvature, slope)
+    factor = float(odds[0] / spread)
+    return factor, float(odds[1]) - factor * float(mean)
+
+
+def _log_odds(values: torch.Tensor, odds: tuple[float, float]) -> torch.Tensor:
+    return values * odds[0] + odds[1]

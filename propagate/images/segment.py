@@ -1,0 +1,233 @@
+"""Instances shown in one labelled picture, found in other single pictures.
+
+Three ways from features to a mask. They say what is done with features; which features those are is
+the recipe's affair (`features/recipes.py`).
+
+    default    votes of the reference's cells and the class map, calibrated (`instance.py`)
+    paper      equations 1 to 7 of PDM, literally
+    official   the votes of PDM's released code
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import torch
+
+from propagate.config import Config
+from propagate.features.backbone import Backbone
+from propagate.features.extract import Image, frame_pixels
+from propagate.features.reading import KEYS, QUERIES
+from propagate.images.instance import (
+    Picture,
+    class_token,
+    coverage_score,
+    instance_map,
+    label_reference,
+    learn_instance,
+    read_pictures,
+)
+from propagate.images.pdm import VOTES, fused_map, prototype, similarity_map, vote_map
+from propagate.matching.cells import ids_from_labels
+from propagate.records import Mask
+
+if TYPE_CHECKING:
+    from propagate.features.unet import DiffusionBackbone
+
+Method = Literal["default", "paper", "official"]
+# Where a map parts instance from background.
+BOUNDARY = 0.5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segmentation:
+    """What was found in one picture.
+
+    Attributes:
+        mask: (H, W) uint8 object ids, 0 background.
+        scores: Per object id: how surely the picture shows it. "default": `coverage_score`, up to
+            1. "paper": the mean of S_DF, which the paper ranks by; it has no scale. "official": the
+            mean of the vote map, 0..1.
+        maps: Per object id: (h, w) float32, what the masks are made of; 0.5 is the boundary.
+    """
+
+    mask: np.ndarray
+    scores: dict[int, float]
+    maps: dict[int, np.ndarray]
+
+
+# The map of a picture, 0.5 its boundary, and the score.
+Found = tuple[torch.Tensor, float]
+Find = Callable[[Picture], Found]
+
+
+class Segmenter:
+    """Knows the instances of one labelled picture, and marks them in others."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        image: Image,
+        mask: Mask | np.ndarray | None,
+        *,
+        class_name: str | None = None,
+        method: Method = "default",
+        config: Config | None = None,
+    ) -> None:
+        """Learn the instances.
+
+        Args:
+            backbone: Where features come from: `Propagator.backbone`. It was told of the class, if
+                one is named.
+            image: (H, W, 3) uint8 RGB.
+            mask: (H, W) ids, as `Session.step` takes them. None: one object, id 1, which is found
+                by its class name (eq. 3).
+            class_name: What the objects are, for models that take text.
+            method: "default", "paper" or "official".
+            config: The size at which pictures are read, and whether colours count. They do in
+                "default" alone.
+
+        Raises:
+            MaskError: The mask cannot be used or has another size, or the class is nowhere.
+            ModelError: A class is named, and the model takes no text.
+            ValueError: Neither mask nor class name, or no such method.
+        """
+        if mask is None and class_name is None:
+            raise ValueError("mask: needed where no class is named")
+        if method not in get_args(Method):
+            raise ValueError(f"method: {', '.join(get_args(Method))}, not {method!r}")
+        config = config or Config()
+        if method != "default":
+            config = replace(config, matcher=replace(config.matcher, color_weight=0.0))
+        self._backbone, self._config = backbone, config
+        self._semantic = class_name is not None
+        reference = self._read(image)
+        token = None if class_name is None else class_token(backbone, class_name)
+        size = frame_pixels(image).shape
+        labels, self._object_ids = label_reference(
+            reference, (size[0], size[1]), mask, token, class_name
+        )
+        parts = 1
+        if method == "official":
+            # Imported here: diffusers takes seconds, and colours do without it.
+            from propagate.features.unet import DiffusionBackbone
+
+            # The released code knows no classes, and keeps queries and keys apart.
+            self._semantic = False
+            if isinstance(backbone, DiffusionBackbone) and backbone.reading.tensor == "qk":
+                self._backbone, parts = _QueriesAndKeys(backbone), 2
+                reference = self._read(image)
+        learn = {"default": _calibrated, "paper": _paper, "official": partial(_votes, parts=parts)}
+        self._finds: list[Find] = []
+        for own in labels[..., 1:].unbind(-1):
+            # A void cell is neither the instance's nor background.
+            self._finds.append(learn[method](reference, own, labels.sum(-1) - own, token))
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        """The objects that are looked for."""
+        return self._object_ids
+
+    def segment(self, image: Image) -> Segmentation:
+        """Mark the instances in a picture.
+
+        Every pixel is the background's or one instance's: of those whose map is above 0.5 there,
+        enlarged to the picture, the highest.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, of any size.
+
+        Raises:
+            DeviceError: It does not fit into the device's memory.
+        """
+        height, width = frame_pixels(image).shape[:2]
+        picture = self._read(image)
+        maps, scores = zip(*(find(picture) for find in self._finds), strict=True)
+        labels = torch.stack([torch.full_like(maps[0], BOUNDARY), *maps], dim=-1)  # (h, w, 1 + K)
+        ids, _, _ = ids_from_labels(labels, list(self._object_ids), (height, width))
+        arrays = [found.float().cpu().numpy() for found in maps]
+        return Segmentation(
+            mask=ids.cpu().numpy(),
+            scores=dict(zip(self._object_ids, scores, strict=True)),
+            maps=dict(zip(self._object_ids, arrays, strict=True)),
+        )
+
+    def _read(self, image: Image) -> Picture:
+        pixels = frame_pixels(image).cpu().numpy()
+        return read_pictures(self._backbone, self._config, [pixels], self._semantic)[0]
+
+
+def _calibrated(
+    reference: Picture, own: torch.Tensor, others: torch.Tensor, token: torch.Tensor | None
+) -> Find:
+    instance = learn_instance(reference, own, token, others)
+
+    def find(picture: Picture) -> Found:
+        return instance_map(picture, instance), coverage_score(picture, instance)
+
+    return find
+
+
+def _paper(
+    reference: Picture, own: torch.Tensor, others: torch.Tensor, token: torch.Tensor | None
+) -> Find:
+    """Equations 4 to 7; without a class S_A alone.
+
+    The paper gives no value that parts instance from background: it is half-way from the lowest to
+    the highest of the picture, which therefore always shows the instance somewhere.
+    """
+    instance = prototype(reference.appearance, _mostly(own))
+
+    def find(picture: Picture) -> Found:
+        s_df = similarity_map(picture.appearance, instance)
+        if token is not None and picture.semantic is not None:
+            s_df = fused_map(s_df, similarity_map(picture.semantic, token))
+        low, high = s_df.aminmax()
+        return (s_df - low) / (high - low).clamp_min(1e-12), float(s_df.mean())
+
+    return find
+
+
+def _votes(
+    reference: Picture,
+    own: torch.Tensor,
+    others: torch.Tensor,
+    token: torch.Tensor | None,
+    parts: int,
+) -> Find:
+    """The mean of the vote maps of queries and keys, or the one map where these are not read.
+
+    The released code takes the best cell of each as a point for SAM; without SAM, half of the most
+    votes is the boundary.
+    """
+    mask = _mostly(own)
+    known = reference.appearance.chunk(parts)
+
+    def find(picture: Picture) -> Found:
+        votes = min(VOTES, picture.appearance[0].numel())
+        pairs = zip(known, picture.appearance.chunk(parts), strict=True)
+        maps = [vote_map(of_reference, mask, of_target, votes) for of_reference, of_target in pairs]
+        found = torch.stack(maps).mean(0)
+        return found, float(found.mean())
+
+    return find
+
+
+def _mostly(share: torch.Tensor) -> torch.Tensor:
+    """The cells that hold at least half of what the fullest holds: an instance may be tiny."""
+    return share >= 0.5 * share.max()
+
+
+class _QueriesAndKeys:
+    """A backbone whose features are queries and keys, one after the other, not their mean."""
+
+    def __init__(self, backbone: "DiffusionBackbone") -> None:
+        self._backbone = backbone
+        self.name, self.device = backbone.name, backbone.device
+        self.stride, self.multiple = backbone.stride, backbone.multiple
+        self.channels, self.reading = 2 * backbone.channels, backbone.reading
+
+    def extract(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.cat(self._backbone.read(images, [QUERIES, KEYS]), dim=1)

@@ -1,0 +1,157 @@
+"""From picture files to mask files: the folder that `propagate segment` writes.
+
+OUT/<name>.png             the mask of <name>.jpg: ids in DAVIS colours, of the picture's size
+OUT/overlay/<name>.jpg     the picture with its mask drawn on it, with `overlay`
+OUT/result.json            settings and scores; written last, so its presence means that all is
+                           there
+"""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from propagate.errors import OutputError, VideoError
+from propagate.images.segment import Segmentation, Segmenter
+from propagate.io.decode.image_folder import SUFFIXES
+from propagate.io.decode.one_frame import read_frame
+from propagate.io.decode.options import SourceOptions
+from propagate.io.write.files import remove_partial_files, write_atomically
+from propagate.io.write.masks import write_mask
+from propagate.io.write.overlay import draw_overlay
+
+REPORT = "result.json"
+OVERLAYS = "overlay"
+JPEG_QUALITY = 92
+
+
+def find_pictures(paths: Sequence[Path]) -> list[Path]:
+    """List pictures: files as given, folders by the names in them.
+
+    Args:
+        paths: Image files, and folders of them; their subfolders are left alone.
+
+    Raises:
+        VideoError: There is no such path, or no image in a folder.
+        OutputError: Two have one name, so that their masks would.
+    """
+    pictures: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            if not path.exists():
+                raise VideoError(f"{path}: no such picture: check the path")
+            pictures.append(path)
+            continue
+        inside = sorted(
+            file
+            for file in path.iterdir()
+            if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+        )
+        if not inside:
+            kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
+            raise VideoError(f"{path}: a folder without pictures; put some in it ({kinds})")
+        pictures += inside
+    stem, count = Counter(picture.stem for picture in pictures).most_common(1)[0]
+    if count > 1:
+        first, second = [picture for picture in pictures if picture.stem == stem][:2]
+        raise OutputError(
+            f"{first} and {second}: both masks would be {stem}.png; rename one, or segment them "
+            "one by one with different -o"
+        )
+    return pictures
+
+
+def check_free(out: Path, names: Sequence[str], overlay: bool) -> None:
+    """Refuse a folder that holds a file which would be replaced.
+
+    Raises:
+        OutputError: It does.
+    """
+    files = [out / REPORT, *(out / f"{name}.png" for name in names)]
+    if overlay:
+        files += [out / OVERLAYS / f"{name}.jpg" for name in names]
+    present = next((file for file in files if file.exists()), None)
+    if present is not None:
+        raise OutputError(
+            f"{present}: there already; pass --overwrite to replace it, or another folder with -o"
+        )
+
+
+def segment_files(
+    segmenter: Segmenter,
+    pictures: Sequence[Path],
+    out: Path,
+    settings: Mapping[str, Any],
+    options: SourceOptions | None = None,
+    *,
+    overlay: bool = False,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> list[VideoError]:
+    """Write the mask of each picture, then the report; files of these names are replaced.
+
+    A picture that cannot be read is left out; the others go on.
+
+    Args:
+        segmenter: Knows the instances.
+        pictures: As `find_pictures` gives them.
+        out: The folder; made where there is none.
+        settings: For the report.
+        options: How pictures are opened.
+        overlay: Whether to write the pictures with their masks drawn on them too.
+        progress: Called after each picture with how many are done, and how many there are.
+
+    Returns:
+        What could not be read.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
+    _prepare(out, overlay)
+    found: dict[str, dict[str, Any]] = {}
+    failures: list[VideoError] = []
+    for done, picture in enumerate(pictures, start=1):
+        try:
+            image = read_frame(picture, options=options).image
+        except VideoError as error:
+            failures.append(error)
+        else:
+            result = segmenter.segment(image)
+            write_mask(out / f"{picture.stem}.png", result.mask)
+            if overlay:
+                drawn = draw_overlay(image, result.mask)
+                write_atomically(out / OVERLAYS / f"{picture.stem}.jpg", _jpeg(drawn))
+            found[picture.stem] = {"picture": str(picture), "objects": _objects(result)}
+        if progress is not None:
+            progress(done, len(pictures))
+    errors = [" ".join(str(failure).split()) for failure in failures]
+    report = {**settings, "complete": not failures, "errors": errors, "pictures": found}
+    write_atomically(out / REPORT, (json.dumps(report, indent=1) + "\n").encode())
+    return failures
+
+
+def _prepare(out: Path, overlay: bool) -> None:
+    try:
+        (out / OVERLAYS if overlay else out).mkdir(parents=True, exist_ok=True)
+        # The report of an earlier run would vouch for masks that are about to change.
+        (out / REPORT).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{out}: cannot be used as output folder ({error.strerror}); choose another one with -o"
+        ) from error
+    remove_partial_files(out)
+
+
+def _objects(result: Segmentation) -> dict[str, dict[str, float | int]]:
+    pixels = np.bincount(result.mask.ravel(), minlength=256)
+    return {str(i): {"score": s, "pixels": int(pixels[i])} for i, s in result.scores.items()}
+
+
+def _jpeg(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""Refining: masks sharpened by SAM or SAM 2."""

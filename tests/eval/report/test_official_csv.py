@@ -1,0 +1,109 @@
+"""The CSV files against those that davis2017-evaluation itself wrote, byte for byte."""
+
+import json
+
+import pytest
+
+from propagate.errors import OutputError
+from propagate.eval.davis import evaluate_davis
+from propagate.eval.report.official_csv import write_official_csv
+from propagate.eval.scores import Scores
+from tests.paths import SHARED
+
+ORACLE = SHARED / "oracle" / "eval"
+TASKS = {"semi": "semi-supervised", "unsup": "unsupervised"}
+GLOBAL, PER_OBJECT = "global_results-val.csv", "per-sequence_results-val.csv"
+# Its decay overflows beyond 255 frames, and it leaves the field empty.
+LONG = "c10e_long_300"
+# A sequence without objects, for which it averages nothing and writes empty fields; ours refuses.
+NO_OBJECT = {"c14_davis2016_pred01", "c17_empty_first_frame"}
+
+
+def official_files(case, task):
+    path = ORACLE / "expected" / case / f"davis2017_cli.{task}.json"
+    return json.loads(path.read_text())["result"]["csv"]
+
+
+def cases():
+    if not ORACLE.is_dir():
+        reason = "the official CSV files (../shared/oracle/eval) are absent"
+        return [pytest.param("", "", marks=pytest.mark.skip(reason=reason))]
+    names = sorted(path.name for path in (ORACLE / "cases").iterdir())
+    return [(name, task) for name in names for task in TASKS if official_files(name, task)]
+
+
+def evaluate_case(case, task):
+    folder = ORACLE / "cases" / case
+    return evaluate_davis(folder / "DAVIS", folder / "pred", task=TASKS[task])
+
+
+@pytest.mark.parametrize(("case", "task"), [c for c in cases() if c[0] not in {LONG, *NO_OBJECT}])
+def test_both_files_equal_the_official_ones_byte_for_byte(case, task, tmp_path):
+    paths = write_official_csv(evaluate_case(case, task), tmp_path / "csv", "val")
+    assert paths == (tmp_path / "csv" / GLOBAL, tmp_path / "csv" / PER_OBJECT)
+    written = {path.name: path.read_bytes().decode() for path in paths}
+    assert written == official_files(case, task)
+
+
+@pytest.mark.parametrize(("case", "task"), [c for c in cases() if c[0] in {"", LONG}])
+def test_a_long_video_differs_in_the_decay_that_the_official_tool_cannot_compute(
+    case, task, tmp_path
+):
+    paths = write_official_csv(evaluate_case(case, task), tmp_path, "val")
+    official = official_files(case, task)
+    assert paths[1].read_text() == official[PER_OBJECT]
+    header, ours = (line.split(",") for line in paths[0].read_text().splitlines())
+    _, theirs = (line.split(",") for line in official[GLOBAL].splitlines())
+    differing = {name for name, a, b in zip(header, ours, theirs, strict=True) if a != b}
+    assert differing == {"J-Decay", "F-Decay"}
+    assert theirs[header.index("J-Decay")] == ""
+
+
+# --- without the official tool's files -----------------------------------------------------------
+
+
+def some_scores(**changes):
+    """Two objects of one sequence, of which the first matched the third proposal."""
+    columns = {"J-Mean": 0.5, "J-Recall": 1.0, "J-Decay": float("nan")}
+    columns |= {"F-Mean": 0.25, "F-Recall": 0.0, "F-Decay": -0.0004}
+    fields = {
+        "protocol": {"sequences": 1, "objects": 2, "frames": 1},
+        "global_": {"J&F-Mean": 0.375, **columns},
+        "groups": {},
+        "per_sequence": {"ant": {"J&F-Mean": 0.375, **columns}},
+        "per_object": {"ant_1": columns, "ant_2": columns | {"J-Mean": 2 / 3}},
+        "object_ids": {"ant": [1, 2]},
+        "frames": {"ant": ["00001"]},
+        "per_frame": {"ant": {"J": [[0.5], [0.5]], "F": [[0.25], [0.25]]}},
+        "proposals": {"ant": [3, 1]},
+    }
+    return Scores(**(fields | changes))
+
+
+def test_a_number_that_does_not_exist_is_an_empty_field(tmp_path):
+    path, _ = write_official_csv(some_scores(), tmp_path, "val")
+    assert path.read_bytes() == (
+        b"J&F-Mean,J-Mean,J-Recall,J-Decay,F-Mean,F-Recall,F-Decay\n"
+        b"0.375,0.500,1.000,,0.250,0.000,-0.000\n"
+    )
+
+
+def test_matched_objects_are_counted_in_the_order_of_their_proposals(tmp_path):
+    _, path = write_official_csv(some_scores(), tmp_path, "val")
+    assert path.read_text() == "Sequence,J-Mean,F-Mean\nant_1,0.667,0.250\nant_2,0.500,0.250\n"
+    _, path = write_official_csv(some_scores(proposals={}), tmp_path, "val")
+    assert path.read_text() == "Sequence,J-Mean,F-Mean\nant_1,0.500,0.250\nant_2,0.667,0.250\n"
+
+
+def test_files_of_an_earlier_evaluation_are_replaced(tmp_path):
+    for name in (GLOBAL, PER_OBJECT):
+        (tmp_path / name).write_text("old")
+    for path in write_official_csv(some_scores(), tmp_path, "val"):
+        assert "old" not in path.read_text()
+    assert {path.name for path in tmp_path.iterdir()} == {GLOBAL, PER_OBJECT}
+
+
+def test_a_folder_that_cannot_be_made_is_one_error(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(OutputError, match=r"file: cannot be used as a folder \(File exists\): cho"):
+        write_official_csv(some_scores(), tmp_path / "file", "val")

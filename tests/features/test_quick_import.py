@@ -1,0 +1,68 @@
+"""Large imports with Python's garbage collector paused: it comes back as it was."""
+
+import gc
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from propagate.features.quick_import import collector_paused
+from tests.paths import ROOT
+
+
+@pytest.fixture(autouse=True)
+def _collector_as_it_was() -> Iterator[None]:
+    yield
+    gc.unfreeze()
+    gc.enable()
+
+
+def test_the_collector_rests_inside_and_works_afterwards() -> None:
+    with collector_paused():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+def test_the_collector_works_again_after_an_import_that_failed() -> None:
+    with pytest.raises(ImportError), collector_paused():
+        raise ImportError
+    assert gc.isenabled()
+
+
+def test_a_collector_that_was_off_stays_off() -> None:
+    gc.disable()
+    with collector_paused():
+        pass
+    assert not gc.isenabled()
+
+
+def test_what_came_during_the_pause_is_not_gone_over_at_its_end() -> None:
+    with collector_paused():
+        made = [object()]
+    assert any(known is made for known in gc.get_objects(generation=2))
+
+
+def test_what_somebody_froze_stays_frozen() -> None:
+    gc.freeze()
+    frozen = gc.get_freeze_count()
+    assert frozen > 0
+    with collector_paused():
+        pass
+    assert gc.get_freeze_count() == frozen
+
+
+def test_a_model_is_imported_in_a_pause() -> None:
+    """diffusers by itself makes about a thousand passes."""
+    script = (
+        "import gc, torch, propagate.pipeline\n"
+        "passes = []\n"
+        "gc.callbacks.append(lambda phase, _: passes.append(phase) if phase == 'start' else None)\n"
+        "from propagate.features.registry import load_backbone\n"
+        "load_backbone('tiny', device='cpu')\n"
+        "print(len(passes))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, text=True, capture_output=True, timeout=300
+    )
+    assert int(done.stdout) < 200, done.stderr

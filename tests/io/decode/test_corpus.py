@@ -1,0 +1,108 @@
+"""Every file of the decoding corpus gives exactly the frames of a plain PyAV loop, or one error."""
+
+import csv
+import hashlib
+
+import av
+import numpy as np
+import pytest
+
+from propagate.errors import VideoError
+from propagate.io.decode.video import open_video
+from tests.paths import SHARED
+
+CORPUS = SHARED / "data" / "dev" / "decode"
+EXPECTED = CORPUS / "expected_pyav.csv"
+
+
+def corpus_rows():
+    if not EXPECTED.is_file():
+        absent = pytest.mark.skip(reason="the corpus ../shared/data/dev/decode is not here")
+        return [pytest.param({}, marks=absent, id="no-corpus")]
+    with EXPECTED.open(newline="") as file:
+        return [pytest.param(row, id=row["file"]) for row in csv.DictReader(file)]
+
+
+def digest(image):
+    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
+
+
+def plain_pyav_loop(path):
+    """The oracle: no buffering, no rules, nothing but PyAV."""
+    frames = []
+    try:
+        with av.open(str(path), metadata_errors="replace") as container:
+            for frame in container.decode(container.streams.video[0]):
+                image = frame.to_ndarray(format="rgb24")
+                quarter_turns = frame.rotation // 90 if frame.rotation % 90 == 0 else 0
+                image = np.rot90(image, quarter_turns)
+                assert frame.pts is not None
+                assert frame.time_base is not None
+                frames.append((digest(image), frame.pts * frame.time_base))
+    # An index error is what asking for a video stream that is not there gives.
+    except (av.error.FFmpegError, IndexError):  # pyright: ignore[reportAttributeAccessIssue]
+        pass
+    return frames
+
+
+def read(path, decoder):
+    frames, error = [], None
+    try:
+        with open_video(path, decoder=decoder) as source:
+            for frame in source:
+                assert frame.index == len(frames)
+                assert frame.name == f"{frame.index:05d}"
+                frames.append((digest(frame.image), frame.time))
+    except VideoError as caught:
+        error = str(caught)
+    return frames, error
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+@pytest.mark.parametrize("row", corpus_rows())
+def test_frames_and_times_are_those_of_a_plain_loop_and_damage_is_one_error(row, decoder):
+    path = CORPUS / row["file"]
+    frames, error = read(path, decoder)
+    assert frames == plain_pyav_loop(path)
+    assert len(frames) == int(row["frames_decoded"] or 0)
+    if row["error"] or not frames:
+        assert error is not None
+        assert str(path) in error
+        assert "\n" not in error
+        assert not frames or f"{len(frames)} frames were read" in error
+    else:
+        assert error is None
+
+
+@pytest.mark.parametrize("row", corpus_rows())
+def test_decord_alone_gives_the_same_frames_or_one_error_and_no_frame(row):
+    path = CORPUS / row["file"]
+    frames, error = read(path, "decord")
+    if error is None:
+        assert frames == plain_pyav_loop(path)
+        assert len(frames) == int(row["frames_decoded"])
+        assert not row["error"]
+    else:
+        assert frames == []
+        assert str(path) in error
+        assert "\n" not in error
+
+
+@pytest.mark.skipif(not EXPECTED.is_file(), reason="the corpus ../shared/data/dev/decode is absent")
+def test_decord_decodes_the_ordinary_files_of_the_corpus():
+    used = set()
+    for path in CORPUS.glob("*"):
+        if path != EXPECTED:
+            try:
+                with open_video(path) as source:
+                    next(source)
+                    used.add((path.name, source.info.decoder))
+            except VideoError:
+                continue
+    assert {name for name, decoder in used if decoder == "decord"} >= {
+        "daft__sample_video.mp4",
+        "decord__flipping_a_pancake.mkv",
+        "decord__video_90.mov",
+        "torchcodec__av1_video.mkv",
+        "torchcodec__h265_video.mp4",
+    }
