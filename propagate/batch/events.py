@@ -16,7 +16,7 @@ from propagate.stage_clock import StageClock
 
 if TYPE_CHECKING:
     from propagate.pipeline import RunSummary
-from propagate.records import Progress
+    from propagate.records import Progress
 
 Tell = Callable[[Event], None]
 

@@ -19,8 +19,7 @@ from propagate.batch.remote import is_url, run_and_upload
 
 if TYPE_CHECKING:
     from propagate.pipeline import Propagator, RunSummary
-from propagate.records import Progress
-    from propagate.records import Mask
+    from propagate.records import Mask, Progress
     from propagate.refine.refiner import Refiner
 
 

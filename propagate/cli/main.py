@@ -55,7 +55,7 @@ from propagate.errors import PropagateError
 if TYPE_CHECKING:
     from propagate.batch.events import Pulse, Run
     from propagate.pipeline import RunSummary
-from propagate.records import Progress
+    from propagate.records import Progress
 
 app = typer.Typer(
     name="propagate",
