@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from propagate.io.decode.video import open_video
     from propagate.io.write.masks import read_mask, read_references, write_mask
     from propagate.io.write.overlay import OverlayWriter, draw_overlay
-    from propagate.matching.cells import appearance_map, instance_prototypes
+    from propagate.matching.appearance import appearance_map, instance_prototypes
     from propagate.pipeline import Propagator, RunSummary
     from propagate.records import Frame, Mask, Result, VideoInfo
     from propagate.refine.refiner import Refiner, load_refiner
@@ -99,7 +99,7 @@ _HOMES = {
     "propagate.io.decode.options": ("SourceOptions",),
     "propagate.io.decode.video": ("open_video",),
     "propagate.batch.manifest": ("BatchVideo", "ManifestError", "read_manifest"),
-    "propagate.matching.cells": ("appearance_map", "instance_prototypes"),
+    "propagate.matching.appearance": ("appearance_map", "instance_prototypes"),
     "propagate.pipeline": ("Propagator", "RunSummary"),
     "propagate.records": ("Frame", "Mask", "Result", "VideoInfo"),
     "propagate.refine.refiner": ("Refiner", "load_refiner"),

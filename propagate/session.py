@@ -14,18 +14,9 @@ from propagate.features.backbone import Backbone
 from propagate.features.colors import COLOR_CHANNELS
 from propagate.features.extract import Image, extract_features, frame_pixels
 from propagate.io.write.masks import check_size, mask_from_array
-from propagate.matching.cells import (
-    best_cosines,
-    channel_statistics,
-    doubted,
-    ids_from_labels,
-    join_colors,
-    labels_from_ids,
-    normalize,
-    propagate_labels,
-    within_reach,
-)
+from propagate.matching.cells import channel_statistics, join_colors, normalize, within_reach
 from propagate.matching.components import without_strays
+from propagate.matching.labels import ids_from_labels, labels_from_ids
 from propagate.matching.motion import Motions, settled
 from propagate.matching.reappearance import (
     find_again,
@@ -37,6 +28,7 @@ from propagate.matching.reappearance import (
 from propagate.matching.search import along_flow, with_moved
 from propagate.matching.subcell import Quarters, quarter_colors, quarter_labels
 from propagate.matching.top_k import global_top_k, local_top_k, merge_top_k
+from propagate.matching.votes import best_cosines, doubted, propagate_labels
 from propagate.memory import Remembered, TemporalMemory
 from propagate.records import VOID_ID, Frame, Mask, Result, State
 

@@ -14,7 +14,7 @@ from propagate.config import MATCHERS, Config
 from propagate.errors import ModelError
 from propagate.features.colors import ColorBackbone
 from propagate.features.extract import channel_count, extract_features
-from propagate.matching.cells import fused_on_one_scale
+from propagate.matching.appearance import fused_on_one_scale
 from propagate.pipeline import Propagator
 from propagate.session import Session
 from tests.tiny_models import stable_diffusion

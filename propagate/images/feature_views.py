@@ -32,14 +32,9 @@ from propagate.io.decode.video import open_source
 from propagate.io.write.masks import check_size, mask_from_array
 from propagate.io.write.overlay import VideoWriter
 from propagate.io.write.panels import draw_label, fitted_size
-from propagate.matching.cells import (
-    appearance_floor,
-    appearance_map,
-    channel_statistics,
-    instance_prototypes,
-    labels_from_ids,
-    normalize,
-)
+from propagate.matching.appearance import appearance_floor, appearance_map, instance_prototypes
+from propagate.matching.cells import channel_statistics, normalize
+from propagate.matching.labels import labels_from_ids
 from propagate.pipeline import Source
 from propagate.records import Frame, Mask, Progress
 

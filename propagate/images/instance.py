@@ -24,14 +24,10 @@ from propagate.features.colors import COLOR_CHANNELS
 from propagate.features.extract import extract_features
 from propagate.images.pdm import class_mask, similarity_map
 from propagate.io.write.masks import check_size, mask_from_array
-from propagate.matching.cells import (
-    channel_statistics,
-    join_colors,
-    labels_from_ids,
-    normalize,
-    propagate_labels,
-)
+from propagate.matching.cells import channel_statistics, join_colors, normalize
+from propagate.matching.labels import labels_from_ids
 from propagate.matching.top_k import global_top_k
+from propagate.matching.votes import propagate_labels
 from propagate.records import Mask
 
 # Measured on pairs of frames, 15 and more apart, of 24 clips: cells of the reference that vote for

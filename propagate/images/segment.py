@@ -30,7 +30,7 @@ from propagate.images.instance import (
     read_pictures,
 )
 from propagate.images.pdm import VOTES, fused_map, prototype, similarity_map, vote_map
-from propagate.matching.cells import ids_from_labels
+from propagate.matching.labels import ids_from_labels
 from propagate.records import Mask
 
 if TYPE_CHECKING:

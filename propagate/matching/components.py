@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
-from propagate.matching.cells import propagate_labels
 from propagate.matching.top_k import global_top_k
+from propagate.matching.votes import propagate_labels
 
 # A part is the object's only if the references say so: of what they give to it and to background,
 # at least this share is the object's.

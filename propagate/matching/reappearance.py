@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from propagate.matching.cells import (
+from propagate.matching.appearance import (
     appearance_floor,
     appearance_map,
     fused_on_one_scale,
     instance_prototypes,
-    propagate_labels,
 )
 from propagate.matching.top_k import global_top_k
+from propagate.matching.votes import propagate_labels
 
 # An object left when no more than this share of its cells in the remembered frames is left, or of
 # those in the last one: what a cut leaves of it are chance likenesses. It is back when at least

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from propagate.config import Matcher
-from propagate.matching.cells import centre, moved_instance, propagate_labels, widened, within_reach
+from propagate.matching.cells import centre, moved_instance, widened, within_reach
 from propagate.matching.flow import CANDIDATES, agreeing, carried, of_best, of_tiles
 from propagate.matching.top_k import (
     TILE,
@@ -19,6 +19,7 @@ from propagate.matching.top_k import (
     local_top_k_of_each,
     top_k_around,
 )
+from propagate.matching.votes import propagate_labels
 from propagate.memory import Remembered
 
 # An object that has moved so many cells is also searched for where it is now.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from propagate.matching.cells import propagate_labels
+from propagate.matching.votes import propagate_labels
 
 # A cell is on the boundary where a label changes by more than this within a cell around it.
 BOUNDARY_CHANGE = 0.5

@@ -6,21 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from propagate.matching.cells import (
-    appearance_floor,
-    appearance_map,
-    best_cosines,
-    centre,
-    doubted,
-    ids_from_labels,
-    instance_prototypes,
-    join_colors,
-    labels_from_ids,
-    moved_instance,
-    normalize,
-    propagate_labels,
-    within_reach,
-)
+from propagate.matching.appearance import appearance_floor, appearance_map, instance_prototypes
+from propagate.matching.cells import centre, join_colors, moved_instance, normalize, within_reach
+from propagate.matching.labels import ids_from_labels, labels_from_ids
+from propagate.matching.votes import best_cosines, doubted, propagate_labels
 
 
 def random_cells(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -13,8 +13,10 @@ from PIL import Image
 from propagate.config import MATCHERS, Config
 from propagate.features.colors import ColorBackbone
 from propagate.features.extract import extract_features
-from propagate.matching.cells import ids_from_labels, labels_from_ids, normalize, propagate_labels
+from propagate.matching.cells import normalize
+from propagate.matching.labels import ids_from_labels, labels_from_ids
 from propagate.matching.top_k import local_top_k
+from propagate.matching.votes import propagate_labels
 from propagate.session import Session
 from tests.matching.published_protocols import (
     crw_masks,

@@ -9,9 +9,9 @@ import torch
 
 from propagate.config import MATCHERS, Config
 from propagate.features.colors import cell_colors
-from propagate.matching.cells import propagate_labels
 from propagate.matching.subcell import Quarters, boundary, quarter_colors, quarter_labels
 from propagate.matching.top_k import local_top_k
+from propagate.matching.votes import propagate_labels
 from propagate.memory import TemporalMemory
 from propagate.pipeline import Propagator
 

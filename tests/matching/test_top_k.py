@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from propagate.matching.cells import propagate_labels
 from propagate.matching.top_k import (
     TILE,
     best_of_each,
@@ -16,6 +15,7 @@ from propagate.matching.top_k import (
     merge_top_k,
     top_k_around,
 )
+from propagate.matching.votes import propagate_labels
 
 
 def random_cells(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -1,0 +1,110 @@
+"""Labels: from object ids to soft labels of the grid, and back to ids at full resolution.
+
+The letters of shapes are those of `cells.py`.
+"""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+
+
+def labels_from_ids(
+    ids: torch.Tensor,
+    object_ids: list[int],
+    grid: tuple[int, int],
+    reduction: Literal["share", "nearest", "linear"],
+) -> torch.Tensor:
+    """Reduce a mask to soft labels of the feature grid.
+
+    Args:
+        ids: (H, W) uint8; an id that is neither 0 nor listed is void.
+        object_ids: K ids; label i + 1 stands for object_ids[i].
+        grid: (h, w).
+        reduction: "share": the share of a cell that an id covers. "nearest": the pixel at its
+            centre. "linear": the four pixels around its centre.
+
+    Returns:
+        (h, w, L) float32. Void has no label, so a cell sums to less than one by its void share.
+    """
+    mode = {"share": "area", "nearest": "nearest-exact", "linear": "bilinear"}[reduction]
+    # One label at a time: a hundred objects need no hundred full-size maps.
+    shares = [
+        F.interpolate((ids == i)[None, None].float(), grid, mode=mode)[0, 0]
+        for i in (0, *object_ids)
+    ]
+    return torch.stack(shares, dim=-1)
+
+
+def ids_from_labels(
+    labels: torch.Tensor,
+    object_ids: list[int],
+    size: tuple[int, int],
+    *,
+    stretch_above: float | None = None,
+    stride: int | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Enlarge soft labels to the frame and let the largest win at each pixel.
+
+    Args:
+        labels: (h, w, L).
+        object_ids: K ids, as for `labels_from_ids`.
+        size: (H, W).
+        stretch_above: Stretch each label whose peak reaches this to 0..1 before they compete; None:
+            none.
+        stride: Enlarge to the grid times this, and take the winners to the frame by nearest
+            neighbour; None: straight to the frame.
+
+    Returns:
+        (H, W) uint8 ids; the winner's soft label (H, W) float32, not stretched; and by how much it
+        is above the best of the others, (H, W) float32: below 0 where stretching decided.
+    """
+    height, width, _ = labels.shape
+    area = size if stride is None else (height * stride, width * stride)
+    winner = torch.zeros(area, dtype=torch.uint8, device=labels.device)
+    strength = labels.new_zeros(area)
+    best = labels.new_full(area, -torch.inf)
+    first, second = labels.new_zeros(area), labels.new_zeros(area)
+    # One label at a time, and where it is not zero: a hundred objects need no hundred whole maps.
+    maps = labels.permute(2, 0, 1)
+    for soft, object_id, box in zip(maps, [0, *object_ids], _boxes(maps, area), strict=True):
+        large = F.interpolate(soft[None, None], area, mode="bilinear")[0, 0]
+        rival = inside = large[box]
+        low, high = inside.aminmax() if inside.shape == area else (0, inside.amax())
+        # What is the same everywhere but for rounding has no shape to stretch.
+        if stretch_above is not None and high >= stretch_above and high - low > 1e-6 * high:
+            rival = (inside - low) / (high - low)
+        better = rival > best[box]
+        torch.maximum(rival, best[box], out=best[box])
+        torch.where(better, inside, strength[box], out=strength[box])
+        winner[box].masked_fill_(better, object_id)
+        torch.maximum(second[box], first[box].minimum(inside), out=second[box])
+        torch.maximum(first[box], inside, out=first[box])
+    margin = strength - torch.where(strength == first, second, first)
+    if area != size:
+        winner = F.interpolate(winner[None, None], size, mode="nearest-exact")[0, 0]
+        strength, margin = F.interpolate(
+            torch.stack([strength, margin])[None], size, mode="nearest-exact"
+        )[0]
+    return winner, strength, margin
+
+
+def _boxes(maps: torch.Tensor, size: tuple[int, int]) -> list[tuple[slice, slice]]:
+    """Give the rows and columns outside which the maps (N, h, w), enlarged to a size, are zero.
+
+    Background, the first, takes part everywhere.
+    """
+    boxes = [(slice(0, size[0]), slice(0, size[1]))]
+    held = maps[1:] != 0
+    for across in zip(held.any(2).tolist(), held.any(1).tolist(), strict=True):
+        spans = []
+        for cells, pixels in zip(across, size, strict=True):
+            stride = pixels / len(cells)
+            at = [cell for cell, is_held in enumerate(cells) if is_held] or [0]
+            # A cell reaches as far as the centres of those next to it.
+            start = math.floor((at[0] - 0.5) * stride) - 1
+            stop = math.ceil((at[-1] + 1.5) * stride) + 1
+            spans.append(slice(max(0, start), min(pixels, stop)))
+        boxes.append((spans[0], spans[1]))
+    return boxes
