@@ -1,4 +1,4 @@
-"""The temporal memory: reference frames for ever, others up to a bound."""
+"""The temporal memory: all reference frames, and other frames up to a bound."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,204 +7,195 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from propagate.matching.subcell import Quarters
+from propagate.matchers import MemorySettings
+from propagate.matching.cells import FrameCells, RememberedFrames, Subcells
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Remembered:
-    """What the memory gives.
+class MemoryEntry:
+    """One remembered frame.
 
     Attributes:
-        features: M frames (h, w, C), normalised.
-        labels: (M, h, w, L) soft labels, background first.
-        quarters: Of the same frames, or none.
+        cells: (h, w, C).
+        labels: (h, w, L) soft labels.
+        subcells: The same frame on the 2x subcell grid, or None.
+        semantic: (h, w, N) semantic maps of a reference frame; None for other frames.
+        flow: (h, w, 2) from the last frame to this one; None if it is the last frame.
+        number: Among the frames that were not references, from 0.
     """
 
-    features: tuple[torch.Tensor, ...]
+    cells: torch.Tensor
     labels: torch.Tensor
-    quarters: tuple[Quarters, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Entry:
-    """A frame: features (h, w, C), soft labels (h, w, L), its number among those that came.
-
-    `flow`, (h, w, 2), leads to it from the last frame seen; None: it is that frame.
-    """
-
-    features: torch.Tensor
-    labels: torch.Tensor
-    quarters: Quarters | None = None
+    subcells: Subcells | None = None
+    semantic: torch.Tensor | None = None
     flow: torch.Tensor | None = None
     number: int = 0
 
     @property
     def tensors(self) -> tuple[torch.Tensor | None, ...]:
-        """All that is held."""
-        quarters = self.quarters
-        fine = (None, None) if quarters is None else (quarters.colors, quarters.labels)
-        return self.features, self.labels, self.flow, *fine
+        """All tensors, in a fixed order."""
+        fine = self.subcells
+        colors, fine_labels = (None, None) if fine is None else (fine.colors, fine.labels)
+        return self.cells, self.labels, colors, fine_labels, self.semantic, self.flow
 
-    def relabelled(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "_Entry":
-        """The same frame with other labels, (..., L) of cells and of quarters alike."""
-        quarters = self.quarters
-        if quarters is not None:
-            quarters = replace(quarters, labels=change(quarters.labels))
-        return replace(self, labels=change(self.labels), quarters=quarters)
+    @classmethod
+    def from_tensors(cls, tensors: Sequence[torch.Tensor | None], number: int) -> "MemoryEntry":
+        """Make an entry of what `tensors` gave."""
+        cells, labels, colors, fine_labels, semantic, flow = tensors
+        if cells is None or labels is None:
+            raise ValueError("a remembered frame has cells and labels")
+        has_subcells = colors is not None and fine_labels is not None
+        subcells = Subcells(colors, fine_labels) if has_subcells else None
+        return cls(cells, labels, subcells, semantic, flow, number)
+
+    def relabelled(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "MemoryEntry":
+        """Change the labels (..., L) of cells and of subcells alike."""
+        subcells = self.subcells
+        if subcells is not None:
+            subcells = Subcells(subcells.colors, change(subcells.labels))
+        return replace(self, labels=change(self.labels), subcells=subcells)
+
+    def voided(self, void: torch.Tensor) -> "MemoryEntry":
+        """Take all labels from the cells marked in (h, w) bool, and from their subcells."""
+
+        def change(labels: torch.Tensor) -> torch.Tensor:
+            times = labels.shape[0] // void.shape[0]
+            spread = void.repeat_interleave(times, 0).repeat_interleave(times, 1)
+            return labels.masked_fill(spread[..., None], 0)
+
+        return self.relabelled(change)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class TemporalMemory:
-    """What is remembered of a video: the only state of a propagation besides the object ids.
+    """Remembered frames. A change makes a new memory, which shares the tensors of the old one.
 
-    It holds every reference frame it is given, the last `recent_frames` others, and of those before
-    them one for each of `older_every`; its size in bytes stands still once it is full.
+    It keeps every reference frame, the last `recent_frames` other frames, and one older frame for
+    each of `older_every`. So its size in bytes stops growing once it is full.
+
+    Attributes:
+        settings: Which frames are kept.
+        references: The reference frames, in the order given.
+        others: Other frames, oldest first.
+        count: How many frames that were not references have been added.
     """
 
-    def __init__(self, recent_frames: int, older_every: Sequence[int] = ()) -> None:
-        """Make an empty memory.
-
-        Args:
-            recent_frames: Frames kept besides the references; the oldest leaves first.
-            older_every: For each of these numbers, each a multiple of the one before, one frame
-                more: the newest of every so many that is older than those. What was matched long
-                ago has drifted less.
-        """
-        self._recent_frames = recent_frames
-        self._older_every = tuple(older_every)
-        self._references: list[_Entry] = []
-        self._others: list[_Entry] = []
-        self._count = 0
+    settings: MemorySettings
+    references: tuple[MemoryEntry, ...] = ()
+    others: tuple[MemoryEntry, ...] = ()
+    count: int = 0
 
     def __len__(self) -> int:
         """Frames remembered."""
-        return len(self._references) + len(self._others)
+        return len(self.entries)
+
+    @property
+    def entries(self) -> tuple[MemoryEntry, ...]:
+        """All frames, in the order of `read`."""
+        return self.references + self.others
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the features and labels held. A frame held twice counts once."""
-        tensors = [tensor for entry in self._entries for tensor in entry.tensors]
+        """Bytes of all tensors. A frame that is held twice counts once."""
+        tensors = [tensor for entry in self.entries for tensor in entry.tensors]
         return sum(t.nbytes for t in {id(t): t for t in tensors}.values() if t is not None)
 
-    @property
-    def _entries(self) -> list[_Entry]:
-        return [*self._references, *self._others]
-
-    def add_reference(
-        self,
-        features: torch.Tensor,
-        labels: torch.Tensor,
-        quarters: Quarters | None = None,
-        copies: int = 0,
-    ) -> None:
-        """Remember a frame with given labels for ever.
-
-        Args:
-            features: (h, w, C), normalised.
-            labels: (h, w, L).
-            quarters: Of the same frame; of all frames or of none.
-            copies: How many places among the recent frames it takes as well (CRW's warm-up).
-        """
-        self._references.append(_Entry(features, labels, quarters))
-        for _ in range(copies):
-            self.add_recent(features, labels, quarters)
-
-    def add_recent(
-        self, features: torch.Tensor, labels: torch.Tensor, quarters: Quarters | None = None
-    ) -> None:
-        """Remember a frame until newer ones take its places."""
-        newest = self._count
-        self._count += 1
-        kept = {newest - age for age in range(self._recent_frames)}
-        oldest = newest - self._recent_frames + 1
-        for every in self._older_every:
-            oldest = (oldest - 1) // every * every
-            kept.add(oldest)
-        entries = [*self._others, _Entry(features, labels, quarters, number=newest)]
-        self._others = [entry for entry in entries if entry.number in kept]
-
-    def widen(self, count: int) -> None:
-        """Make room for labels up to `count`; no remembered cell carries the new ones."""
-        self.relabel(lambda labels: F.pad(labels, (0, count - labels.shape[-1])))
-
-    def relabel(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        """Give every remembered frame other labels: those that `change` makes of its (..., L)."""
-        self._replace([entry.relabelled(change) for entry in self._entries])
-
-    def make_void(self, cells: Sequence[torch.Tensor]) -> None:
-        """Take all labels from some cells, (h, w) bool for each frame in the order of `read`."""
-
-        def voided(entry: _Entry, void: torch.Tensor) -> _Entry:
-            def change(labels: torch.Tensor) -> torch.Tensor:
-                times = labels.shape[0] // void.shape[0]
-                spread = void.repeat_interleave(times, 0).repeat_interleave(times, 1)
-                return labels.masked_fill(spread[..., None], 0)
-
-            return entry.relabelled(change)
-
-        self._replace([voided(e, void) for e, void in zip(self._entries, cells, strict=True)])
-
-    def flows(self) -> torch.Tensor:
-        """Flows (M, h, w, 2) from the last frame seen to each, in the order of `read`."""
-
-        def flow(entry: _Entry) -> torch.Tensor:
-            return entry.features.new_zeros(*entry.features.shape[:2], 2)
-
-        return torch.stack([flow(e) if e.flow is None else e.flow for e in self._entries])
-
-    def set_flows(self, flows: torch.Tensor) -> None:
-        """Replace what `flows` gives: another frame was seen, from which it now leads."""
-        self._replace([replace(e, flow=f) for e, f in zip(self._entries, flows, strict=True)])
-
-    def _replace(self, entries: list[_Entry]) -> None:
-        count = len(self._references)
-        self._references, self._others = entries[:count], entries[count:]
-
-    @property
-    def reference_count(self) -> int:
-        """How many of the frames that `read` gives, from the front, are references."""
-        return len(self._references)
-
-    def read(self) -> Remembered:
+    def read(self) -> RememberedFrames:
         """Give all frames: the references in the order given, then the others, oldest first.
 
         Raises:
             ValueError: The memory is empty.
         """
-        entries = self._entries
+        entries = self.entries
         if not entries:
             raise ValueError("the memory is empty: add a reference first")
-        return Remembered(
-            tuple(entry.features for entry in entries),
-            torch.stack([entry.labels for entry in entries]),
-            tuple(entry.quarters for entry in entries if entry.quarters is not None),
+        nowhere = entries[0].cells.new_zeros(*entries[0].cells.shape[:2], 2)
+        semantic = [e.semantic for e in self.references if e.semantic is not None]
+        return RememberedFrames(
+            cells=tuple(entry.cells for entry in entries),
+            labels=torch.stack([entry.labels for entry in entries]),
+            reference_count=len(self.references),
+            flows=torch.stack([nowhere if e.flow is None else e.flow for e in entries]),
+            subcells=tuple(entry.subcells for entry in entries if entry.subcells is not None),
+            semantic=torch.stack(semantic) if semantic else nowhere[None, ..., :0],
         )
 
+    def with_reference(
+        self, frame: FrameCells, labels: torch.Tensor, subcells: Subcells | None = None
+    ) -> "TemporalMemory":
+        """Remember a frame with given labels for ever.
+
+        Args:
+            frame: The frame.
+            labels: (h, w, L).
+            subcells: Of the same frame; of all frames or of none.
+        """
+        entry = MemoryEntry(frame.cells, labels, subcells, frame.semantic)
+        memory = replace(self, references=(*self.references, entry))
+        if self.settings.repeat_reference and not self.references:
+            for _ in range(self.settings.recent_frames):
+                memory = memory.with_recent(frame, labels, subcells)
+        return memory
+
+    def with_recent(
+        self, frame: FrameCells, labels: torch.Tensor, subcells: Subcells | None = None
+    ) -> "TemporalMemory":
+        """Remember a frame until newer frames take its place. See `with_reference`."""
+        newest = self.count
+        recent_frames = self.settings.recent_frames
+        kept = {newest - age for age in range(recent_frames)}
+        oldest = newest - recent_frames + 1
+        for every in self.settings.older_every:
+            oldest = (oldest - 1) // every * every
+            kept.add(oldest)
+        entries = *self.others, MemoryEntry(frame.cells, labels, subcells, number=newest)
+        others = tuple(entry for entry in entries if entry.number in kept)
+        return replace(self, others=others, count=newest + 1)
+
+    def with_flows(self, flows: torch.Tensor) -> "TemporalMemory":
+        """Replace the flows, (M, h, w, 2) in the order of `read`: they start at a newer frame."""
+        changed = zip(self.entries, flows, strict=True)
+        return self._with_entries([replace(entry, flow=flow) for entry, flow in changed])
+
+    def widened(self, count: int) -> "TemporalMemory":
+        """Make room for labels up to `count`; no remembered cell has the new ones."""
+        return self.relabelled(lambda labels: F.pad(labels, (0, count - labels.shape[-1])))
+
+    def relabelled(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "TemporalMemory":
+        """Change the labels (..., L) of every remembered frame."""
+        return self._with_entries([entry.relabelled(change) for entry in self.entries])
+
+    def voided(self, cells: Sequence[torch.Tensor]) -> "TemporalMemory":
+        """Take all labels from some cells, (h, w) bool for each frame in the order of `read`."""
+        changed = zip(self.entries, cells, strict=True)
+        return self._with_entries([entry.voided(void) for entry, void in changed])
+
+    def reversed(self) -> "TemporalMemory":
+        """Keep only the newest reference, and the newest frame, to continue in reversed time."""
+        copies = self.settings.recent_frames if self.settings.repeat_reference else 1
+        newest = [replace(entry, number=i) for i in range(copies) for entry in self.others[-1:]]
+        return replace(
+            self, references=self.references[-1:], others=tuple(newest), count=len(newest)
+        )
+
+    def _with_entries(self, entries: Sequence[MemoryEntry]) -> "TemporalMemory":
+        count = len(self.references)
+        return replace(self, references=tuple(entries[:count]), others=tuple(entries[count:]))
+
     def state_dict(self) -> dict[str, Any]:
-        """The memory as tensors that `torch.save` writes and `load_state_dict` takes."""
+        """Give the memory as tensors and numbers that `torch.save` writes."""
         return {
-            "references": [entry.tensors for entry in self._references],
-            "recent": [entry.tensors for entry in self._others],
-            "numbers": [entry.number for entry in self._others],
-            "count": self._count,
+            "references": [entry.tensors for entry in self.references],
+            "others": [entry.tensors for entry in self.others],
+            "numbers": [entry.number for entry in self.others],
+            "count": self.count,
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Replace what is remembered by a saved state."""
-
-        def entry(
-            features: torch.Tensor,
-            labels: torch.Tensor,
-            flow: torch.Tensor | None,
-            colors: torch.Tensor | None,
-            fine: torch.Tensor | None,
-            number: int = 0,
-        ) -> _Entry:
-            quarters = None if colors is None or fine is None else Quarters(colors, fine)
-            return _Entry(features, labels, quarters, flow, number)
-
-        self._references = [entry(*tensors) for tensors in state["references"]]
-        self._others = [
-            entry(*tensors, number=number)
-            for tensors, number in zip(state["recent"], state["numbers"], strict=True)
-        ]
-        self._count = state["count"]
+    def restored(self, state: Mapping[str, Any]) -> "TemporalMemory":
+        """Give the memory that `state_dict` saved, with these settings."""
+        return replace(
+            self,
+            references=tuple(MemoryEntry.from_tensors(t, 0) for t in state["references"]),
+            others=tuple(map(MemoryEntry.from_tensors, state["others"], state["numbers"])),
+            count=state["count"],
+        )

@@ -189,7 +189,7 @@ def _pass_forwards(
                 places = spool.put(features), None if labels is None else spool.put(labels)
             held.append(_Held(index, size, frame.time_s, *places))
             if index in masks:
-                turn, back = index, session.turned()
+                turn, back = index, session.reversed()
     except PropagateError as error:
         # The frames before it come out first, as they do one way.
         return _Passed(held, turn, back, error)

@@ -46,7 +46,7 @@ def extract_features(backbone: Backbone, config: Config, frames: Sequence[Image]
         named = cast(SemanticBackbone, backbone)
         extract = partial(_extract_with_maps, named, config.named_classes)
     features = _extract(backbone, extract, images)
-    if config.matcher.color_weight:
+    if config.matcher.cells.color_weight:
         rows, columns = features.shape[2:]
         features = torch.cat([features, cell_colors(images, (rows, columns))], dim=1)
     return features
@@ -63,7 +63,7 @@ def _extract_with_maps(
 
 def channel_count(backbone: Backbone, config: Config) -> int:
     """How many channels `extract_features` gives."""
-    colors = COLOR_CHANNELS if config.matcher.color_weight else 0
+    colors = COLOR_CHANNELS if config.matcher.cells.color_weight else 0
     return backbone.channels + colors + len(config.named_classes)
 
 

@@ -7,7 +7,7 @@ C     channels                      K     objects
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, partial
 from itertools import islice
@@ -43,7 +43,7 @@ Draw = Callable[[Frame, torch.Tensor], list[np.ndarray]]
 PCA_VIDEO = "pca.mp4"
 SIMILARITY_VIDEO = "similarity.mp4"
 # Colours would show what was added to the features, not what the model says.
-CONFIG = Config(matcher=replace(MATCHERS["default"], color_weight=0.0))
+CONFIG = Config(matcher=MATCHERS["default"].without_colors())
 # Each component's range on the fitted frame, without its rare extremes.
 RANGE = (0.02, 0.98)
 # A component with less than this share of the first one's range is rounding, and stays grey.

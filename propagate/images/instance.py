@@ -111,7 +111,7 @@ def read_pictures(
         DeviceError: Not even one picture fits into the device's memory.
     """
     source = _BothKinds(backbone) if semantic else backbone
-    color_weight = config.matcher.color_weight
+    color_weight = config.matcher.cells.color_weight
     colors = COLOR_CHANNELS if color_weight else 0
     pictures: list[Picture] = []
     for _, group in groupby(images, key=lambda image: image.shape):
@@ -207,7 +207,7 @@ def learn_instance(
     labels = torch.stack([1 - mask if background is None else background, mask], dim=-1)
     statistics = channel_statistics(reference.appearance)
     cells = standardized_cells(reference, statistics)
-    votes = _smoothed(propagate_labels(*_match_elsewhere(cells), labels[None], TEMPERATURE)[..., 1])
+    votes = _smoothed(propagate_labels(_match_elsewhere(cells), labels[None], TEMPERATURE)[..., 1])
     semantic_odds = (0.0, 0.0)
     if token is not None and reference.semantic is not None:
         semantic_odds = _fit_odds(similarity_map(reference.semantic, token), labels)
@@ -232,7 +232,7 @@ def instance_map(picture: Picture, instance: Instance) -> torch.Tensor:
     """
     cells = standardized_cells(picture, instance.statistics)
     matches = global_top_k(cells.flatten(0, 1), instance.cells[None], VOTERS)
-    votes = propagate_labels(*matches, instance.labels[None], TEMPERATURE)[:, 1]
+    votes = propagate_labels(matches, instance.labels[None], TEMPERATURE)[:, 1]
     odds = _log_odds(_smoothed(votes.view(cells.shape[:2])), instance.appearance_odds)
     if instance.token is not None:
         if picture.semantic is None:

@@ -100,7 +100,7 @@ class Segmenter:
             raise ValueError(f"method: {', '.join(get_args(Method))}, not {method!r}")
         config = config or Config()
         if method != "default":
-            config = replace(config, matcher=replace(config.matcher, color_weight=0.0))
+            config = replace(config, matcher=config.matcher.without_colors())
         self._backbone, self._config = backbone, config
         self._semantic = class_name is not None
         reference = self._read(image)

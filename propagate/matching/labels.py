@@ -1,29 +1,24 @@
-"""Labels: from object ids to soft labels of the grid, and back to ids at full resolution.
-
-The letters of shapes are those of `cells.py`.
-"""
+"""Labels: from object ids to soft labels of the grid, and back. Shapes: see `cells.py`."""
 
 import math
-from typing import Literal
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 
+from propagate.matchers import MaskSettings, Reduction
+
 
 def labels_from_ids(
-    ids: torch.Tensor,
-    object_ids: list[int],
-    grid: tuple[int, int],
-    reduction: Literal["share", "nearest", "linear"],
+    ids: torch.Tensor, object_ids: Sequence[int], grid: tuple[int, int], reduction: Reduction
 ) -> torch.Tensor:
-    """Reduce a mask to soft labels of the feature grid.
+    """Reduce a mask to soft labels of a grid.
 
     Args:
         ids: (H, W) uint8; an id that is neither 0 nor listed is void.
         object_ids: K ids; label i + 1 stands for object_ids[i].
         grid: (h, w).
-        reduction: "share": the share of a cell that an id covers. "nearest": the pixel at its
-            centre. "linear": the four pixels around its centre.
+        reduction: See `CellSettings`.
 
     Returns:
         (h, w, L) float32. Void has no label, so a cell sums to less than one by its void share.
@@ -37,43 +32,48 @@ def labels_from_ids(
     return torch.stack(shares, dim=-1)
 
 
+def give_to_background(labels: torch.Tensor, dropped: torch.Tensor) -> torch.Tensor:
+    """Give soft labels (h, w, L) to background where `dropped`, (L,) or (h, w, L) bool, is set."""
+    kept = torch.where(dropped, 0, labels)
+    kept[..., 0] += (labels * dropped).sum(-1)
+    return kept
+
+
 def ids_from_labels(
     labels: torch.Tensor,
-    object_ids: list[int],
+    object_ids: Sequence[int],
     size: tuple[int, int],
-    *,
-    stretch_above: float | None = None,
-    stride: int | None = None,
+    settings: MaskSettings,
+    stride: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Enlarge soft labels to the frame and let the largest win at each pixel.
+    """Enlarge soft labels to the frame and let the largest label win at each pixel.
 
     Args:
         labels: (h, w, L).
         object_ids: K ids, as for `labels_from_ids`.
         size: (H, W).
-        stretch_above: Stretch each label whose peak reaches this to 0..1 before they compete; None:
-            none.
-        stride: Enlarge to the grid times this, and take the winners to the frame by nearest
-            neighbour; None: straight to the frame.
+        settings: Which labels are stretched, and whether the mask is made on an intermediate grid.
+        stride: Of the features, in pixels of the working size; only used with `through_grid`.
 
     Returns:
-        (H, W) uint8 ids; the winner's soft label (H, W) float32, not stretched; and by how much it
-        is above the best of the others, (H, W) float32: below 0 where stretching decided.
+        (H, W) uint8 ids; the winner's soft label (H, W) float32, not stretched; and its margin over
+        the best of the others, (H, W) float32, which is below 0 where stretching decided.
     """
     height, width, _ = labels.shape
-    area = size if stride is None else (height * stride, width * stride)
+    area = (height * stride, width * stride) if settings.through_grid else size
     winner = torch.zeros(area, dtype=torch.uint8, device=labels.device)
     strength = labels.new_zeros(area)
     best = labels.new_full(area, -torch.inf)
     first, second = labels.new_zeros(area), labels.new_zeros(area)
-    # One label at a time, and where it is not zero: a hundred objects need no hundred whole maps.
+    # One label at a time, and only where it is not zero: a hundred objects need no hundred maps.
     maps = labels.permute(2, 0, 1)
-    for soft, object_id, box in zip(maps, [0, *object_ids], _boxes(maps, area), strict=True):
+    for soft, object_id, box in zip(maps, (0, *object_ids), _boxes(maps, area), strict=True):
         large = F.interpolate(soft[None, None], area, mode="bilinear")[0, 0]
         rival = inside = large[box]
         low, high = inside.aminmax() if inside.shape == area else (0, inside.amax())
-        # What is the same everywhere but for rounding has no shape to stretch.
-        if stretch_above is not None and high >= stretch_above and high - low > 1e-6 * high:
+        # A label that is the same everywhere, but for rounding, has no shape to stretch.
+        threshold = settings.stretch_above
+        if threshold is not None and high >= threshold and high - low > 1e-6 * high:
             rival = (inside - low) / (high - low)
         better = rival > best[box]
         torch.maximum(rival, best[box], out=best[box])
@@ -91,9 +91,10 @@ def ids_from_labels(
 
 
 def _boxes(maps: torch.Tensor, size: tuple[int, int]) -> list[tuple[slice, slice]]:
-    """Give the rows and columns outside which the maps (N, h, w), enlarged to a size, are zero.
+    """Bound the places where maps (N, h, w), enlarged to a size, can be above zero.
 
-    Background, the first, takes part everywhere.
+    Returns:
+        Rows and columns for each map. The first map is background, which competes everywhere.
     """
     boxes = [(slice(0, size[0]), slice(0, size[1]))]
     held = maps[1:] != 0
@@ -102,7 +103,7 @@ def _boxes(maps: torch.Tensor, size: tuple[int, int]) -> list[tuple[slice, slice
         for cells, pixels in zip(across, size, strict=True):
             stride = pixels / len(cells)
             at = [cell for cell, is_held in enumerate(cells) if is_held] or [0]
-            # A cell reaches as far as the centres of those next to it.
+            # Interpolation spreads a cell as far as the centres of its neighbours.
             start = math.floor((at[0] - 0.5) * stride) - 1
             stop = math.ceil((at[-1] + 1.5) * stride) + 1
             spans.append(slice(max(0, start), min(pixels, stop)))

@@ -1,108 +1,130 @@
-"""Top k: the memory cells that the cells of a frame resemble most, exactly and leanly.
+"""Top k: for each cell of a frame, the most similar cells of the memory. Exact, in little memory.
 
-The letters of shapes are those of `matching.py`; a part P is one or more frames that are searched
-as one. Nothing dense is made: at a time there are only the cosines of a few tiles of query cells
-with their search areas.
+The letters of shapes are those of `cells.py`. A cell of the memory has one number:
+m * h * w + y * w + x. The similarity of all cells with each other is never held: the query is cut
+into square tiles, and only a few tiles are multiplied with their search areas at a time.
 """
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
-# Side of the square of query cells that share one search area. Measured on two cores at 60 x 107
-# cells, like the next.
+from propagate.matchers import Window
+
+# Side of a tile, unless the caller chooses. Measured on two cores at 60 x 107 cells, as `AT_ONCE`.
 TILE = 8
-# So many numbers are held at once, or those of one tile: enough for two cores to be busy with, and
-# not more than stays near them.
+# How many cosines are held at once, if one tile needs no more.
 AT_ONCE = 2**20
-# Numbers of channels are multiples of this.
+# The number of channels is padded to a multiple of this: such products are faster.
 CHANNELS = 16
-# The cosine of a key that is not there, below all that are.
+# The cosine of a place outside the grid: lower than any real one.
 OFF_GRID = -1e4
 
-Window = Literal["square", "circle"]
+Frames = Sequence[torch.Tensor] | torch.Tensor
+
+
+class Matches(NamedTuple):
+    """The most similar memory cells of some query cells.
+
+    Attributes:
+        cosines: (..., k) in falling order; -inf where there is no match.
+        cells: (..., k) int64, the numbers of the memory cells; 0 where there is no match.
+    """
+
+    cosines: torch.Tensor
+    cells: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchResult:
+    """What the search of the memory found for a frame.
+
+    Attributes:
+        matches: (h, w, k) the best matches; those far from the flow count less.
+        by_similarity: (h, w, k) the best matches by cosine alone; the same object as `matches` if
+            the flow does not count.
+        labels: (M', h, w, L) soft labels of the searched frames, in which matches are numbered.
+        flows: (M, h, w, 2) from the frame to each remembered frame.
+    """
+
+    matches: Matches
+    by_similarity: Matches
+    labels: torch.Tensor
+    flows: torch.Tensor
 
 
 def local_top_k(
     query: "torch.Tensor | Tiles",
-    memory: Sequence[torch.Tensor] | torch.Tensor,
+    memory: Frames,
     top_k: int,
     radius: int,
     window: Window = "square",
     needed: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> Matches:
     """Find the most similar memory cells of every query cell, within a window around it.
 
-    The grid is worked through in tiles; no tensor is larger than TILE^2 x M (TILE + 2 radius)^2,
-    AT_ONCE, or the keys of one row of tiles.
-
     Args:
-        query: (h, w, C), normalised; or its tiles, if it is searched for more than once.
+        query: (h, w, C), normalised; or its `Tiles`, if it is used for more than one search.
         memory: M frames (h, w, C), normalised.
-        top_k: Matches to keep; fewer exist at the border of a small grid.
-        radius: Reach of the window in cells; a radius of max(h, w) is the whole frame.
+        top_k: Matches to keep; at the border of a small grid there may be fewer.
+        radius: Reach of the window in cells; a radius of max(h, w) covers the whole frame.
         window: "square": |dy|, |dx| <= radius. "circle": dy^2 + dx^2 < radius^2.
-        needed: (h, w) bool: tiles in which no query cell is needed get no matches. None: all are.
+        needed: (h, w) bool: tiles without a needed cell are skipped. None: all are needed.
 
     Returns:
-        Cosines (h, w, k) in falling order, -inf where there is no match, and their memory cells
-        (h, w, k) int64. Which of several equal cosines is kept at the k-th place is not defined.
+        Matches (h, w, k). Which of several equal cosines takes the k-th place is not defined.
     """
-    values, cells = _search(query, [memory], top_k, radius, window, needed)
-    return values[0], cells[0]
+    found = _search(query, [memory], top_k, radius, window, needed)
+    return Matches(found.cosines[0], found.cells[0])
 
 
 def local_top_k_of_each(
     query: "torch.Tensor | Tiles",
-    memory: Sequence[torch.Tensor] | torch.Tensor,
+    memory: Frames,
     top_k: int,
     radius: int,
     window: Window = "square",
     needed: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find the most similar cells of every query cell in each frame of the memory.
-
-    Args:
-        query, memory, top_k, radius, window, needed: As for `local_top_k`.
+) -> Matches:
+    """Do `local_top_k` in each frame of the memory alone.
 
     Returns:
-        Cosines (M, h, w, k) and cells (M, h, w, k), as `local_top_k` gives them for each frame
-        alone: the number of a cell is y * w + x.
+        Matches (M, h, w, k); the number of a cell is y * w + x.
     """
     return _search(query, [[frame] for frame in memory], top_k, radius, window, needed)
 
 
 def top_k_around(
     query: "torch.Tensor | Tiles",
-    memory: Sequence[torch.Tensor] | torch.Tensor,
+    memory: Frames,
     offsets: torch.Tensor,
     top_k: int,
     radius: int,
     window: Window = "square",
     needed: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Do `local_top_k_of_each` in windows that are moved, those of each tile as one.
+) -> Matches:
+    """Do `local_top_k_of_each` in windows that are shifted; all windows of a tile shift alike.
 
     Args:
         query, memory, top_k, radius, window, needed: As for `local_top_k`.
-        offsets: (M, rows, columns, 2) int64, for each frame and each tile of TILE^2 query cells how
-            far the windows are moved, (dy, dx) in cells.
+        offsets: (M, rows, columns, 2) int64, the shift (dy, dx) in cells for each frame and tile.
 
     Returns:
-        Cosines (M, h, w, k) and cells (M, h, w, k), as for `local_top_k_of_each`.
+        Matches (M, h, w, k); the number of a cell is y * w + x.
     """
     tiles = _tiled(query)
     values, cells = tiles.nothing_found(len(memory), top_k)
-    side = TILE + 2 * radius
+    side = tiles.side + 2 * radius
     group = _group(side * side, top_k)
-    bias = _outside(tiles.cells, radius, side, radius, window, 1, group)
+    bias = _outside(tiles, radius, side, radius, window, 1, group)
     origins = offsets - radius + tiles.corners  # (M, rows, columns, 2)
     corners = origins.tolist()
-    most = max(1, AT_ONCE // (bias.shape[1] * (TILE * TILE + tiles.channels)))
+    most = max(1, AT_ONCE // (bias.shape[1] * (tiles.side**2 + tiles.channels)))
     keys = bias.new_zeros(most, bias.shape[1], tiles.channels)
     areas = keys[:, : side * side].unflatten(1, (side, side))  # (T, columns, rows, C)
     chosen = [
@@ -125,40 +147,40 @@ def top_k_around(
 
 def _search(
     query: "torch.Tensor | Tiles",
-    parts: Sequence[Sequence[torch.Tensor] | torch.Tensor],
+    parts: Sequence[Frames],
     top_k: int,
     radius: int,
     window: Window,
     needed: torch.Tensor | None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Do `local_top_k` in each part of a memory, of as many frames each: (P, h, w, k) both."""
+) -> Matches:
+    """Do `local_top_k` in each part of a memory; all parts have as many frames: (P, h, w, k)."""
     frames = len(parts[0])
     tiles = _tiled(query)
     values, cells = tiles.nothing_found(len(parts), top_k)
     height, width = tiles.height, tiles.width
-    # Columns beyond the borders are there, so that all tiles of a strip are searched alike.
-    side = TILE + 2 * radius
-    across = tiles.cells.shape[1] * TILE + 2 * radius
+    # A strip has columns beyond the borders, so that all its tiles are searched alike.
+    side = tiles.side + 2 * radius
+    across = tiles.cells.shape[1] * tiles.side + 2 * radius
     rows_at_most = min(side, height)
     group = _group(side * frames * rows_at_most, top_k)
     room = values.new_zeros(across * frames * rows_at_most + group, tiles.channels)
     for row, columns in tiles.needed(needed):
-        top = row * TILE
-        y0, y1 = max(0, top - radius), min(height, top + TILE + radius)
+        top = row * tiles.side
+        y0, y1 = max(0, top - radius), min(height, top + side - radius)
         rows = y1 - y0
-        bias = _outside(tiles.cells, top - y0, rows, radius, window, frames, group)  # (n, m)
+        bias = _outside(tiles, top - y0, rows, radius, window, frames, group)  # (n, m)
         most = max(1, AT_ONCE // bias.numel())
-        first, last = columns[0] * TILE, columns[-1] * TILE + side
+        first, last = columns[0] * tiles.side, columns[-1] * tiles.side + side
         # Column by column, so that the search area of every tile is one run of keys.
         strip = room[: across * frames * rows].view(across, frames, rows, -1)
         for part, remembered in enumerate(parts):
             for number, frame in enumerate(remembered):
                 _lay_out(strip[first:last, number], frame, y0, first - radius)
             for start, stop in _runs(columns, most):
-                # What the padding reaches is of the next column, another strip, or zero: it only
-                # must be finite.
-                keys = room[start * TILE * frames * rows :]
-                keys = keys.unfold(0, bias.shape[1], TILE * frames * rows)[: stop - start]
+                # The padding reaches into the next column, another strip or zeros. It is masked
+                # out by the bias, so it only has to be finite.
+                step = tiles.side * frames * rows
+                keys = room[start * step :].unfold(0, bias.shape[1], step)[: stop - start]
                 best, key = _best(tiles.cells[row, start:stop], keys, bias, top_k, group)
                 x = key // (frames * rows)
                 key -= x * (frames * rows)
@@ -171,64 +193,65 @@ def _search(
 
 
 class Tiles:
-    """The query cells (h, w, C) of a frame, cut into squares of TILE x TILE for a search.
+    """The query cells (h, w, C) of a frame, cut into square tiles for a search.
 
-    Beside the channels of a cell there is one that is 1, and that of a key is 0, or OFF_GRID where
-    no cell is; the channels are filled up to a number that products are fast with.
+    Each cell gets one more channel, which is 1 in queries; in keys it is 0, or `OFF_GRID` outside
+    the grid. The channels are padded with zeros.
 
     Attributes:
+        side: Of a tile, in cells.
         height, width: h and w.
-        channels: How many there are of queries and keys.
-        cells: (rows, columns, TILE^2, channels); what is not on the grid is zero but for that one.
+        channels: Of queries and keys, with the added ones.
+        cells: (rows, columns, side^2, channels); places outside the grid are zero but for the added
+            channel.
         corners: (rows, columns, 2) the (y, x) of the first cell of each tile.
     """
 
-    def __init__(self, query: torch.Tensor) -> None:
+    def __init__(self, query: torch.Tensor, side: int = TILE) -> None:
         """Cut the query (h, w, C)."""
         self.height, self.width, channels = query.shape
-        rows, columns = -(-self.height // TILE), -(-self.width // TILE)
+        self.side = side
+        rows, columns = -(-self.height // side), -(-self.width // side)
         self.channels = -(-(channels + 1) // CHANNELS) * CHANNELS
-        grid = query.new_zeros(rows * TILE, columns * TILE, self.channels)
+        grid = query.new_zeros(rows * side, columns * side, self.channels)
         grid[: self.height, : self.width, :channels] = query
         grid[..., channels] = 1
-        tiles = grid.unflatten(1, (columns, TILE)).unflatten(0, (rows, TILE)).transpose(1, 2)
+        tiles = grid.unflatten(1, (columns, side)).unflatten(0, (rows, side)).transpose(1, 2)
         self.cells = tiles.flatten(2, 3)
-        y = torch.arange(rows, device=query.device) * TILE
-        x = torch.arange(columns, device=query.device) * TILE
+        y = torch.arange(rows, device=query.device) * side
+        x = torch.arange(columns, device=query.device) * side
         self.corners = torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1)
 
     def needed(self, cells: torch.Tensor | None) -> list[tuple[int, list[int]]]:
-        """The rows and, of each, the columns of tiles with any of some cells, (h, w) bool."""
+        """List the tiles that contain any of some cells, (h, w) bool: each row with its columns."""
         if cells is None:
             cells = self.cells.new_ones(self.height, self.width)
-        # Asked for all tiles at once: on a GPU every single answer would have to be waited for.
-        tiles = F.max_pool2d(cells[None, None].float(), TILE, ceil_mode=True)[0, 0]
+        # One question for all tiles: on a GPU every answer is waited for.
+        tiles = F.max_pool2d(cells[None, None].float(), self.side, ceil_mode=True)[0, 0]
         found: dict[int, list[int]] = {}
         for row, column in tiles.nonzero().tolist():
             found.setdefault(row, []).append(column)
         return list(found.items())
 
-    def nothing_found(self, parts: int, top_k: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Room (P, rows, columns, TILE^2, k) for cosines, all -inf, and for cells, all 0."""
+    def nothing_found(self, parts: int, top_k: int) -> Matches:
+        """Make room for matches (P, rows, columns, side^2, k): no match anywhere yet."""
         shape = parts, *self.cells.shape[:3], top_k
         values = self.cells.new_full(shape, -torch.inf)
-        return values, torch.zeros(shape, dtype=torch.int64, device=values.device)
+        return Matches(values, torch.zeros(shape, dtype=torch.int64, device=values.device))
 
-    def on_grid(
-        self, values: torch.Tensor, cells: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Lay tiles out on the grid, (P, h, w, k), and drop what was matched off it."""
+    def on_grid(self, values: torch.Tensor, cells: torch.Tensor) -> Matches:
+        """Lay tiles out on the grid, (P, h, w, k), and drop matches outside it."""
         values, cells = (
-            found.unflatten(3, (TILE, TILE))
+            found.unflatten(3, (self.side, self.side))
             .transpose(2, 3)
             .flatten(3, 4)
             .flatten(1, 2)[:, : self.height, : self.width]
             .contiguous()
             for found in (values, cells)
         )
-        # No weight is given to what is outside, but the number of its cell must be one that exists.
+        # Such a match has no weight, but its number must be one of an existing cell.
         outside = values < OFF_GRID / 2
-        return values.masked_fill_(outside, -torch.inf), cells.masked_fill_(outside, 0)
+        return Matches(values.masked_fill_(outside, -torch.inf), cells.masked_fill_(outside, 0))
 
 
 def _tiled(query: torch.Tensor | Tiles) -> Tiles:
@@ -236,9 +259,9 @@ def _tiled(query: torch.Tensor | Tiles) -> Tiles:
 
 
 def _lay_out(area: torch.Tensor, frame: torch.Tensor, y0: int, x0: int) -> None:
-    """Copy what begins at (y0, x0) of a frame (h, w, C) into an area (columns, rows, channels).
+    """Copy the part of a frame (h, w, C) from (y0, x0) into an area (columns, rows, channels).
 
-    Cells that the frame does not have are marked as such.
+    Places outside the frame are marked `OFF_GRID`.
     """
     height, width, channels = frame.shape
     columns, rows, _ = area.shape
@@ -252,7 +275,7 @@ def _lay_out(area: torch.Tensor, frame: torch.Tensor, y0: int, x0: int) -> None:
 
 
 def _runs(numbers: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
-    """Split rising numbers into runs [start, stop) without a gap, of so many at most."""
+    """Split rising numbers into runs [start, stop) without gaps, each of at most `most`."""
     start = last = numbers[0]
     for number in numbers[1:]:
         if number > last + 1 or number - start == most:
@@ -265,19 +288,19 @@ def _runs(numbers: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
 def _best(
     queries: torch.Tensor, keys: torch.Tensor, bias: torch.Tensor, top_k: int, group: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Search tiles (T, n, C), each among its keys (T, C, m): cosines and keys, (T, n, k) both."""
+    """Search tiles (T, n, C) among their keys (T, C, m): cosines and key numbers, (T, n, k)."""
     similarity = torch.baddbmm(bias, queries, keys)
     best, key = _top_k(similarity.flatten(0, 1), top_k, group)
     return best.view(len(queries), -1, top_k), key.view(len(queries), -1, top_k)
 
 
 def _group(keys: int, top_k: int) -> int:
-    """How many keys one maximum stands for, so that least is sorted: about sqrt(keys / top_k)."""
+    """Choose how many keys share one maximum: about sqrt(keys / top_k) sorts the fewest numbers."""
     return 2 ** max(2, round(math.log2(keys / top_k) / 2))
 
 
 def _outside(
-    cells: torch.Tensor,
+    tiles: Tiles,
     above: int,
     rows: int,
     radius: int,
@@ -285,33 +308,35 @@ def _outside(
     frames: int,
     group: int,
 ) -> torch.Tensor:
-    """0 where a key of a search area is in a query's window, -inf elsewhere and in the padding.
+    """Give 0 where a key of the search area is in a query's window, -inf elsewhere.
 
     Args:
-        cells: Of the tiles, for their device and precision.
-        above: Rows of the area above those of the tile; columns left of it are as many as `radius`.
+        tiles: The queries.
+        above: Rows of the area above the tile; left of the tile it has `radius` columns.
         rows: Of the area.
         radius, window, frames: Of the search.
-        group: The padding makes the keys a multiple of it.
+        group: The keys are padded to a multiple of it, with -inf.
 
     Returns:
-        (n, columns * frames * rows + padding).
+        (side^2, columns * frames * rows + padding).
     """
-    near = _near(above, rows, radius, window, cells.device)
+    near = _near(tiles.side, above, rows, radius, window, tiles.cells.device)
     near = near[:, :, None].expand(-1, -1, frames, -1).flatten(1)
     near = F.pad(near, (0, -near.shape[1] % group))
-    return torch.where(near, cells.new_zeros(()), -torch.inf)
+    return torch.where(near, tiles.cells.new_zeros(()), -torch.inf)
 
 
 @lru_cache(maxsize=64)
-def _near(above: int, rows: int, radius: int, window: Window, device: torch.device) -> torch.Tensor:
-    """Whether keys are in the windows of queries, as for `_outside`: (n, columns, rows) bool.
+def _near(
+    side: int, above: int, rows: int, radius: int, window: Window, device: torch.device
+) -> torch.Tensor:
+    """Mark the keys that are in the windows of the queries: (side^2, columns, rows) bool.
 
-    Every frame asks for the same few, one for each row of tiles near a border.
+    The arguments are those of `_outside`. Every frame asks for the same few, so they are kept.
     """
-    inside = torch.arange(TILE, device=device)[:, None]
+    inside = torch.arange(side, device=device)[:, None]
     dy = inside + above - torch.arange(rows, device=device)  # (tile rows, area rows)
-    dx = inside + radius - torch.arange(TILE + 2 * radius, device=device)
+    dx = inside + radius - torch.arange(side + 2 * radius, device=device)
     if window == "square":
         near = (dy.abs() <= radius)[:, None, None, :] & (dx.abs() <= radius)[None, :, :, None]
     else:
@@ -320,10 +345,10 @@ def _near(above: int, rows: int, radius: int, window: Window, device: torch.devi
 
 
 def _top_k(similarity: torch.Tensor, k: int, group: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Exact top k of each row of (n, m), m a multiple of `group`, padded with -inf up to k.
+    """Find the exact top k of each row of (n, m); m is a multiple of `group`.
 
-    The k best keys lie in the k groups with the best maxima. A group is every (m / group)-th key:
-    maxima over whole rows of keys are cheap.
+    The k best keys lie in the k groups with the best maxima. A group is every (m / group)-th key,
+    because maxima over whole rows of keys are cheap. Fewer than k keys are padded with -inf.
     """
     groups = similarity.unflatten(1, (group, -1))  # (n, group, m / group)
     kept = min(k, groups.shape[2])
@@ -338,10 +363,8 @@ def _top_k(similarity: torch.Tensor, k: int, group: int) -> tuple[torch.Tensor, 
     return best, column
 
 
-def global_top_k(
-    query: torch.Tensor, memory: torch.Tensor, top_k: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find the most similar memory cells of some cells, wherever they are.
+def global_top_k(query: torch.Tensor, memory: torch.Tensor, top_k: int) -> Matches:
+    """Find the most similar memory cells of some cells, anywhere in the memory.
 
     Args:
         query: (n, C), normalised.
@@ -349,8 +372,7 @@ def global_top_k(
         top_k: Matches to keep.
 
     Returns:
-        Cosines and memory cells (n, k), as `local_top_k` gives them. Worked through in blocks of
-        TILE^2 query cells.
+        Matches (n, k).
     """
     keys = memory.flatten(0, 2)
     group = _group(len(keys), top_k)
@@ -360,29 +382,24 @@ def global_top_k(
     penalty[len(keys) - padding :] = -torch.inf
     found = [_top_k(block @ keys.T + penalty, top_k, group) for block in query.split(TILE * TILE)]
     values, cells = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return values, torch.where(values == -torch.inf, 0, cells)
+    return Matches(values, torch.where(values == -torch.inf, 0, cells))
 
 
-def merge_top_k(
-    first: tuple[torch.Tensor, torch.Tensor], second: tuple[torch.Tensor, torch.Tensor]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Join two results of `local_top_k` over one numbering of cells, keeping the k best of both."""
-    k = first[0].shape[-1]
-    values, place = torch.cat([first[0], second[0]], dim=-1).topk(k)
-    return values, torch.cat([first[1], second[1]], dim=-1).gather(-1, place)
+def merge_top_k(first: Matches, second: Matches) -> Matches:
+    """Keep the k best of two results (..., k) that number cells alike."""
+    values, place = torch.cat([first.cosines, second.cosines], dim=-1).topk(first.cells.shape[-1])
+    return Matches(values, torch.cat([first.cells, second.cells], dim=-1).gather(-1, place))
 
 
-def best_of_each(
-    values: torch.Tensor, cells: torch.Tensor, top_k: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keep the best of the matches (M, h, w, k) that `local_top_k_of_each` found, in all frames.
+def best_of_each(found: Matches, top_k: int) -> Matches:
+    """Keep the best of the matches (M, h, w, k) that `local_top_k_of_each` found in all frames.
 
     Returns:
-        Cosines and memory cells (h, w, top_k), or as many as there are, as in `local_top_k`.
+        Matches (h, w, top_k), or as many as there are, numbered as in `local_top_k`.
     """
-    frames, height, width, _ = cells.shape
-    first = torch.arange(frames, device=cells.device) * (height * width)
-    numbered = cells + first[:, None, None, None]
-    values, numbered = (part.movedim(0, 2).flatten(2) for part in (values, numbered))
+    frames, height, width, _ = found.cells.shape
+    first = torch.arange(frames, device=found.cells.device) * (height * width)
+    numbered = found.cells + first[:, None, None, None]
+    values, numbered = (part.movedim(0, 2).flatten(2) for part in (found.cosines, numbered))
     values, best = values.topk(min(top_k, values.shape[-1]))
-    return values, numbered.gather(-1, best)
+    return Matches(values, numbered.gather(-1, best))
