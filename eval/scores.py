@@ -6,34 +6,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+COLUMNS = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
+HEADLINE = COLUMNS[0]
+
 Columns = Mapping[str, float]
 FrameScores = Mapping[str, list[list[float | None]]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """Scores with the protocol behind them; the names of the columns are DAVIS's.
+    """Scores with the protocol behind them. The columns have the names that DAVIS gave them.
 
-    Columns are J&F-Mean, J-Mean, J-Recall, J-Decay, F-Mean, F-Recall and F-Decay, as fractions, not
-    percent; a number that does not exist is NaN here and null in JSON.
+    Columns are J&F-Mean, J-Mean, J-Recall, J-Decay, F-Mean, F-Recall and F-Decay, as fractions. A
+    number that does not exist is NaN here and null in JSON.
 
     Attributes:
         protocol: "name", "task" and "title"; "rules", sentences by topic; the counts "sequences",
-            "objects" and "frames"; "exceptions", by their name the sequences, objects (`bear_1`) or
-            ids to which a special rule applied; "missing", what was left out because no prediction
-            was there: {"sequences": [...], "frames": {sequence: [...]}}.
+            "objects" and "frames"; "exceptions", the sequences, objects (`bear_1`) or ids to which
+            a special rule applied, by the name of the rule; "missing", what was left out because it
+            had no prediction: {"sequences": [...], "frames": {sequence: [...]}}.
         global_: The columns over everything.
-        groups: The columns over a part, by its name: an attribute of DAVIS-2016, or "seen" and
-            "unseen" categories. Empty where the protocol has no parts.
+        groups: The columns over each group, by its name: an attribute of DAVIS-2016, or "seen" and
+            "unseen" categories. Empty if the protocol has no groups.
         per_sequence: The columns over the objects of a sequence, by its name.
         per_object: The columns of an object, without J&F-Mean, by sequence and true id: `bear_1`.
         object_ids: By sequence, the true ids of the scored objects, in the order of `per_frame`.
         frames: By sequence, the names of the scored frames, in order.
-        per_frame: By sequence, "J" and "F" as one list per object of one score per scored frame;
-            None where a frame does not count for the object.
-        proposals: By sequence, the number of the proposal that was matched to each object, in the
-            order of `object_ids`; above the largest predicted id for one that was left without.
-            Empty unless objects had to be matched.
+        per_frame: By sequence, "J" and "F", each with a list per object of one score per scored
+            frame; None if a frame does not count for the object.
+        proposals: By sequence, the number of the proposal that was assigned to each object, in the
+            order of `object_ids`; above the largest predicted id if none was left for it. Empty
+            unless objects had to be matched.
     """
 
     protocol: Mapping[str, Any]
@@ -47,7 +50,7 @@ class Scores:
     proposals: Mapping[str, list[int]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give everything as plain dicts, lists and numbers, ready for JSON."""
+        """Convert everything to plain dicts, lists and numbers, ready for JSON."""
         return {
             "protocol": dict(self.protocol),
             "global": _nan_to_none(self.global_),
@@ -61,7 +64,7 @@ class Scores:
         }
 
     def to_json(self) -> str:
-        """Give everything as JSON text; the numbers are complete, nothing is rounded."""
+        """Write everything as JSON text; nothing is rounded."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
     @classmethod
@@ -69,7 +72,7 @@ class Scores:
         """Read what `to_json` wrote.
 
         Raises:
-            ValueError: If the text is not JSON or not of this form.
+            ValueError: If the text is not JSON, or has another form.
         """
         try:
             saved = json.loads(text)
@@ -88,7 +91,7 @@ class Scores:
             raise ValueError(f"not the JSON of scores: {error}") from error
 
     def __repr__(self) -> str:
-        """Give the headline; the whole would fill many screens."""
+        """Show the headline; all numbers would fill many screens."""
         counts = ", ".join(f"{k}={self.protocol[k]}" for k in ("sequences", "objects", "frames"))
         return f"Scores(J&F-Mean={self.global_['J&F-Mean']:.4f}, {counts})"
 

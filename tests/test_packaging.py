@@ -70,6 +70,9 @@ def expected_files():
     for package in TABLE["packages"]:
         for file in folder_of(package).glob("*.py"):
             names.add(f"{package.replace('.', '/')}/{file.name}")
+    for file in (ROOT / "eval" / "report").iterdir():
+        if file.suffix in (".css", ".html", ".js", ".svg"):
+            names.add(f"propagate/eval/report/{file.name}")
     models = ROOT / "propagate" / "models" / "tiny"
     for file in models.rglob("*"):
         if file.is_file():

@@ -1,4 +1,4 @@
-"""The two result files of davis2017-evaluation, byte for byte."""
+"""Write the two result files of davis2017-evaluation, byte for byte."""
 
 import csv
 import io
@@ -6,31 +6,27 @@ import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from propagate.errors import OutputError
-from propagate.eval.scores import Scores
-from propagate.io.write.files import write_atomically
+from propagate.eval.scores import COLUMNS, Scores
+from propagate.io.write.files import guard_writing, write_atomically
 
-_GLOBAL_COLUMNS = (
-    *("J&F-Mean", "J-Mean", "J-Recall", "J-Decay"),
-    *("F-Mean", "F-Recall", "F-Decay"),
-)
 _OBJECT_COLUMNS = ("J-Mean", "F-Mean")
 
 
 def write_official_csv(scores: Scores, folder: str | Path, split: str) -> tuple[Path, Path]:
     """Write `global_results-<split>.csv` and `per-sequence_results-<split>.csv`.
 
-    The second has, in spite of its name, one row per object: `bear_1` by true id; where objects
-    were matched to proposals, `bear_1` is the object of the lowest matched proposal, as the
-    official tool counts. Numbers have three decimals, one that does not exist is an empty field.
+    In spite of its name, the second file has one row per object: `bear_1` by true id. If objects
+    were matched to proposals, `bear_1` is the object with the lowest matched proposal, which is how
+    the official tool counts. Numbers have three decimals; a number that does not exist is an empty
+    field.
 
-    Files of these names are replaced. The official tool instead prints old ones as if they were
-    its result, whatever has changed since.
+    Existing files are replaced. The official tool instead prints existing files as its result, even
+    if the masks have changed since.
 
     Args:
         scores: Of any protocol; only those of DAVIS-2017 can equal official files.
-        folder: Made where there is none.
-        split: Part of the names: "val".
+        folder: Created if it does not exist.
+        split: Part of the file names: "val".
 
     Returns:
         The two files.
@@ -41,15 +37,11 @@ def write_official_csv(scores: Scores, folder: str | Path, split: str) -> tuple[
     Source: davisvideochallenge/davis2017-evaluation:evaluation_method.py (commit ac7c43f).
     """
     folder = Path(folder)
-    try:
+    with guard_writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{folder}: cannot be used as a folder ({error.strerror}): choose another one"
-        ) from error
-    global_row = [_number(scores.global_[column]) for column in _GLOBAL_COLUMNS]
+    global_row = [_number(scores.global_[column]) for column in COLUMNS]
     files = (
-        (folder / f"global_results-{split}.csv", _GLOBAL_COLUMNS, [global_row]),
+        (folder / f"global_results-{split}.csv", COLUMNS, [global_row]),
         (
             folder / f"per-sequence_results-{split}.csv",
             ("Sequence", *_OBJECT_COLUMNS),

@@ -26,7 +26,7 @@ from propagate.config import Config
 from propagate.errors import OutputError, PropagateError
 from propagate.eval.mask_trees import open_mask_tree
 from propagate.eval.report.comparison import Entry
-from propagate.eval.report.html import Picture, Pictures, html_report
+from propagate.eval.report.html import ReadFrame, ReportFrame, html_report
 from propagate.io.decode.image_folder import ImageFolder
 from propagate.io.write.files import write_atomically
 from propagate.io.write.run_folder import RunFolder, read_report
@@ -376,15 +376,15 @@ def _summary(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _pictures(dataset: Dataset, out: Path) -> Pictures:
+def _pictures(dataset: Dataset, out: Path) -> ReadFrame:
     tree_of = cache(lambda configuration: open_mask_tree(out / configuration))
 
-    def picture(configuration: str, sequence: str, frame: str) -> Picture:
+    def picture(configuration: str, sequence: str, frame: str) -> ReportFrame:
         images = dataset.images(sequence)
         image = images[[path.stem for path in images].index(frame)]
         prediction = tree_of(configuration).read(sequence, frame).ids
         assert prediction is not None  # runs write maps of ids
         with ImageFolder(image.parent, [image]) as frames:
-            return Picture(next(frames).image, dataset.truth(sequence, frame), prediction)
+            return ReportFrame(next(frames).image, dataset.truth(sequence, frame), prediction)
 
     return picture

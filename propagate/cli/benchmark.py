@@ -148,7 +148,7 @@ def _benchmark(
     overwrite: bool,
 ) -> None:
     from propagate.benchmark.runner import Watch, benchmark, combine
-    from propagate.eval.report.comparison import format_comparison
+    from propagate.cli.tables import format_comparison
 
     try:
         configurations = combine(models, matchers, recipes or [None])

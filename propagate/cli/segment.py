@@ -163,7 +163,8 @@ def _segment_perseg(
     overwrite: bool,
 ) -> None:
     """Segment every picture of PerSeg from the reference of its object, and score the masks."""
-    from propagate.eval.perseg import REFERENCE, evaluate_perseg, format_perseg, read_perseg
+    from propagate.cli.tables import format_perseg
+    from propagate.eval.perseg import REFERENCE, evaluate_perseg, read_perseg
     from propagate.eval.perseg import read_perseg_mask as read
     from propagate.images.segment import Segmenter
     from propagate.images.segment_files import check_free, segment_files

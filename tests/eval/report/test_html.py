@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from propagate.eval.report.comparison import Entry, hardest_first, percent
-from propagate.eval.report.html import Picture, html_report, worst_frames
+from propagate.eval.report.html import ReportFrame, html_report, worst_frames
 from propagate.eval.report.svg import Line, line_chart, position
 from propagate.eval.scores import Scores
 
@@ -80,7 +80,7 @@ def scores(j_by_sequence):
 def picture(configuration, sequence, frame):
     truth = np.zeros((60, 80), np.uint8)
     truth[20:40, 20:40] = 1
-    return Picture(np.full((60, 80, 3), 128, np.uint8), truth, np.roll(truth, 10, axis=1))
+    return ReportFrame(np.full((60, 80, 3), 128, np.uint8), truth, np.roll(truth, 10, axis=1))
 
 
 @pytest.fixture(scope="module")
