@@ -1,24 +1,24 @@
-"""Which proposal stands for which true object, where a method chose its own ids."""
+"""Match proposals to true objects, for methods that choose their own ids."""
 
 import numpy as np
 
 
 def match_proposals(region: np.ndarray, boundary: np.ndarray) -> np.ndarray:
-    """Give each object one proposal, so that the sum of their J&F is largest.
+    """Assign one proposal to each object, so that the sum of their J&F is largest.
 
     Args:
         region: (P, K, T) float64, J of each proposal, object and frame; P at least K.
         boundary: (P, K, T) float64, F.
 
     Returns:
-        (K,) int, the row of the proposal of each object; no row twice.
+        (K,) int, the row of the proposal of each object, all different.
 
     Raises:
         ValueError: If there are fewer proposals than objects.
 
-    Source: davis2017-evaluation, unsupervised; H. W. Kuhn's assignment by scipy.
+    Source: davis2017-evaluation, unsupervised task. scipy solves the assignment problem.
     """
-    # Not at the top: it takes three times as long to import as all else that a worker needs.
+    # Imported here because it takes three times as long as all else that a worker imports.
     from scipy.optimize import linear_sum_assignment
 
     proposals, objects, _ = region.shape

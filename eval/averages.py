@@ -1,4 +1,4 @@
-"""From the scores of single frames to those of objects, sequences, groups and the whole."""
+"""Average the scores of frames: for each object, sequence and group, and over everything."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,6 +8,7 @@ import numpy as np
 
 from propagate.eval.groups import SEEN, UNSEEN, GroupsOf
 from propagate.eval.metrics import Statistics, statistics
+from propagate.eval.missing import describe_missing
 from propagate.eval.protocols import OVER_OBJECTS, Groups, Protocol
 from propagate.eval.scores import Scores
 from propagate.eval.sequences import SequenceScores
@@ -22,13 +23,13 @@ def average(
     groups_of: GroupsOf | None,
     facts: Mapping[str, Any],
 ) -> Scores:
-    """Average over frames, then over objects, and write down what was averaged.
+    """Average over frames, then over objects, and record what was averaged.
 
     Args:
         sequences: One or more.
         rules: The protocol they were scored by.
-        groups_of: The parts each object belongs to; None if nothing tells.
-        facts: What the protocol says besides: where the sequences are from, and what is missing.
+        groups_of: The groups of each object; None if they are not known.
+        facts: What else the protocol records: the source of the sequences, and what is missing.
     """
     of_object: dict[_Object, dict[str, float]] = {
         (s.name, object_id): _columns(*(statistics(row[~np.isnan(row)]) for row in rows))
@@ -62,22 +63,21 @@ def _describe(
     groups: Mapping[str, Any],
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write down the protocol: its rules, what was counted, and what was special."""
+    """Record the protocol: its rules, the counts, and the exceptions."""
     words = rules.rules()
     if rules.groups is Groups.SEEN_AND_UNSEEN and not {SEEN, UNSEEN} <= groups.keys():
         why = (
             f"every object is {next(iter(groups))}" if groups else "no list of unseen ones is given"
         )
-        words["average"] = f"{OVER_OBJECTS}; not over seen and unseen categories, for {why}"
+        words["average"] = f"{OVER_OBJECTS}; not over seen and unseen categories, because {why}"
     if rules.groups is Groups.ATTRIBUTES and not groups:
-        words["groups"] = "none, for no list of attributes (db_info.yaml) is given or in the root"
-    missing_frames = sum(map(len, facts["missing"]["frames"].values()))
-    missing = {"sequences": len(facts["missing"]["sequences"]), "frames": missing_frames}
+        words["groups"] = (
+            "none, because no list of attributes (db_info.yaml) is given or in the root"
+        )
     title = rules.title
     if facts.get("refined"):
         title += ", REFINED masks"
-    if any(missing.values()):
-        title += ", INCOMPLETE: missing " + ", ".join(f"{noun}: {n}" for noun, n in missing.items())
+    title += describe_missing(facts["missing"])
     exceptions = {"void_sequences": [s.name for s in sequences if s.void]}
     for s in sequences:
         for rule, ids in s.exceptions.items():

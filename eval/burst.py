@@ -1,4 +1,4 @@
-"""BURST's JSON of masks in videos, read and written: annotations and predictions have one form.
+"""Read and write BURST's JSON of masks in videos, the format of annotations and predictions.
 
     {"split": "val", "categories": [{"id": 793, "name": "person", ...}, ...], "sequences": [
       {"id": 1, "dataset": "YFCC100M", "seq_name": "v_25685519", "width": 640, "height": 480,
@@ -7,11 +7,11 @@
        "track_category_ids": {"1": 793, ...},
        "segmentations": [{"1": {"rle": "...", "is_gt": true, "score": 1.0}, ...}, ...]}, ...]}
 
-`segmentations` has a dict per annotated image; a track that is not in it has no pixel there. `rle`
-is COCO's compressed run lengths without their size, which is that of the sequence. The extra `bbox`
-and `point` of `first_frame_annotations.json` are not kept.
+`segmentations` has a dict for each annotated image; a track that is not in it has no pixel there.
+`rle` holds COCO's compressed run lengths without their size, which is that of the sequence. The
+additional `bbox` and `point` of `first_frame_annotations.json` are ignored.
 
-Every mask is checked against the size of its sequence when the file is read.
+Each mask is checked against the size of its sequence when the file is read.
 
 Source: Ali2500/BURST-benchmark:ANNOTATION_FORMAT.md and burstapi/dataset.py.
 """
@@ -35,9 +35,9 @@ class BurstMask:
     """The mask of a track in a frame.
 
     Attributes:
-        counts: COCO's compressed run lengths, down the columns.
-        is_gt: Drawn by a person rather than by a program; None where the file does not say.
-        score: Confidence of a program's mask; None where the file does not say.
+        counts: COCO's compressed run lengths, column by column.
+        is_gt: Whether a person drew it rather than a program; None if the file does not say.
+        score: Confidence of a program's mask; None if the file does not say.
     """
 
     counts: str
@@ -51,17 +51,17 @@ class BurstSequence:
 
     Attributes:
         id: Number of the sequence in its file.
-        dataset: The data set that the video is from: "YFCC100M", "HACS", ...
+        dataset: The data set that the video comes from: "YFCC100M", "HACS", ...
         name: Name of the video in that data set.
         height: Pixels.
         width: Pixels.
-        fps: Of `all_images`, as the file gives it.
+        fps: Frames per second of `all_images`, as in the file.
         all_images: File names of all frames, in the order of the file.
-        annotated_images: File names of the T annotated frames, in order of their frame number.
+        annotated_images: File names of the T annotated frames, ordered by frame number.
         categories: Track -> id of its category.
-        masks: Of each annotated frame, track -> mask.
-        absent_category_ids: Categories that are known not to be in the video.
-        not_exhaustive_category_ids: Categories of which not every instance has a track.
+        masks: For each annotated frame, track -> mask.
+        absent_category_ids: Categories that are known to be absent from the video.
+        not_exhaustive_category_ids: Categories with instances that have no track.
     """
 
     id: int
@@ -111,27 +111,27 @@ def read_burst(path: str | Path) -> Burst:
         path: The JSON file.
 
     Returns:
-        Its content, the frames of each sequence in order of their numbers.
+        Its content, with the frames of each sequence ordered by their numbers.
 
     Raises:
         EvaluationError: If there is no such file, it is not BURST's JSON, or a mask does not fit
-            its frame; it names the file, sequence, frame and track.
+            its frame. The message names the file, sequence, frame and track.
     """
     try:
         content = json.loads(Path(path).read_bytes())
     except (OSError, ValueError) as error:
-        raise EvaluationError(f"{path}: no readable JSON ({error}): {_FORMAT_HELP}") from error
+        raise EvaluationError(f"{path}: no readable JSON ({error})", _FORMAT_HELP) from error
     try:
         return _parse(content)
     except _FormatError as error:
-        raise EvaluationError(f"{path}: {error}: {_FORMAT_HELP}") from error
+        raise EvaluationError(f"{path}: {error}", _FORMAT_HELP) from error
 
 
 def write_burst(path: str | Path, burst: Burst) -> None:
-    """Write a BURST file, whole or not at all.
+    """Write a BURST file atomically.
 
-    For predictions, leave a track out of the frames in which it has no pixel: BURST's own scorer
-    counts an empty mask as a wrong one.
+    Predictions should leave a track out of the frames in which it has no pixel: BURST's own scorer
+    counts an empty mask as wrong.
 
     Args:
         path: The JSON file, in a folder that exists. An old file is replaced.
@@ -149,9 +149,9 @@ def write_burst(path: str | Path, burst: Burst) -> None:
 
 
 def frame_number(image: str) -> int:
-    """Read the frame number out of a file name of BURST's sources.
+    """Read the frame number from a file name of BURST's sources.
 
-    It is what follows the last `_`, without `frame`: 391 in `frame0391.jpg`, 315978 in
+    The number follows the last `_` and the word `frame`: 391 in `frame0391.jpg`, 315978 in
     `ring_front_center_315978.jpg`.
 
     Args:
@@ -161,7 +161,7 @@ def frame_number(image: str) -> int:
         The number, by which frames are ordered.
 
     Raises:
-        ValueError: If that is no number.
+        ValueError: If there is no number.
     """
     digits = PurePosixPath(image).stem.rpartition("_")[2].replace("frame", "")
     if not (digits.isascii() and digits.isdigit()):
@@ -173,7 +173,7 @@ def frame_number(image: str) -> int:
 
 
 class _FormatError(Exception):
-    """What is wrong in a file, and in which sequence, frame and track."""
+    """The message says what is wrong, and in which sequence, frame and track."""
 
 
 def _parse(content: Any) -> Burst:

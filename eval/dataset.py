@@ -1,4 +1,4 @@
-"""Where a data set keeps its truth, and which sequences a split of it has."""
+"""Find the truth of a data set, and the sequences of a split."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,8 @@ class TruthRoot:
 
     Attributes:
         masks: The folder that holds one folder per sequence.
-        sequences: Those to score, in order; None for every folder of truth.
-        source: Where the sequences are from, in words.
+        sequences: The sequences to score, in order; None for every folder of truth.
+        source: Where the list of sequences comes from, in words.
     """
 
     masks: Path
@@ -23,26 +23,26 @@ class TruthRoot:
 
 
 def find_truth(root: Path, protocol: Protocol, split: str | None, resolution: str) -> TruthRoot:
-    """Find the truth in a data set's root, or take the root itself for a folder of truth.
+    """Find the truth in the root of a data set; any other folder is itself a folder of truth.
 
     Args:
-        root: Of a data set, or any folder of masks.
-        protocol: Tells the folders to look in.
-        split: Name of a list of sequences. None, or a root without lists, stands for all.
-        resolution: Name of the folder under `Annotations`, where the data set has such.
+        root: Root of a data set, or any folder of masks.
+        protocol: Names the folders to look in.
+        split: Name of a list of sequences. With None, or if the root has no lists, all are scored.
+        resolution: Name of the folder under `Annotations`, if the data set has such folders.
 
     Raises:
-        EvaluationError: If the folder, the resolution or the list is missing, or the list empty.
+        EvaluationError: If the folder, the resolution or the list is missing, or the list is empty.
     """
     if not root.is_dir():
-        raise EvaluationError(f"{root}: no such folder of ground truth: check the path")
+        raise EvaluationError(f"{root}: no such folder of ground truth", "check the path")
     masks = _find_masks(root, protocol, resolution)
     listed = None if split is None else _find_list(root, protocol, split)
     if listed is None:
         return TruthRoot(masks, None, "every folder of truth")
     names = _read_list(listed)
     if not names:
-        raise EvaluationError(f"{listed}: no sequence in this list: name another split, or none")
+        raise EvaluationError(f"{listed}: no sequence in this list", "choose another {split}")
     return TruthRoot(masks, names, listed.relative_to(root).as_posix())
 
 
@@ -55,7 +55,8 @@ def _find_masks(root: Path, protocol: Protocol, resolution: str) -> Path:
         if folder.name == resolution and folder.parent.is_dir():
             others = ", ".join(sorted(p.name for p in folder.parent.iterdir() if p.is_dir()))
             raise EvaluationError(
-                f"{folder}: no such resolution (there is: {others or 'none'}): name another"
+                f"{folder}: no such resolution (there is: {others or 'none'})",
+                "choose another {resolution}",
             )
     return root
 
@@ -69,8 +70,8 @@ def _find_list(root: Path, protocol: Protocol, split: str) -> Path | None:
             return folder / f"{split}.txt"
     others = ", ".join(sorted({path.stem for folder in folders for path in folder.glob("*.txt")}))
     raise EvaluationError(
-        f"{folders[0] / split}.txt: no such list of sequences (there is: {others or 'none'}): "
-        "name another split, or none to score every folder of truth"
+        f"{folders[0] / split}.txt: no such list of sequences (there is: {others or 'none'})",
+        "choose another {split}, or none to score every folder of truth",
     )
 
 

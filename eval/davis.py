@@ -1,25 +1,26 @@
 """Score folders of masks by the protocol of a benchmark: pair the files, score, average.
 
-For DAVIS-2017, davis2017-evaluation (commit ac7c43f) is the definition: wherever it gives a number,
-ours is the same to the last bit, except for the decay from 256 scored frames on (see
-`metrics.statistics`) and a sequence without any object. Where it stops, crashes or guesses, there
-is one `EvaluationError`. What the other benchmarks count is in `propagate.eval.protocols`.
+DAVIS-2017 is defined by davis2017-evaluation (commit ac7c43f). Wherever that gives a number, ours
+is the same to the last bit, except for the decay from 256 scored frames on (see
+`metrics.statistics`) and for a sequence without any object. Where it stops, crashes or guesses,
+this module raises an `EvaluationError`. `propagate.eval.protocols` has the rules of the other
+benchmarks.
 
-One frame of truth and one of prediction are in memory at a time, whatever the length of the video.
+One true and one predicted frame are in memory at a time, whatever the length of the video.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from propagate.errors import EvaluationError
 from propagate.eval.averages import average
 from propagate.eval.dataset import find_truth
 from propagate.eval.groups import GroupsOf, check_lists, read_groups
 from propagate.eval.labels import UnusableMaskError, refuse
 from propagate.eval.mask_trees import REFINED, MaskTree, open_mask_tree
+from propagate.eval.missing import find_missing
 from propagate.eval.processes import map_processes
 from propagate.eval.protocols import SEMI_SUPERVISED, Protocol, find_protocol
 from propagate.eval.scores import Scores
@@ -43,8 +44,8 @@ def evaluate_davis(
 ) -> Scores:
     """Score predicted masks against true ones by the protocol of a benchmark.
 
-    Masks may lie in any layout of `propagate.eval.mask_trees`. Files that are no masks are ignored.
-    Nothing is written, and nothing of an earlier evaluation is read.
+    Masks may have any layout of `propagate.eval.mask_trees`. Other files are ignored. Nothing is
+    written, and no result of an earlier evaluation is read.
 
     Args:
         root: Root of the data set (truth in `Annotations/<resolution>/<sequence>/*.png` for DAVIS,
@@ -52,28 +53,28 @@ def evaluate_davis(
         predictions: Folder of predicted masks. One is needed for every scored frame.
         protocol: A name in `propagate.eval.protocols.PROTOCOLS`.
         task: "semi-supervised", or "unsupervised" for DAVIS.
-        split: A list of sequences, `ImageSets/2017/<split>.txt` for DAVIS-2017. None, or a root
-            without such lists, stands for every folder of truth.
+        split: A list of sequences, `ImageSets/2017/<split>.txt` for DAVIS-2017. With None, or if
+            the root has no such lists, every folder of truth is scored.
         resolution: Name of the folder under `Annotations`, for DAVIS.
         unseen: For LVOS and YouTube-VOS, a list of the sequences of unseen categories.
-        categories: The same for single objects: YouTube-VOS's `meta.json` of the scored split and
-            that of the training split.
-        attributes: For DAVIS-2016, the attributes of the sequences (`db_info.yaml`); by default
+        categories: For YouTube-VOS, the `meta.json` of the scored split and that of the training
+            split, which tell seen from unseen objects.
+        attributes: For DAVIS-2016, the attributes of the sequences (`db_info.yaml`). By default,
             that file is looked for in `root` and in `root/data`.
-        allow_missing: Score what is there: sequences and frames without a prediction are left out,
-            and named in the protocol. Everything else is refused as ever.
-        refined: Score what a refiner made of the masks of runs; the title says so.
-        jobs: Processes, each with a sequence at a time, the longest first. More than one starts
-            fresh interpreters, so a script that asks for it needs the
+        allow_missing: Leave out sequences and frames without a prediction, and name them in the
+            protocol. Other problems are still errors.
+        refined: Score the refined masks of runs; the title says so.
+        jobs: Number of processes. Each scores one sequence at a time, the longest first. More than
+            one starts fresh interpreters, so a script that uses it needs the
             `if __name__ == "__main__":` guard.
 
     Returns:
-        Scores per frame, object, sequence and group, and over all, with the protocol.
+        Scores per frame, object, sequence and group, and over everything, with the protocol.
 
     Raises:
         EvaluationError: If truth and predictions do not fit together; it names the files.
-        ValueError: If the protocol or task is unknown, a list is given that the protocol has no use
-            for, or `jobs` is less than 1.
+        ValueError: If the protocol or task is unknown, a list is given that the protocol does not
+            use, or `jobs` is less than 1.
     """
     rules = find_protocol(protocol, task)
     check_lists(rules, unseen, categories, attributes)
@@ -109,16 +110,21 @@ def score_tree(
         truth: True masks.
         predictions: Predicted masks.
         rules: Of the benchmark.
-        source: Where the list of sequences is from, in words.
-        groups_of: The parts that an object is in.
+        source: Where the list of sequences comes from, in words.
+        groups_of: The groups of an object.
         allow_missing, jobs: See `evaluate_davis`.
 
     Raises:
         EvaluationError, ValueError: As `evaluate_davis`.
     """
-    plans = _accept(_plan(name, truth, predictions, rules) for name in truth.sequences)
-    missing = (_leave_out if allow_missing else _refuse_missing)(plans, predictions)
-    plans = [plan for plan in plans if plan.predicted]
+    plans = _accept(_plan(name, truth, rules) for name in truth.sequences)
+    frames = {plan.name: plan.frames for plan in plans}
+    missing = find_missing(predictions, frames, allow_missing=allow_missing)
+    plans = [
+        replace(plan, unpredicted=frozenset(missing["frames"].get(plan.name, ())))
+        for plan in plans
+        if plan.name not in missing["sequences"]
+    ]
     score = partial(score_sequence, truth, predictions, protocol=rules)
     results = _accept(map_processes(score, plans, jobs=jobs, cost=lambda p: len(p.frames)))
     refined = predictions.layout == REFINED
@@ -126,60 +132,25 @@ def score_tree(
     return average(results, rules, groups_of, facts)
 
 
-# --- which files ---------------------------------------------------------------------------------
-
-
-def _plan(
-    name: str, truth: MaskTree, pred: MaskTree, rules: Protocol
-) -> SequencePlan | list[UnusableMaskError]:
-    """Choose the frames of a sequence that are scored, and see which have a prediction."""
+def _plan(name: str, truth: MaskTree, rules: Protocol) -> SequencePlan | list[UnusableMaskError]:
+    """Choose the frames of a sequence that are scored."""
     try:
         annotated = truth.frames(name)
-        predicted = pred.frames(name) if name in pred.sequences else ()
     except UnusableMaskError as error:
         return [error]
     if len(annotated) < rules.min_frames:
         found = f"annotated frames in this folder: {len(annotated)}"
-        remedy = f"give {rules.min_frames} or more; scored is {rules.frames}"
-        return [UnusableMaskError(truth.root / name, found, remedy)]
+        hint = f"give {rules.min_frames} or more; {rules.frames} is scored"
+        return [UnusableMaskError(truth.root / name, found, hint)]
     scored = annotated[rules.skip_first : len(annotated) - rules.skip_last]
-    return SequencePlan(name, annotated[0], scored, frozenset(scored) - frozenset(predicted))
-
-
-def _refuse_missing(plans: Sequence[SequencePlan], pred: MaskTree) -> dict[str, Any]:
-    """Raise one error for all predictions that are not there."""
-    problems: list[UnusableMaskError] = []
-    for plan in plans:
-        if plan.name not in pred.sequences:
-            remedy = "predict every sequence of the truth, or pass --allow-missing"
-            problems.append(UnusableMaskError(pred.root / plan.name, "no such folder", remedy))
-            continue
-        for frame in sorted(plan.unpredicted):
-            remedy = "predict every scored frame, or pass --allow-missing"
-            problems.append(UnusableMaskError(pred.where(plan.name, frame), "missing", remedy))
-    refuse(problems)
-    return {"sequences": [], "frames": {}}
-
-
-def _leave_out(plans: Sequence[SequencePlan], pred: MaskTree) -> dict[str, Any]:
-    """Name the sequences and frames without a prediction."""
-    if not any(plan.predicted for plan in plans):
-        raise EvaluationError(
-            f"{pred.root}: no prediction of any scored frame: give the folder of <sequence>/..., "
-            "with the names that the truth has"
-        )
-    frames = {p.name: sorted(p.unpredicted) for p in plans if p.unpredicted and p.predicted}
-    return {"sequences": [p.name for p in plans if not p.predicted], "frames": frames}
-
-
-# --- all sequences -------------------------------------------------------------------------------
+    return SequencePlan(name, annotated[0], scored)
 
 
 _Result = TypeVar("_Result", SequencePlan, SequenceScores)
 
 
 def _accept(results: Iterable[_Result | list[UnusableMaskError]]) -> list[_Result]:
-    """Give the results back; if there are problems among them, raise one error for all."""
+    """Return the results, or raise one error for all problems among them."""
     accepted: list[_Result] = []
     problems: list[UnusableMaskError] = []
     for result in results:

@@ -1,7 +1,6 @@
-"""Parts of a data set that have a score of their own: attributes, seen and unseen categories.
+"""Groups of objects with scores of their own: attributes, seen and unseen categories.
 
-Which sequence or object is in which part is never known by heart here: it is read from the files
-that the data sets ship.
+The groups are read from the files that come with the data sets; none is built in.
 """
 
 import json
@@ -17,14 +16,14 @@ _ATTRIBUTE_FILES = ("db_info.yaml", "data/db_info.yaml")
 SEEN, UNSEEN = "seen", "unseen"
 
 GroupsOf = Callable[[str, int], Iterable[str]]
-"""From the name of a sequence and the id of an object to the parts it is in."""
+"""Maps the name of a sequence and the id of an object to the groups of that object."""
 
 
 def check_lists(protocol: Protocol, unseen: object, categories: object, attributes: object) -> None:
-    """See that only lists are given that the protocol has a use for.
+    """See that the protocol uses the lists that are given.
 
     Raises:
-        ValueError: If it has none for one of them, or two say the same.
+        ValueError: If it does not use one of them, or if two give the same information.
     """
     if (unseen or categories) and protocol.groups is not Groups.SEEN_AND_UNSEEN:
         raise ValueError(f"unseen, categories: {protocol.title} has no seen and unseen categories")
@@ -41,10 +40,10 @@ def read_groups(
     categories: tuple[str | Path, str | Path] | None,
     attributes: str | Path | None,
 ) -> GroupsOf | None:
-    """Read the parts of a data set from the list that is given, or that lies in its root.
+    """Read the groups of a data set from the list that is given, or from its root.
 
     Returns:
-        The parts of each object; None if no list tells them.
+        The groups of each object; None if there is no list.
 
     Raises:
         EvaluationError: If a list cannot be read.
@@ -97,7 +96,7 @@ def read_unseen_sequences(path: Path) -> GroupsOf:
 
 
 def read_categories(scored: Path, training: Path) -> GroupsOf:
-    """Tell seen from unseen objects by YouTube-VOS's two files `meta.json`.
+    """Distinguish seen from unseen objects by YouTube-VOS's two files `meta.json`.
 
     An object is seen if any object of the training split has its category.
 
@@ -106,8 +105,8 @@ def read_categories(scored: Path, training: Path) -> GroupsOf:
         training: The `meta.json` of the training split.
 
     Raises:
-        EvaluationError: If a file cannot be read or has another form; later, if an object that is
-            asked for is not in the file.
+        EvaluationError: If a file cannot be read or has another form. The function that is returned
+            raises it for an object that is not in the file.
     """
     category_of = _read_meta(scored)
     known = set(_read_meta(training).values())
@@ -116,8 +115,8 @@ def read_categories(scored: Path, training: Path) -> GroupsOf:
         category = category_of.get((sequence, object_id))
         if category is None:
             raise EvaluationError(
-                f"{scored}: no category of object {object_id} of sequence {sequence}: "
-                "give the meta.json of the split that is scored"
+                f"{scored}: no category for object {object_id} of sequence {sequence}",
+                "give the meta.json of the split that is scored",
             )
         return (SEEN if category in known else UNSEEN,)
 
@@ -133,8 +132,10 @@ def _read_meta(path: Path) -> dict[tuple[str, int], str]:
             for object_id, entry in video["objects"].items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _unreadable(path, "`videos`, their `objects`, and the `category` of each") from error
+        raise _unreadable(
+            path, "`videos`, their `objects`, and the `category` of each object"
+        ) from error
 
 
 def _unreadable(path: Path, expected: str) -> EvaluationError:
-    return EvaluationError(f"{path}: not a readable list: it has to hold {expected}")
+    return EvaluationError(f"{path}: not a readable list", f"give a file that holds {expected}")

@@ -1,26 +1,26 @@
 """Identity switches: how often a predicted instance lies on another instance of its class.
 
-J and F do not tell a mask that slipped into the background from one that jumped to a look-alike.
-This does. In one frame, a prediction P *lies on* the true instance T if
+J and F do not distinguish a mask that slipped into the background from one that jumped to a similar
+object; these counts do. In one frame, a prediction P *lies on* the true instance T if
 
-1. among the instances of its class, its own included, T is the one with most pixels of P, and
+1. T is the instance with most pixels of P, among the instances of its class, its own included, and
 2. P and T share at least half the pixels of the smaller of the two.
 
-Neither sloppy borders nor a prediction that touches its neighbours changes the answer: by (1) its
-main part decides, by (2) a mask that only grazes an instance lies on none, while a mask that is too
-large, or only a part, still lies where it is. With equal shares its own instance has the benefit of
-the doubt. An instance without a pixel in the truth cannot be lain on; a prediction may still lie on
-another one then, and does so wrongly. An empty prediction lies on none: not an identity error but a
-loss, which J sees.
+Imprecise borders, or a prediction that touches its neighbours, do not change the answer. By (1),
+the largest part of the prediction decides. By (2), a mask that only grazes an instance lies on
+none, while a mask that is too large or too small still lies on its instance. With equal shares, the
+object's own instance is preferred. If an instance has no pixel in the truth, no prediction lies on
+it; its own prediction may then lie on another instance, which is an error. An empty prediction lies
+on none: that is a lost object, which lowers J, and not an identity error.
 
 Over time, for one object:
 
-- *on other*: the scored frames in which it lies on an instance that is not its own. As a share: of
-  all scored frames of all objects, those without truth or prediction included, so that trackers are
-  compared over the same number.
-- *switches*: how many times it moved from its own instance to another one. It starts on its own;
-  frames in which it lies on none are passed over; the way back, and from one wrong instance to the
-  next, does not count.
+- *on other*: the scored frames in which its prediction lies on an instance other than its own. The
+  share is of all scored frames of all objects, including those without truth or prediction, so that
+  all methods are divided by the same number.
+- *switches*: how many times the prediction moved from its own instance to another one. It starts on
+  its own. Frames in which it lies on none are skipped. Moves back, and from one wrong instance to
+  the next, do not count.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from propagate.errors import EvaluationError
-from propagate.eval.labels import UnusableMaskError
+from propagate.eval.labels import UnusableMaskError, check_size
 from propagate.eval.mask_trees import MaskTree
 from propagate.records import BACKGROUND_ID, VOID_ID
 
@@ -42,9 +42,9 @@ class IdentityCounts:
     """Identity errors of one object, or of several together.
 
     Attributes:
-        object_frames: Scored frames, for each object.
+        object_frames: Scored frames, counted once for each object.
         on_other: Those in which the prediction lies on another instance.
-        switches: Moves from the own instance to another one.
+        switches: Moves from its own instance to another one.
     """
 
     object_frames: int
@@ -53,7 +53,7 @@ class IdentityCounts:
 
     @property
     def share(self) -> float:
-        """Share of the object-frames that lie on another instance, 0..1; NaN of none."""
+        """`on_other` / `object_frames`, 0..1; NaN without a scored frame."""
         return self.on_other / self.object_frames if self.object_frames else float("nan")
 
 
@@ -62,7 +62,7 @@ class IdentityScores:
     """Identity errors of many sequences.
 
     Attributes:
-        total: Of everything.
+        total: Over everything.
         per_sequence: By its name.
         per_object: By sequence and id: `bear_1`.
         under: By sequence, one list per object of the instance its prediction lies on in each
@@ -75,7 +75,7 @@ class IdentityScores:
     under: Mapping[str, Mapping[int, Sequence[int]]]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give everything as plain dicts, lists and numbers, ready for JSON."""
+        """Convert everything to plain dicts, lists and numbers, ready for JSON."""
         return {
             "total": _to_dict(self.total),
             "per_sequence": {name: _to_dict(c) for name, c in self.per_sequence.items()},
@@ -90,13 +90,13 @@ class IdentityScores:
 def instance_under(
     pred: np.ndarray, truth_ids: np.ndarray, own_id: int, class_ids: Iterable[int]
 ) -> int:
-    """Find the instance on which a prediction lies, by the rules at the head of this module.
+    """Find the instance on which a prediction lies, by the rules at the top of this module.
 
     Args:
         pred: (H, W) bool, the predicted mask of one object.
-        truth_ids: (H, W) uint8 true ids; 255 is void, whose pixels of the prediction do not count.
+        truth_ids: (H, W) uint8 true ids. Pixels of 255 (void) do not count.
         own_id: The object.
-        class_ids: All instances of its class; its own may be among them or not.
+        class_ids: All instances of its class, with or without its own.
 
     Returns:
         The id of the instance, or `NO_INSTANCE`.
@@ -105,7 +105,9 @@ def instance_under(
         ValueError: If the sizes differ.
     """
     if pred.shape != truth_ids.shape:
-        raise ValueError(f"pred, truth_ids: of one size, not {pred.shape} and {truth_ids.shape}")
+        raise ValueError(
+            f"pred, truth_ids: of the same size, not {pred.shape} and {truth_ids.shape}"
+        )
     shared_px = np.bincount(truth_ids[pred], minlength=VOID_ID + 1)
     rivals = sorted({own_id, *class_ids} - {BACKGROUND_ID, VOID_ID})
     under = max(rivals, key=lambda i: (shared_px[i], i == own_id, -i))
@@ -170,21 +172,21 @@ def evaluate_identity(
 ) -> IdentityScores:
     """Count identity errors over folders of masks, such as clips in the DAVIS layout.
 
-    The objects are those of a sequence's first true frame; all true frames after it are scored.
-    Objects that enter later are not scored, but may be lain on.
+    The objects are those in the first true frame of a sequence; all later true frames are scored.
+    Objects that enter later are not scored, but a prediction may lie on them.
 
     Args:
         truth: True masks. Objects may not overlap.
         predictions: Predicted masks, with the ids of the truth.
-        classes: By sequence, the class of each object id; an id without a class is alone in its
-            own. Without it, or for a sequence that is not in it, all objects are of one class.
+        classes: By sequence, the class of each object id. An id without a class has a class of its
+            own. In sequences that are not listed, all objects are of one class.
 
     Returns:
         The counts, for every sequence of the truth.
 
     Raises:
-        EvaluationError: If a mask is missing, cannot be used, or has another size than the truth;
-            a sequence has fewer than two true frames, or its true objects overlap.
+        EvaluationError: If a mask is missing, cannot be used, or has another size than the truth,
+            or if a sequence has fewer than two true frames or overlapping true objects.
     """
     classes = classes or {}
     return score_identity(
@@ -201,8 +203,8 @@ def _score_sequence(
     frames = truth.frames(sequence)
     if len(frames) < 2:
         raise EvaluationError(
-            f"{truth.root / sequence}: true masks in this sequence: {len(frames)}: give the "
-            "reference and at least one more"
+            f"{truth.root / sequence}: true masks in this sequence: {len(frames)}",
+            "give the reference and at least one more",
         )
     object_ids = truth.read(sequence, frames[0]).object_ids
     under: dict[int, list[int]] = {i: [] for i in object_ids}
@@ -213,13 +215,7 @@ def _score_sequence(
                 truth.where(sequence, frame), "true objects that overlap", "give index PNGs"
             )
         labels = predictions.read(sequence, frame)
-        if labels.shape != truth_ids.shape:
-            raise UnusableMaskError(
-                predictions.where(sequence, frame),
-                f"{labels.shape[1]}x{labels.shape[0]} pixels, the truth "
-                f"{truth_ids.shape[1]}x{truth_ids.shape[0]}",
-                "predict at the size of the truth",
-            )
+        check_size(predictions.where(sequence, frame), labels.shape, truth_ids.shape)
         present = np.unique(truth_ids).tolist()
         for i in object_ids:
             rivals = [j for j in present if _class_of(i, classes) == _class_of(j, classes)]

@@ -1,4 +1,4 @@
-"""What the mask of one frame says, and how it is read from a PNG without guessing."""
+"""The objects of one frame, and how they are read from a PNG without guessing."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -23,45 +23,71 @@ class UnusableMaskError(EvaluationError):
     """A file or folder of masks cannot be used.
 
     Attributes:
-        path: The file or folder; for a frame inside a JSON file `masks.json:<frame>`.
-        found: What is the matter with it.
-        remedy: What to do about it.
+        path: The file or folder; for a frame inside a JSON file, `masks.json:<frame>`.
+        found: What is wrong with it.
+        hint: What to do about it.
     """
 
-    def __init__(self, path: Path, found: str, remedy: str) -> None:
-        """Keep the three apart, so that the problems of many files can be told together."""
-        super().__init__(path, found, remedy)
-        self.path, self.found, self.remedy = path, found, remedy
+    def __init__(self, path: Path, found: str, hint: str) -> None:
+        """Keep the three apart, so that `refuse` can join the problems of many files."""
+        super().__init__(f"{path}: {found}", hint)
+        self.path, self.found = path, found
 
-    def __str__(self) -> str:
-        return f"{self.path}: {self.found}: {self.remedy}"
+    def __reduce__(self) -> tuple[type[Self], tuple[Path, str, str]]:
+        # Errors travel from worker processes, and Python would unpickle this one with two
+        # arguments.
+        return type(self), (self.path, self.found, self.hint)
 
 
 def refuse(problems: Sequence[UnusableMaskError]) -> None:
     """Raise one error for all problems, if there are any.
 
     Raises:
-        EvaluationError: It names the first few, their number, and what to do.
+        EvaluationError: It names the first few problems, their number, and what to do.
     """
     if not problems:
         return
     listed = problems[:_PROBLEMS_LISTED]
-    found = "; ".join(f"{problem.path}: {problem.found}" for problem in listed)
+    message = "; ".join(problem.message for problem in listed)
     if len(problems) > len(listed):
-        found += f"; and {len(problems) - len(listed)} more ({len(problems)} in all)"
-    remedies = "; ".join(dict.fromkeys(problem.remedy for problem in listed))
-    raise EvaluationError(f"{found}: {remedies}")
+        message += f"; and {len(problems) - len(listed)} more ({len(problems)} in all)"
+    raise EvaluationError(message, "; ".join(dict.fromkeys(problem.hint for problem in listed)))
+
+
+def check_size(
+    path: Path, shape: tuple[int, ...], truth_shape: tuple[int, ...], truth: str = "truth"
+) -> None:
+    """See that a predicted mask has the size of the truth.
+
+    Args:
+        path: The predicted mask, for the message.
+        shape: (H, W) of the predicted mask.
+        truth_shape: (H, W) of the truth.
+        truth: What the truth is, for the message.
+
+    Raises:
+        UnusableMaskError: If the sizes differ.
+    """
+    if shape != truth_shape:
+        found = f"{size_text(shape)} pixels, the {truth} {size_text(truth_shape)}"
+        raise UnusableMaskError(path, found, f"predict at the size of the {truth}")
+
+
+def size_text(shape: tuple[int, ...]) -> str:
+    """Write (H, W) as people do: width x height."""
+    height, width = shape
+    return f"{width}x{height}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labels:
-    """The objects of one frame: a map of ids, or one mask for each where a map cannot hold them.
+    """The objects of one frame: a map of ids, or one mask for each object if they overlap.
 
     Attributes:
         shape: (H, W).
-        ids: (H, W) uint8, 0 background, 1..254 objects, 255 void. None where objects overlap or
-            one has an id outside 1..254: SA-V counts from 0.
-        layers: (H, W) bool by object id, where `ids` is None; else empty.
+        ids: (H, W) uint8, 0 background, 1..254 objects, 255 void. None if objects overlap, or if
+            one has an id outside 1..254 (SA-V counts from 0).
+        layers: (H, W) bool by object id if `ids` is None; else empty.
     """
 
     shape: tuple[int, ...]
@@ -75,7 +101,7 @@ class Labels:
 
     @classmethod
     def of_masks(cls, masks: Mapping[int, np.ndarray], shape: tuple[int, ...]) -> Self:
-        """Take one mask per object, (H, W) bool, and make a map of ids of them where that can be.
+        """Take one mask per object, (H, W) bool; they become a map of ids if they fit into one.
 
         An object without a pixel is not in this frame.
         """
@@ -91,26 +117,26 @@ class Labels:
 
     @property
     def object_ids(self) -> tuple[int, ...]:
-        """The objects with a pixel in this frame, by increasing id; looked for at each access."""
+        """The objects with a pixel in this frame, by increasing id; computed at each access."""
         if self.ids is None:
             return tuple(self.layers)
-        # To search bytes for each of the few ids takes a tenth of the time of a histogram.
+        # Searching the bytes for each of the few ids takes a tenth of the time of a histogram.
         pixels = self.ids.tobytes()
         largest = min(int(self.ids.max()), MAX_OBJECT_ID)
         return tuple(i for i in range(1, largest + 1) if i in pixels)
 
     @property
     def void(self) -> np.ndarray | None:
-        """(H, W) bool, the pixels that are not known; None if there are none."""
+        """(H, W) bool, the pixels of value 255; None if there are none."""
         if self.ids is None or self.ids.max() != VOID_ID:
             return None
         return self.ids == VOID_ID
 
     def mask(self, object_id: int) -> np.ndarray:
-        """Give the pixels of one object, (H, W) bool; none for an object that is not here.
+        """Mark the pixels of one object, (H, W) bool; an absent object has none.
 
         Raises:
-            ValueError: If the id is 0 in a map of ids, where that is background and no object.
+            ValueError: If the id is 0 in a map of ids, where 0 is the background.
         """
         if self.ids is None:
             return self.layers.get(object_id, np.zeros(self.shape, dtype=bool))
@@ -120,10 +146,10 @@ class Labels:
 
 
 def read_ids(path: Path) -> np.ndarray:
-    """Read the ids of one PNG of mode P, L, LA, 1 or I;16; a palette's colours mean nothing.
+    """Read the ids of one PNG of mode P, L, LA, 1 or I;16; the colours of a palette do not matter.
 
     Unlike a reference mask, which `propagate.io.write.masks` reads, it may hold no object. An RGB
-    file is read where every colour is that of an id in the DAVIS palette.
+    file is accepted if each of its colours is that of an id in the DAVIS palette.
 
     Returns:
         (H, W) uint8.
@@ -162,9 +188,10 @@ def _decode(path: Path) -> Image.Image:
 
 
 def _ids_of_colours(image: Image.Image, path: Path) -> np.ndarray:
-    """Undo the loss of the palette, where every colour is the DAVIS colour of one id.
+    """Read ids from RGB colours, each of which must be the DAVIS colour of one id.
 
-    Grey alone is refused: (64, 64, 64) is the colour of id 56, but as likely a grey of 64.
+    An image of greys only is refused: (64, 64, 64) is the colour of id 56, but it may as well be a
+    grey value of 64.
     """
     unclear = UnusableMaskError(
         path, f"colours (mode {image.mode}) instead of object ids", _SAVE_AS_INDEX

@@ -1,15 +1,16 @@
-"""Folders of masks, one sequence in each subfolder, whatever the layout.
+"""Folders of masks, with one subfolder for each sequence, in any of several layouts.
 
-Four layouts are told apart by what lies in the subfolders:
+The layout is detected from the content of the subfolders:
 
     <sequence>/<frame>.png              object ids as pixel values: DAVIS, YouTube-VOS, MOSE, LVOS
-    <sequence>/<object id>/<frame>.png  one object each, not 0 where it is: SA-V
+    <sequence>/<object id>/<frame>.png  one object each, any value but 0: SA-V
     <sequence>/masks/<frame>.png        a run of this program
-    <sequence>/masks.json               the run lengths of a run without PNGs
+    <sequence>/masks.json               a run that wrote run lengths and no PNGs
+    <sequence>/refined/<frame>.png      the refined masks of a run, read only on request
 
-Hidden files and files that are no PNGs are ignored. Nothing is guessed: a tree of two layouts, an
-unfinished run, or a mask that holds anything but ids is an error that names the file. One frame is
-decoded at a time; a `masks.json` is kept, as run lengths, while its frames are read.
+Hidden files and files other than PNGs are ignored. Nothing is guessed: a tree with two layouts, an
+unfinished run, or a mask with other content than ids is an error that names the file. One frame is
+decoded at a time. The run lengths of a `masks.json` stay in memory while its frames are read.
 """
 
 import json
@@ -23,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from propagate.eval.labels import Labels, UnusableMaskError, read_ids
+from propagate.eval.labels import Labels, UnusableMaskError, read_ids, size_text
 from propagate.io.write.rle import decode_mask
 
 _RUN_MASKS = "masks"
@@ -38,9 +39,9 @@ class MaskTree:
 
     Attributes:
         root: The folder.
-        layout: Which, as a pattern of paths: `<sequence>/<frame>.png`.
+        layout: A pattern of paths: `<sequence>/<frame>.png`.
         sequences: The names of the subfolders, sorted; some may hold no mask.
-        limits: By sequence, the only frames that are looked at; all, for one that is not named.
+        limits: By sequence, the only frames to look at. A sequence that is not named has no limit.
     """
 
     root: Path
@@ -51,13 +52,13 @@ class MaskTree:
     def frames(self, sequence: str) -> tuple[str, ...]:
         """Name the frames of a sequence, in order; none if it holds no mask.
 
-        The order is that of the names as text, as in davis2017-evaluation. Names whose numbers say
-        otherwise (2 and 10) are refused: sorted as text the first and last frame are not those of
-        the video, and sorted by number the score is not the official one.
+        The names are sorted as text, as in davis2017-evaluation. Names that would be sorted
+        otherwise by their numbers (2 and 10) are refused: sorted as text, the first and last frame
+        are not those of the video; sorted by number, the score is not the official one.
 
         Raises:
-            UnusableMaskError: If there is no such sequence, its run is not finished, its order is
-                not clear, or (for run lengths) its file cannot be read.
+            UnusableMaskError: If there is no such sequence, its run is not finished, the order of
+                its frames is not clear, or its `masks.json` cannot be read.
         """
         folder = self.root / sequence
         names = tuple(sorted(_LAYOUTS[self.layout].frames(folder)))
@@ -66,9 +67,9 @@ class MaskTree:
         return names if limit is None else tuple(name for name in names if name in limit)
 
     def where(self, sequence: str, frame: str) -> Path:
-        """Name the mask of a frame in a message, whether it is there or not.
+        """Name the mask of a frame for a message, whether it exists or not.
 
-        The masks of several objects are `<sequence>/*/<frame>.png`; one in a JSON file is
+        With one folder per object it is `<sequence>/*/<frame>.png`; in a JSON file it is
         `<sequence>/masks.json:<frame>`.
         """
         return _LAYOUTS[self.layout].where(self.root / sequence, frame)
@@ -77,7 +78,7 @@ class MaskTree:
         """Read the objects of one frame.
 
         Raises:
-            UnusableMaskError: If the mask is missing or broken, or holds anything but ids.
+            UnusableMaskError: If the mask is missing or broken, or has other content than ids.
         """
         return _LAYOUTS[self.layout].read(self.root / sequence, frame)
 
@@ -85,12 +86,12 @@ class MaskTree:
 def open_mask_tree(
     root: str | Path, *, what: str = "predictions", refined: bool = False
 ) -> MaskTree:
-    """Look through a folder of masks and tell its layout; no mask is read yet.
+    """Look through a folder of masks and detect its layout; no mask is read yet.
 
     Args:
         root: The folder that holds one folder per sequence.
         what: What the masks are, for messages.
-        refined: Take the refined masks of runs of this program, `<sequence>/refined/<frame>.png`.
+        refined: Read the refined masks of runs, `<sequence>/refined/<frame>.png`.
 
     Raises:
         UnusableMaskError: If there is no such folder, or it holds no masks, or masks in two
@@ -105,7 +106,7 @@ def open_mask_tree(
         layouts = [REFINED] if refined else _layouts_of(root / sequence)
         for layout in layouts:
             examples.setdefault(layout, sequence)
-    # One run given by itself looks like a tree of one sequence called "masks".
+    # The folder of a single run looks like a tree of one sequence called "masks".
     if not examples or sequences == (_RUN_MASKS,):
         raise _no_sequences(root, what)
     if len(examples) > 1:
@@ -118,15 +119,15 @@ def _no_sequences(root: Path, what: str) -> UnusableMaskError:
     if _layouts_of(root):
         found = f"the {what} of one sequence, not a folder of sequences"
         return UnusableMaskError(root, found, "give the folder above it")
-    remedy = f"give a folder of {' or '.join(_LAYOUTS)}"
-    return UnusableMaskError(root, f"no {what} in this folder", remedy)
+    hint = f"give a folder of {' or '.join(_LAYOUTS)}"
+    return UnusableMaskError(root, f"no {what} in this folder", hint)
 
 
 # --- what lies on the disk -----------------------------------------------------------------------
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """List a folder by name, without hidden files and what macOS packs beside the real ones."""
+    """List a folder by name, without hidden files and what macOS adds to archives."""
     try:
         with os.scandir(folder) as entries:
             visible = [e for e in entries if not e.name.startswith(".") and e.name != "__MACOSX"]
@@ -146,7 +147,7 @@ def _stems(folder: Path) -> list[str]:
 
 
 def _layouts_of(folder: Path) -> list[str]:
-    """Tell in which layouts the folder of a sequence holds masks; more than one is a mistake."""
+    """List the layouts in which the folder of a sequence holds masks."""
     found: list[str] = []
     if _stems(folder):
         found.append(_INDEX)
@@ -162,15 +163,15 @@ def _layouts_of(folder: Path) -> list[str]:
 
 def _check_order(folder: Path, names: tuple[str, ...]) -> None:
     def by_numbers(name: str) -> tuple[list[str | int], str]:
-        # Text and numbers take turns, so that like is compared with like.
+        # Text and numbers alternate, so text is compared with text and numbers with numbers.
         parts = re.split(r"([0-9]+)", name)
         return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
     for name, other in zip(names, sorted(names, key=by_numbers), strict=True):
         if name != other:
             found = f"{name}.png comes before {other}.png as text, but after it by its number"
-            remedy = "pad the numbers in truth and predictions alike (00002, 00010)"
-            raise UnusableMaskError(folder, found, remedy)
+            hint = "pad the numbers in truth and predictions (00002, 00010)"
+            raise UnusableMaskError(folder, found, hint)
 
 
 # --- one PNG per frame ---------------------------------------------------------------------------
@@ -204,8 +205,8 @@ def _object_folders(folder: Path) -> dict[int, Path]:
 def _frames_of_objects(folder: Path) -> set[str]:
     for name, path in _folders(folder).items():
         if not name.isdecimal() and _stems(path):
-            found = "a folder of masks whose name is no object id"
-            raise UnusableMaskError(path, found, "call it like 001, or move it away")
+            found = "a folder of masks whose name is not an object id"
+            raise UnusableMaskError(path, found, "rename it (001), or move it away")
     return {name for path in _object_folders(folder).values() for name in _stems(path)}
 
 
@@ -214,7 +215,7 @@ def _where_objects(folder: Path, frame: str) -> Path:
 
 
 def _read_objects(folder: Path, frame: str) -> Labels:
-    """Read all objects; one that is not in this frame has an empty mask, not no mask."""
+    """Read the masks of all objects. An absent object needs a file too, with an empty mask."""
     masks: dict[int, np.ndarray] = {}
     shape: tuple[int, ...] = ()
     for object_id, object_folder in _object_folders(folder).items():
@@ -226,17 +227,12 @@ def _read_objects(folder: Path, frame: str) -> Labels:
             raise UnusableMaskError(path, found, "use 0 and one other value")
         shape = shape or ids.shape
         if ids.shape != shape:
-            found = f"{_size(ids.shape)} pixels, the objects before it {_size(shape)}"
+            found = f"{size_text(ids.shape)} pixels, the objects before it {size_text(shape)}"
             raise UnusableMaskError(path, found, "write all objects at one size")
         masks[object_id] = mask
     if not masks:
         raise _no_such_mask(_where_objects(folder, frame))
     return Labels.of_masks(masks, shape)
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    height, width = shape
-    return f"{width}x{height}"
 
 
 def _no_such_mask(path: Path) -> UnusableMaskError:
@@ -247,10 +243,10 @@ def _no_such_mask(path: Path) -> UnusableMaskError:
 
 
 def _check_finished(folder: Path) -> None:
-    # Not imported above: it brings the video encoder, 0.2 s in every process that scores.
+    # Imported here because it loads the video encoder, 0.2 s in every process that scores.
     from propagate.io.write.run_folder import INCOMPLETE, MARKER
 
-    # A run takes its marker away when its report is written.
+    # A run removes its marker when its report is written.
     if (folder / INCOMPLETE).exists() or (folder / MARKER).exists():
         raise UnusableMaskError(folder, "an unfinished run", "run it again to its end")
 
@@ -273,7 +269,7 @@ def _read_run(masks: str, folder: Path, frame: str) -> Labels:
 
 @dataclass(frozen=True, slots=True)
 class _RunLengths:
-    """The content of one `masks.json`: (H, W), and by frame the counts of each object."""
+    """The content of one `masks.json`: (H, W), and by frame the run lengths of each object."""
 
     shape: tuple[int, int]
     counts: Mapping[str, Mapping[int, str]]
@@ -310,10 +306,10 @@ def _run_lengths(folder: Path) -> _RunLengths:
         raise UnusableMaskError(path, found, "run it again") from error
 
 
-# Two files, for truth and predictions are read in turns.
+# Two files, because truth and predictions are read in turns.
 @lru_cache(maxsize=2)
 def _parse_run_lengths(path: Path, modified_ns: int, size: int) -> _RunLengths:
-    """Read a file once for all its frames; time and size tell it from a later one."""
+    """Read a file once for all its frames; its time and size distinguish it from a later one."""
     content: Any = json.loads(path.read_text(encoding="ascii"))
     if content["format"] != _RUN_LENGTHS_FORMAT:
         raise ValueError("another format")
@@ -332,7 +328,7 @@ def _parse_run_lengths(path: Path, modified_ns: int, size: int) -> _RunLengths:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """How the masks of one sequence lie on the disk; each function takes its folder first."""
+    """How the masks of one sequence are stored; each function takes the sequence's folder first."""
 
     frames: Callable[[Path], Iterable[str]]
     where: Callable[[Path, str], Path]
@@ -355,6 +351,6 @@ _LAYOUTS = {
     _OBJECTS: _Layout(_frames_of_objects, _where_objects, _read_objects),
     _RUN: _layout_of_run(_RUN_MASKS),
     _RUN_RLE: _Layout(_frames_of_run_lengths, _where_run_lengths, _read_frame_of_run_lengths),
-    # Only where it is asked for: the scores of masks are those without a refiner.
+    # Read only on request: scores are those of the masks without a refiner.
     REFINED: _layout_of_run(_RUN_REFINED),
 }

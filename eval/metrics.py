@@ -3,9 +3,9 @@
 Every count is an integer and every score one division of two counts, so the scores are bit-equal to
 those of davis2017-evaluation. All functions are pure.
 
-Work is done on the window of an object, not on the frame, and on integers, not on arrays: a window
-is packed into one Python integer, a bit for each pixel. To move a mask is then a shift, to join two
-`|`, to compare them `^`, to count pixels `bit_count`: each one pass over a few kilobytes.
+For speed, masks are cropped to a window around the object and packed into one Python integer, one
+bit for each pixel. Moving a mask is then a shift, joining two is `|`, comparing them is `^`, and
+counting pixels is `bit_count`: each is one pass over a few kilobytes.
 
 Key: H W rows and columns of a frame, P K predicted and true objects, T scored frames.
 
@@ -26,12 +26,15 @@ _RECALL_THRESHOLD = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What DAVIS reports of the scores of one object over time.
+    """The figures that DAVIS reports for one object.
+
+    Each summarises J or F over time.
 
     Attributes:
         mean: Over the scored frames.
-        recall: Share of the frames with a score above 0.5; 0.5 itself does not count.
-        decay: Mean of the first quarter minus mean of the last; positive if the object gets lost.
+        recall: Share of the frames with a score above 0.5.
+        decay: Mean of the first quarter of the frames minus that of the last; positive if the
+            scores fall.
     """
 
     mean: float
@@ -41,15 +44,15 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True)
 class PixelGrid:
-    """How the pixels of a window lie in an integer: pixel (y, x) is bit `y * stride + x`.
+    """The order of a window's pixels in an integer: pixel (y, x) is bit `y * stride + x`.
 
-    Behind each row there are at least `margin_px` empty bits. What moves sideways out of a row, by
-    up to that many pixels, lands there and not in the neighbouring row.
+    At least `margin_px` empty bits follow each row. Pixels that move sideways out of a row, by up
+    to that many pixels, land there and not in the next row.
 
     Attributes:
         height: Rows, 1 or more.
         width: Columns, 1 or more.
-        margin_px: Largest sideways move.
+        margin_px: The largest sideways move.
     """
 
     height: int
@@ -58,7 +61,7 @@ class PixelGrid:
 
     @property
     def stride(self) -> int:
-        """Bits from one row to the next, whole bytes."""
+        """Bits from one row to the next, a multiple of 8."""
         return (self.width + self.margin_px + 7) // 8 * 8
 
     def pack(self, mask: np.ndarray) -> int:
@@ -70,8 +73,8 @@ class PixelGrid:
     def boundary(self, bits: int) -> int:
         """Mark the pixels whose right, lower or lower-right neighbour has another value.
 
-        Outside the window there is no neighbour, hence no boundary along its own edge: a mask that
-        fills it has none at all.
+        Pixels outside the window are no neighbours, so a mask that fills the window has no
+        boundary.
         """
         stride = self.stride
         row = ((1 << self.width - 1) - 1).to_bytes(stride // 8, "little")
@@ -85,11 +88,10 @@ class PixelGrid:
     def dilate(self, bits: int, radius_px: int) -> int:
         """Mark every pixel within a Euclidean distance, up to `margin_px`, of a marked one.
 
-        The disk is a stack of horizontal runs. From its rim to its middle they only grow: so the
-        run is widened row by row, while what was laid down before moves up and down by one row. On
-        a DAVIS object that takes a quarter of the time of the same steps on an array of bool.
+        A disk is a stack of horizontal runs, which grow from its rim to its middle. So the run is
+        widened row by row, and the runs so far move one row up and one row down each time.
 
-        Bits outside the window may be set as well.
+        Bits outside the window may be set too.
         """
         stride, half_width, run, above, below = self.stride, 0, bits, 0, 0
         for dy in range(radius_px, -1, -1):
@@ -106,14 +108,14 @@ class PixelGrid:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Shape:
-    """One mask, ready to be compared with others on the same grid.
+    """One mask, prepared for comparison with others on the same grid.
 
     Attributes:
         inside: Its pixels.
         boundary: Its boundary pixels.
         near: The pixels within the tolerance of its boundary; bits outside the window mean nothing.
-        inside_px: How many pixels.
-        boundary_px: How many boundary pixels.
+        inside_px: The number of its pixels.
+        boundary_px: The number of its boundary pixels.
     """
 
     inside: int
@@ -124,7 +126,9 @@ class _Shape:
 
 
 def tolerance_px(height: int, width: int) -> int:
-    """Give the distance up to which two boundary pixels match: 0.8 % of the diagonal, rounded up.
+    """Compute the distance up to which two boundary pixels match.
+
+    It is 0.8 % of the diagonal, rounded up.
 
     Args:
         height: Of the whole frame, pixels.
@@ -155,11 +159,11 @@ def region_similarity(pred: np.ndarray, truth: np.ndarray) -> float:
 
 
 def score_masks(pred: np.ndarray, truth: np.ndarray, tolerance_px: int) -> tuple[float, float]:
-    """Compute J and F of one object in one frame, given as a mask of its own.
+    """Compute J and F of one object in one frame.
 
     F is the harmonic mean of boundary precision and boundary recall. A boundary pixel is matched if
-    any boundary pixel of the other mask lies within the tolerance, by Euclidean distance; several
-    may match the same one.
+    any boundary pixel of the other mask lies within the tolerance, by Euclidean distance. Several
+    pixels may match the same one.
 
     Args:
         pred: (H, W) bool.
@@ -189,7 +193,7 @@ def score_frame(
     Args:
         pred_ids: (H, W) integer ids.
         truth_ids: (H, W) integer ids.
-        object_ids: K ids above 0, in any order; the others are nobody's pixels.
+        object_ids: K ids above 0, in any order; other ids count as background.
 
     Returns:
         J and F, each (K,) float64, in the order of `object_ids`.
@@ -219,8 +223,8 @@ def score_all_pairs(
         truth_ids: (H, W) integer ids.
         pred_object_ids: P ids above 0, in any order.
         truth_object_ids: K ids above 0, in any order.
-        void: (H, W) bool, pixels that are taken from all objects on both sides, before boundaries
-            are drawn. None for none.
+        void: (H, W) bool, pixels that are removed from all objects, true and predicted, before
+            their boundaries are computed. None for no such pixels.
 
     Returns:
         J and F, each (P, K) float64.
@@ -244,9 +248,9 @@ def score_all_pairs(
 def statistics(scores: np.ndarray) -> Statistics:
     """Summarise the scores of one object over its scored frames.
 
-    For the decay the frames are cut into quarters that share their border frames. The cuts are
-    plain integers here; davis2017-evaluation keeps them in 8 bits, so from 256 scored frames on its
-    decay is NaN or wrong and ours is not.
+    For the decay, the frames are cut into quarters that share their border frames. Here the cuts
+    are plain integers. davis2017-evaluation keeps them in 8 bits, so from 256 scored frames on its
+    decay is NaN or wrong.
 
     Args:
         scores: (T,) float, T at least 1.
@@ -271,10 +275,10 @@ def statistics(scores: np.ndarray) -> Statistics:
 
 
 def _crop(pred: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cut two masks, or two frames of ids, to what is not 0 in either; (0, 0) if that is nothing.
+    """Crop two masks, or two frames of ids, to the pixels that are not 0 in either.
 
-    One pixel more on each side, where the frame has it: so the boundary map of the window is that
-    of the frame, and the window ends where the frame ends.
+    The window has one more pixel on each side, where the frame has one, so that its boundary map is
+    that of the frame. If no pixel is left, it is of shape (0, 0).
     """
     either = pred | truth
     columns = np.flatnonzero(either.any(axis=0))
@@ -295,11 +299,11 @@ def _shape(mask: np.ndarray, tolerance_px: int) -> _Shape:
 
 
 def _shape_in_rows(mask: np.ndarray, tolerance_px: int) -> _Shape:
-    """Work on the rows that the object can reach, and put the result back in its place."""
+    """Prepare a mask as `_shape` does, but compute only the rows that the object can reach."""
     rows = np.flatnonzero(mask.any(axis=1))
     if not rows.size:
         return _Shape(0, 0, 0, 0, 0)
-    # The boundary begins one row above the object. Below, what is near may leave the window.
+    # The boundary begins one row above the object. `near` may leave the window at the bottom.
     top = max(int(rows[0]) - 1 - tolerance_px, 0)
     shape = _shape(mask[top : rows[-1] + 2], tolerance_px)
     offset = top * PixelGrid(*mask.shape, margin_px=tolerance_px).stride
@@ -312,7 +316,7 @@ def _shape_in_rows(mask: np.ndarray, tolerance_px: int) -> _Shape:
 
 
 def _score_pair(pred: _Shape, truth: _Shape) -> tuple[float, float]:
-    """Give J and F of two shapes on one grid."""
+    """Compute J and F of two shapes on one grid."""
     both_px = (pred.inside & truth.inside).bit_count()
     region = _jaccard(both_px, pred.inside_px + truth.inside_px - both_px)
     if not pred.boundary_px or not truth.boundary_px:
@@ -336,4 +340,6 @@ def _check_pair(pred: np.ndarray, truth: np.ndarray) -> None:
 
 def _check_shapes(pred: np.ndarray, truth: np.ndarray) -> None:
     if pred.ndim != 2 or pred.shape != truth.shape:
-        raise ValueError(f"pred, truth: (H, W) of one size, not {pred.shape} and {truth.shape}")
+        raise ValueError(
+            f"pred, truth: (H, W) of the same size, not {pred.shape} and {truth.shape}"
+        )

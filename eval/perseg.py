@@ -1,11 +1,12 @@
-"""PerSeg: one object per folder, shown in picture 00, to be found in the others.
+"""PerSeg: each object is shown in picture 00 and must be found in its other pictures.
 
     ROOT/Images/<object>/00.jpg ...         ROOT/Annotations/<object>/00.png ...
 
-IoU and boundary IoU of each object are sums of intersections over sums of unions, over its pictures
-but the reference; the score is their mean over objects. Source of the protocol: the `eval_miou.py`
-of Zhang et al., "Personalize Segment Anything Model with One Shot", ICLR 2024, which scores IoU
-alone. Boundary IoU is that of `permis_images.py`.
+IoU and boundary IoU of an object are sums of intersections over sums of unions, over its pictures
+except the reference. The score is the mean over objects.
+
+Source of the protocol: `eval_miou.py` of Zhang et al., "Personalize Segment Anything Model with One
+Shot", ICLR 2024, which scores IoU only.
 """
 
 import json
@@ -16,13 +17,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from rich.console import Group
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
 
 from propagate.errors import EvaluationError
-from propagate.eval.permis.images import boundary_distance_px, boundary_region
+from propagate.eval.boundary_iou import Overlap, overlap
+from propagate.eval.labels import check_size
 from propagate.io.decode.image_folder import SUFFIXES
 
 REFERENCE = "00"
@@ -34,8 +32,8 @@ class PersegObject:
 
     Attributes:
         name: Of its folder.
-        images: Its pictures by the stem of their names, "00" the reference.
-        annotations: Their masks, alike.
+        images: Its pictures by the stems of their names; "00" is the reference.
+        annotations: Their masks, by the same stems.
     """
 
     name: str
@@ -44,7 +42,7 @@ class PersegObject:
 
     @property
     def targets(self) -> list[str]:
-        """The pictures in which it is to be found."""
+        """The pictures in which the object must be found."""
         return [stem for stem in self.images if stem != REFERENCE]
 
 
@@ -53,9 +51,9 @@ class PersegScores:
     """Scores of PerSeg.
 
     Attributes:
-        protocol: Its name and rules in words, and the counts.
+        protocol: Its name, its rules in words, and the counts.
         global_: "mIoU" and "bIoU", means over objects.
-        per_object: "IoU" and "bIoU" of each.
+        per_object: "IoU" and "bIoU" of each object.
     """
 
     protocol: Mapping[str, Any]
@@ -63,7 +61,7 @@ class PersegScores:
     per_object: Mapping[str, Mapping[str, float]]
 
     def to_json(self) -> str:
-        """Give everything as JSON text; nothing is rounded."""
+        """Write everything as JSON text; nothing is rounded."""
         content = {
             "protocol": self.protocol,
             "global": self.global_,
@@ -76,8 +74,8 @@ def read_perseg(root: Path) -> list[PersegObject]:
     """List the objects of a PerSeg folder.
 
     Raises:
-        EvaluationError: There are none, one has no reference or no target, or a picture has no
-            annotation.
+        EvaluationError: If there is no object, an object has no reference or no target, or a
+            picture has no annotation.
     """
     objects: list[PersegObject] = []
     folders = root / "Images"
@@ -89,48 +87,51 @@ def read_perseg(root: Path) -> list[PersegObject]:
         }
         if REFERENCE not in images or len(images) < 2:
             raise EvaluationError(
-                f"{folder}: {len(images)} pictures; each object needs its reference, "
-                f"{REFERENCE}.jpg, and at least one more"
+                f"{folder}: {len(images)} pictures, and each object needs its reference, "
+                f"{REFERENCE}.jpg, and at least one more",
+                "add the missing pictures, or remove this folder",
             )
         annotations = {stem: root / "Annotations" / folder.name / f"{stem}.png" for stem in images}
         for file in annotations.values():
             if not file.exists():
-                raise EvaluationError(f"{file}: missing, and its picture is there; restore it")
+                raise EvaluationError(
+                    f"{file}: no such annotation, though its picture exists", "restore it"
+                )
         objects.append(PersegObject(folder.name, images, annotations))
     if not objects:
         raise EvaluationError(
-            f"{folders}: no folder of an object there; give PerSeg's own, which holds Images/ and "
-            "Annotations/"
+            f"{folders}: no folder of an object here",
+            "give the PerSeg folder, which holds Images/ and Annotations/",
         )
     return objects
 
 
 def read_perseg_mask(path: Path) -> np.ndarray:
-    """Read where an object is: wherever a pixel is not black. (H, W) bool.
+    """Read a mask of one object, which covers every pixel that is not black. (H, W) bool.
 
     Raises:
-        EvaluationError: It cannot be read.
+        EvaluationError: If the file cannot be read.
     """
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB")).max(axis=2) > 0
     except (OSError, ValueError, SyntaxError) as error:
-        raise EvaluationError(f"{path}: no readable mask ({error}): write it again") from error
+        raise EvaluationError(f"{path}: not a readable mask ({error})", "write it again") from error
 
 
 def evaluate_perseg(root: Path, predictions: Path) -> PersegScores:
-    """Score masks.
+    """Score predicted masks.
 
     Args:
         root: The PerSeg folder.
-        predictions: Folder of <object>/<picture>.png; not black is the object.
+        predictions: Folder of `<object>/<picture>.png`; the object is every pixel that is not
+            black.
 
     Raises:
-        EvaluationError: A mask is missing, cannot be read, or has another size than its truth.
+        EvaluationError: If a mask is missing, cannot be read, or has another size than its truth.
     """
     objects = read_perseg(root)
     per_object = {item.name: _score(item, predictions / item.name) for item in objects}
-    pictures = sum(len(item.targets) for item in objects)
     return PersegScores(
         protocol={
             "name": "perseg",
@@ -141,7 +142,7 @@ def evaluate_perseg(root: Path, predictions: Path) -> PersegScores:
                 "mean": "over objects",
             },
             "objects": len(objects),
-            "pictures": pictures,
+            "pictures": sum(len(item.targets) for item in objects),
         },
         global_={
             "mIoU": float(np.mean([scores["IoU"] for scores in per_object.values()])),
@@ -151,42 +152,15 @@ def evaluate_perseg(root: Path, predictions: Path) -> PersegScores:
     )
 
 
-def format_perseg(scores: PersegScores) -> Group:
-    """Lay the scores out, in percent: each object, their mean, and the protocol in words."""
-    table = Table("object", box=None, pad_edge=False)
-    for column in ("IoU", "bIoU"):
-        table.add_column(column, justify="right")
-    for name, row in scores.per_object.items():
-        table.add_row(escape(name), f"{100 * row['IoU']:.1f}", f"{100 * row['bIoU']:.1f}")
-    mean = scores.global_
-    table.add_row("mean", f"{100 * mean['mIoU']:.1f}", f"{100 * mean['bIoU']:.1f}", style="bold")
-    protocol = scores.protocol
-    rules = [f"{name}: {rule}" for name, rule in protocol["rules"].items()]
-    counts = f"PerSeg, {protocol['objects']} objects, {protocol['pictures']} pictures"
-    return Group(table, Text("\n".join([counts, *rules])))
-
-
 def _score(item: PersegObject, predictions: Path) -> dict[str, float]:
-    totals = np.zeros(4)  # intersection and union, of masks and of boundaries
+    total = Overlap()
     for stem in item.targets:
         file = predictions / f"{stem}.png"
         if not file.exists():
-            raise EvaluationError(f"{file}: missing; segment all pictures of {item.name} first")
-        found, truth = read_perseg_mask(file), read_perseg_mask(item.annotations[stem])
-        if found.shape != truth.shape:
             raise EvaluationError(
-                f"{file}: is {found.shape[1]}x{found.shape[0]}, its truth "
-                f"{truth.shape[1]}x{truth.shape[0]}: segment the picture in its own size"
+                f"{file}: no such mask", f"segment all pictures of {item.name} first"
             )
-        depth = boundary_distance_px(*truth.shape)
-        edges = boundary_region(found, depth), boundary_region(truth, depth)
-        totals += [
-            np.count_nonzero(a & b if both else a | b)
-            for a, b in ((found, truth), edges)
-            for both in (True, False)
-        ]
-    # An object that is in none of its pictures, and found in none, is right.
-    return {
-        name: float(totals[i] / totals[i + 1]) if totals[i + 1] else 1.0
-        for name, i in (("IoU", 0), ("bIoU", 2))
-    }
+        pred, truth = read_perseg_mask(file), read_perseg_mask(item.annotations[stem])
+        check_size(file, pred.shape, truth.shape)
+        total += overlap(pred, truth)
+    return {"IoU": total.iou, "bIoU": total.boundary_iou}

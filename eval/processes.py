@@ -1,4 +1,4 @@
-"""Work on many sequences at once, in processes of their own."""
+"""Call a function on many sequences in parallel processes."""
 
 import multiprocessing
 from collections.abc import Callable, Sequence
@@ -19,15 +19,15 @@ def map_processes(
     jobs: int,
     cost: Callable[[_Item], float],
 ) -> list[_Result]:
-    """Call a function on each item, the costliest first.
+    """Call a function on each item, the most expensive first.
 
     Args:
-        function: Of the top level of a module, or a `partial` of one.
-        items: What to work on; each is sent to a process.
-        jobs: Processes. One works in this one; more start fresh interpreters, so a script that asks
-            for them needs the `if __name__ == "__main__":` guard.
-        cost: How long an item takes, in any unit. Started last, a long one would keep one process
-            busy while the others wait.
+        function: A function at the top level of a module, or a `partial` of one.
+        items: The arguments; each is sent to a process.
+        jobs: Number of processes. 1 works in this process. More start fresh interpreters, so a
+            script that uses them needs the `if __name__ == "__main__":` guard.
+        cost: How long an item takes, in any unit. A long item that started last would keep one
+            process busy while the others wait.
 
     Returns:
         The results, in the order of the items.
@@ -42,14 +42,15 @@ def map_processes(
     if jobs <= 1:
         return [function(item) for item in items]
     order = sorted(range(len(items)), key=lambda i: -cost(items[i]))
-    # Fresh interpreters: a fork of a process in which torch runs threads can deadlock.
+    # Fresh interpreters, because a fork of a process in which torch runs threads can deadlock.
     context = multiprocessing.get_context("spawn")
     try:
         with ProcessPoolExecutor(jobs, mp_context=context) as pool:
             results = dict(zip(order, pool.map(function, [items[i] for i in order]), strict=True))
     except BrokenProcessPool as error:
         raise EvaluationError(
-            f"a scoring process of {jobs} ended early (out of memory, or a script without an "
-            '`if __name__ == "__main__":` guard): score with jobs=1'
+            f"one of {jobs} scoring processes ended early (out of memory, or a script without an "
+            '`if __name__ == "__main__":` guard)',
+            "score with {jobs=1}",
         ) from error
     return [results[i] for i in range(len(items))]

@@ -1,15 +1,15 @@
 """The rules of each benchmark: which frames and objects count, and how they average.
 
-J and F of one object in one frame are the same everywhere (`propagate.eval.metrics`); a benchmark
-is a choice of what to score and of what to average. Each choice is a value whose text says what it
-means, so what a report prints is what was done.
+J and F of one object in one frame are the same everywhere (`propagate.eval.metrics`). Benchmarks
+differ in what they score and in how they average. Each choice is an enum member whose value says
+what it means, so a report prints exactly the rules that were applied.
 
-Source: the official scorers, read and run at the commits named in each protocol. Where their code
-is not public (YouTube-VOS, MOSE), the protocol says so.
+Source: the official scorers, read and run at the commits named in each protocol. If their code is
+not public (YouTube-VOS, MOSE), the protocol says so.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 SEMI_SUPERVISED = "semi-supervised"
@@ -43,7 +43,7 @@ class Counting(Enum):
 
 
 class Void(Enum):
-    """What pixels of value 255 are in the truth."""
+    """What pixels of value 255 in the truth mean."""
 
     BACKGROUND = "background: a prediction on it costs"
     UNKNOWN = "not known: no part of any mask, neither for J nor for F"
@@ -51,13 +51,13 @@ class Void(Enum):
 
 
 class OtherIds(Enum):
-    """What happens to predicted ids that are no object of the truth."""
+    """What happens to predicted ids that are not objects of the truth."""
 
     REFUSED = "an error"
     IGNORED = "nobody's pixels: they cost only where they take pixels from an object"
     PROPOSALS = (
         "all ids are proposals, at most 20; each object gets one so that the sum over objects of "
-        "(J + F) / 2, meant over frames, is largest; what is left over costs nothing"
+        "(J + F) / 2, averaged over frames, is largest; what is left over costs nothing"
     )
 
 
@@ -74,21 +74,21 @@ class Protocol:
     """The rules of one benchmark.
 
     Attributes:
-        name: As given to `--protocol`.
+        name: As given to `evaluate_davis(protocol=...)`.
         task: "semi-supervised" or "unsupervised".
-        title: For people.
-        source: Where the rules are from.
+        title: Name for tables and reports.
+        source: Where the rules come from.
         objects: Where objects come from.
         counting: Which of the scored frames count for an object.
-        void: What 255 is in the truth.
-        other_ids: What happens to predicted ids that are no object.
+        void: What 255 in the truth means.
+        other_ids: What happens to predicted ids that are not objects.
         skip_first: Annotated frames at the start of a sequence that are not scored.
         skip_last: Annotated frames at its end that are not scored.
         groups: Which parts have a score of their own.
-        annotations: Folders of truth under the root, in the order they are looked for; each may
-            hold `{resolution}`.
-        lists: Folders of `<split>.txt` under the root, in the order they are looked for.
-        left_out: What the benchmark reports besides and is not computed here; empty for nothing.
+        annotations: Folders of truth under the root, in the order in which they are tried; they may
+            contain `{resolution}`.
+        lists: Folders of `<split>.txt` under the root, in the order in which they are tried.
+        left_out: What the benchmark also reports and is not computed here; may be empty.
     """
 
     name: str
@@ -115,11 +115,11 @@ class Protocol:
 
     @property
     def min_frames(self) -> int:
-        """The annotated frames a sequence needs so that one is scored."""
+        """How many annotated frames a sequence needs so that one is scored."""
         return self.skip_first + self.skip_last + 1
 
     def rules(self) -> dict[str, str]:
-        """Say all rules in words, by topic."""
+        """Describe all rules in words, by topic."""
         rules = {
             "frames": self.frames,
             "objects": self.objects.value,
@@ -138,32 +138,30 @@ class Protocol:
         return {topic: text for topic, text in rules.items() if text}
 
 
-_DAVIS_2017 = "davis2017-evaluation (commit ac7c43f); its decay is wrong from 256 scored frames on"
-_DAVIS_2016 = "davis-2017 --single-object (commit 7f9de7a), the successor of the 2016 scorer"
-_NO_STABILITY = "T, temporal stability"
-
+_DAVIS_2017 = Protocol(
+    name="davis2017",
+    task=SEMI_SUPERVISED,
+    title="DAVIS-2017 semi-supervised",
+    source="davis2017-evaluation (commit ac7c43f); its decay is wrong from 256 scored frames on",
+    objects=Objects.TO_LARGEST_ID,
+    other_ids=OtherIds.REFUSED,
+    annotations=("Annotations/{resolution}",),
+)
+_DAVIS_2016 = Protocol(
+    name="davis2016",
+    task=SEMI_SUPERVISED,
+    title="DAVIS-2016 semi-supervised",
+    source="davis-2017 --single-object (commit 7f9de7a), the successor of the 2016 scorer",
+    objects=Objects.FOREGROUND,
+    void=Void.OBJECT,
+    groups=Groups.ATTRIBUTES,
+    annotations=("Annotations/{resolution}",),
+    lists=("ImageSets/480p", "ImageSets/2016"),
+    left_out="T, temporal stability",
+)
 _SEMI_SUPERVISED = (
-    Protocol(
-        name="davis2017",
-        task=SEMI_SUPERVISED,
-        title="DAVIS-2017 semi-supervised",
-        source=_DAVIS_2017,
-        objects=Objects.TO_LARGEST_ID,
-        other_ids=OtherIds.REFUSED,
-        annotations=("Annotations/{resolution}",),
-    ),
-    Protocol(
-        name="davis2016",
-        task=SEMI_SUPERVISED,
-        title="DAVIS-2016 semi-supervised",
-        source=_DAVIS_2016,
-        objects=Objects.FOREGROUND,
-        void=Void.OBJECT,
-        groups=Groups.ATTRIBUTES,
-        annotations=("Annotations/{resolution}",),
-        lists=("ImageSets/480p", "ImageSets/2016"),
-        left_out=_NO_STABILITY,
-    ),
+    _DAVIS_2017,
+    _DAVIS_2016,
     Protocol(
         name="youtube-vos",
         task=SEMI_SUPERVISED,
@@ -208,12 +206,10 @@ _SEMI_SUPERVISED = (
     ),
 )
 _UNSUPERVISED = (
-    Protocol(
-        name="davis2017",
+    replace(
+        _DAVIS_2017,
         task=UNSUPERVISED,
         title="DAVIS-2017 unsupervised",
-        source=_DAVIS_2017,
-        objects=Objects.TO_LARGEST_ID,
         void=Void.UNKNOWN,
         other_ids=OtherIds.PROPOSALS,
         skip_first=0,
@@ -221,21 +217,10 @@ _UNSUPERVISED = (
         annotations=("Annotations_unsupervised/{resolution}", "Annotations/{resolution}"),
         lists=("ImageSets/2017", "ImageSets/2019"),
     ),
-    Protocol(
-        name="davis2016",
-        task=UNSUPERVISED,
-        title="DAVIS-2016 unsupervised",
-        source=_DAVIS_2016,
-        objects=Objects.FOREGROUND,
-        void=Void.OBJECT,
-        groups=Groups.ATTRIBUTES,
-        annotations=("Annotations/{resolution}",),
-        lists=("ImageSets/480p", "ImageSets/2016"),
-        left_out=_NO_STABILITY,
-    ),
+    replace(_DAVIS_2016, task=UNSUPERVISED, title="DAVIS-2016 unsupervised"),
 )
 
-PROTOCOLS: Mapping[str, Protocol] = {protocol.name: protocol for protocol in _SEMI_SUPERVISED}
+PROTOCOLS: Mapping[str, Protocol] = {p.name: p for p in _SEMI_SUPERVISED}
 UNSUPERVISED_PROTOCOLS: Mapping[str, Protocol] = {p.name: p for p in _UNSUPERVISED}
 
 
@@ -243,7 +228,7 @@ def find_protocol(name: str, task: str = SEMI_SUPERVISED) -> Protocol:
     """Look up the rules of a benchmark.
 
     Raises:
-        ValueError: If there is no such task, or no such protocol for it; it lists those there are.
+        ValueError: If there is no such task, or no such protocol for it; it lists the known ones.
     """
     tasks = {SEMI_SUPERVISED: PROTOCOLS, UNSUPERVISED: UNSUPERVISED_PROTOCOLS}
     if task not in tasks:

@@ -1,4 +1,4 @@
-"""The scores of one sequence, by the rules of any protocol, one frame of each side at a time.
+"""Score one sequence by the rules of any protocol, one true and one predicted frame at a time.
 
 Key: K objects, P proposals, T scored frames.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from propagate.eval.assignment import match_proposals
-from propagate.eval.labels import Labels, UnusableMaskError
+from propagate.eval.labels import Labels, UnusableMaskError, check_size
 from propagate.eval.mask_trees import MaskTree
 from propagate.eval.metrics import score_all_pairs, score_frame, score_masks, tolerance_px
 from propagate.eval.protocols import Counting, Objects, OtherIds, Protocol, Void
@@ -28,7 +28,7 @@ class SequencePlan:
         name: Of the sequence.
         reference: The first annotated frame.
         frames: The frames to score, in order.
-        unpredicted: Those of them that are left out because there is no prediction.
+        unpredicted: Those of `frames` that have no prediction and are left out.
     """
 
     name: str
@@ -50,11 +50,11 @@ class SequenceScores:
         name: Of the sequence.
         frames: Names of the scored frames.
         object_ids: True ids of the scored objects.
-        region: (K, T) float64, J of each object and frame; NaN where it does not count.
+        region: (K, T) float64, J of each object and frame; NaN if a frame does not count for it.
         boundary: (K, T) float64, F.
-        proposals: The number of the proposal of each object; empty where ids are the same.
-        void: A scored truth frame has pixels of 255 that are no object.
-        exceptions: By the name of a special rule, the ids it applied to.
+        proposals: The number of the proposal of each object; empty if objects keep their ids.
+        void: Whether a scored truth frame has pixels of 255 that are not an object.
+        exceptions: The ids to which a special rule applied, by the name of the rule.
     """
 
     name: str
@@ -70,7 +70,7 @@ class SequenceScores:
 def score_sequence(
     truth: MaskTree, predictions: MaskTree, plan: SequencePlan, protocol: Protocol
 ) -> SequenceScores | list[UnusableMaskError]:
-    """Score every frame; problems are gathered, so that one run tells them all."""
+    """Score every frame, or list all problems of the sequence."""
     sides = _Sides(truth, predictions, plan, protocol)
     try:
         first_ids = sides.objects_in(_ids(sides.read_truth(plan.reference)))
@@ -90,7 +90,7 @@ def score_sequence(
 
 @dataclass(frozen=True, slots=True)
 class _Sides:
-    """Truth and predictions of a sequence, read as its protocol reads them."""
+    """Truth and predictions of a sequence, read by the rules of a protocol."""
 
     truth: MaskTree
     predictions: MaskTree
@@ -102,18 +102,15 @@ class _Sides:
 
     def read_prediction(self, frame: str, truth: Labels) -> Labels:
         labels = self.predictions.read(self.plan.name, frame)
-        if labels.shape != truth.shape:
-            (height, width), (truth_height, truth_width) = labels.shape, truth.shape
-            found = f"{width}x{height} pixels, the truth {truth_width}x{truth_height}"
-            raise self.unusable(frame, found, "predict at the size of the truth")
+        check_size(self.predictions.where(self.plan.name, frame), labels.shape, truth.shape)
         return self._view(labels)
 
     def objects_in(self, truth_ids: frozenset[int]) -> frozenset[int]:
-        """Leave out 255, unless it is an object here."""
+        """Leave out 255, unless the protocol counts it as an object."""
         return truth_ids if self.protocol.void is Void.OBJECT else truth_ids - {VOID_ID}
 
-    def unusable(self, frame: str, found: str, remedy: str) -> UnusableMaskError:
-        return UnusableMaskError(self.predictions.where(self.plan.name, frame), found, remedy)
+    def unusable(self, frame: str, found: str, hint: str) -> UnusableMaskError:
+        return UnusableMaskError(self.predictions.where(self.plan.name, frame), found, hint)
 
     def _view(self, labels: Labels) -> Labels:
         if self.protocol.objects is not Objects.FOREGROUND:
@@ -129,9 +126,9 @@ class _Observed:
     Attributes:
         truth_ids: The objects in the truth.
         pred_ids: The ids in the prediction; None if there is no prediction.
-        scores: J and F by id, where either side shows it; elsewhere both are 1.
+        scores: J and F by id, for ids in the truth or the prediction; for others both are 1.
         pairs: (2, P, K) float64, J and F of all proposals and objects, if ids are proposals.
-        void: The truth has pixels of 255 that are no object.
+        void: Whether the truth has pixels of 255 that are not an object.
     """
 
     truth_ids: frozenset[int]
@@ -141,7 +138,7 @@ class _Observed:
     void: bool = False
 
     def scores_of(self, object_id: int, counts: bool) -> tuple[float, float]:
-        """Give J and F of an object; NaN if this frame does not count for it."""
+        """Return J and F of an object; NaN if this frame does not count for it."""
         return self.scores.get(object_id, (1.0, 1.0)) if counts else (math.nan, math.nan)
 
 
@@ -156,8 +153,8 @@ def _known_objects(first_ids: frozenset[int], sides: _Sides) -> frozenset[int]:
     path = sides.truth.where(sides.plan.name, sides.plan.reference)
     if not first_ids:
         found = "no object in the first annotated frame"
-        remedy = "label the objects, leave the sequence out, or score 0 and 255 by davis2016"
-        raise UnusableMaskError(path, found, remedy)
+        hint = "label the objects, leave the sequence out, or score 0 and 255 by davis2016"
+        raise UnusableMaskError(path, found, hint)
     if sides.protocol.objects is Objects.IN_FIRST_FRAME:
         return first_ids
     if BACKGROUND_ID in first_ids:
@@ -200,7 +197,7 @@ def _score(pred: Labels, truth: Labels, ids: Sequence[int]) -> dict[int, tuple[f
 
 
 def _mask(labels: Labels, object_id: int) -> np.ndarray:
-    # In a map of ids 0 is nobody, but an object may have a folder called 000.
+    # In a map of ids 0 is the background, but an object may have a folder called 000.
     if labels.ids is not None and object_id == BACKGROUND_ID:
         return np.zeros(labels.shape, dtype=bool)
     return labels.mask(object_id)
@@ -218,7 +215,7 @@ def _observe_proposals(sides: _Sides, frame: str, known: frozenset[int]) -> _Obs
         raise sides.unusable(frame, found, f"number the proposals 1..{MAX_PROPOSALS}")
     pred_map = _map(pred, sides.predictions.where(sides.plan.name, frame))
     truth_map = _map(truth, sides.truth.where(sides.plan.name, frame))
-    # There have to be as many proposals as objects; those nobody made are empty.
+    # There must be as many proposals as objects; empty ones fill up.
     rows = range(1, max(MAX_PROPOSALS, *known) + 1)
     pairs = np.stack(score_all_pairs(pred_map, truth_map, rows, sorted(known), truth.void))
     return _Observed(truth_ids, pred_ids, pairs=pairs, void=truth.void is not None)
@@ -236,7 +233,7 @@ def _map(labels: Labels, path: Path) -> np.ndarray:
 def _collect(
     sides: _Sides, observed: Sequence[_Observed], first_ids: frozenset[int], known: frozenset[int]
 ) -> SequenceScores | list[UnusableMaskError]:
-    """Choose the objects and the frames that count for each."""
+    """Choose the objects, and the frames that count for each of them."""
     plan, protocol = sides.plan, sides.protocol
     none = frozenset[int]()
     in_truth = none.union(*(frame.truth_ids for frame in observed))
@@ -279,7 +276,7 @@ def _collect(
 def _first_that_counts(
     object_id: int, observed: Sequence[_Observed], first_ids: frozenset[int], counting: Counting
 ) -> int:
-    """Give the position of the first scored frame that counts for an object, maybe past the end."""
+    """Find the first scored frame that counts for an object; past the end if there is none."""
     if counting is Counting.ALL or (
         counting is Counting.AFTER_OWN_FIRST and object_id in first_ids
     ):
@@ -295,14 +292,14 @@ def _first_that_counts(
 def _match(
     pairs: np.ndarray, largest_pred_id: int
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
-    """Give each object its proposal: J and F, each (K, T), and the number of the proposal.
+    """Assign a proposal to each object: J and F, each (K, T), and the numbers of the proposals.
 
     Args:
         pairs: (2, P, K, T) float64, J and F of all proposals and objects.
-        largest_pred_id: The number of proposals, with those that are always empty.
+        largest_pred_id: The number of proposals, including those that are always empty.
     """
     objects = pairs.shape[2]
-    # Empty proposals take part only where there are fewer proposals than objects.
+    # Empty proposals take part only if there are fewer proposals than objects.
     region, boundary = pairs[:, : max(objects, largest_pred_id)]  # each (P, K, T)
     rows = match_proposals(region, boundary)
     matched = rows, np.arange(objects)

@@ -1,11 +1,11 @@
-"""Make the PerMIS list from BURST annotations: PerMIS-video, PerMIS-image and PerMIR in one.
+"""Build the PerMIS list from BURST annotations, for PerMIS-video, PerMIS-image and PerMIR.
 
 The paper ("Where's Waldo", NeurIPS 2024, section 4 and appendix C) takes videos of BURST with two
 or more instances of one class, drops the frames without them, and uses the first frame as the
-reference for the rest; for images it draws three frames per video once. It publishes no list, no
-rate and no rule for which instances are scored, and its released script (dvirsamuel/PDM 3ac3a12)
-draws images only, by another rule, and overwrites one split's videos with the next one's. What that
-leaves open is decided here, in `RULES` and `Choices`, and both go into the list.
+reference for the others. For images, it draws three frames per video once. It publishes no list, no
+frame rate and no rule for which instances are scored. Its released script (dvirsamuel/PDM 3ac3a12)
+draws images only, by another rule, and overwrites the videos of one split with those of the next.
+`RULES` and `Choices` decide what this leaves open, and both are stored in the list.
 """
 
 import hashlib
@@ -26,6 +26,7 @@ from propagate.io.write.rle import mask_area_px
 from propagate.records import MAX_OBJECT_ID
 
 _LISTED = 3
+# These texts are part of each list: a changed word changes the checksums of new lists.
 RULES = {
     "videos": "sequences with at least minimum_instances large instances of one class in one "
     "annotated frame, and an annotated frame after it; one class per video: the one with the most "
@@ -56,12 +57,12 @@ RULES = {
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """The settings of a list.
+    """The settings of a PerMIS list.
 
     Attributes:
-        dropped_sources: Source data sets that are left out, in any case of letters. The default is
-            the released code's; the paper does not mention it.
-        minimum_instances: Of one class in one frame; 2 or more. The paper's is 2.
+        dropped_sources: Source data sets that are left out; upper and lower case do not matter. The
+            default is that of the released code; the paper does not mention it.
+        minimum_instances: Of one class in one frame; 2 or more. 2 in the paper.
         minimum_area_share: Of the frame's pixels; 0.001 is 30x30 pixels at 1280x720.
         seed: For the frames of the image tasks.
     """
@@ -81,21 +82,21 @@ class Choices:
 def build_permis_list(
     annotations: Sequence[str | Path], images: str | Path, choices: Choices | None = None
 ) -> PermisList:
-    """Make the list from all splits at once.
+    """Build the list from all splits at once.
 
-    The order of the files does not matter, and the same files and choices give the same list.
+    The same files, in any order, and the same choices give the same list.
 
     Args:
         annotations: BURST files with all classes, one per split.
-        images: The images' root, with `<split>/<data set>/<sequence>/<image>` below it.
-        choices: The settings; without them, the defaults.
+        images: Root folder of the images, `<split>/<data set>/<sequence>/<image>` below it.
+        choices: The settings; None for the defaults.
 
     Returns:
         The list, not yet written.
 
     Raises:
-        EvaluationError: If a file cannot be used, a sequence is given twice, nothing is left, or
-            images are missing or of another size than their masks.
+        EvaluationError: If a file cannot be used, a sequence is given twice, no video is left, or
+            images are missing or have another size than their masks.
         ValueError: If no annotation file is given.
     """
     if not annotations:
@@ -123,8 +124,8 @@ def build_permis_list(
     if not videos:
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
         raise EvaluationError(
-            f"{', '.join(map(str, annotations))}: no video is left ({reasons or 'no sequence'}): "
-            "give files with all classes, or drop fewer sources"
+            f"{', '.join(map(str, annotations))}: no video is left ({reasons or 'no sequence'})",
+            "give files with all classes, or drop fewer sources",
         )
     _check_images(videos, Path(images))
     videos.sort(key=lambda video: video.name)
@@ -142,15 +143,15 @@ def build_permis_list(
 
 @dataclass(frozen=True, slots=True)
 class _Selected:
-    """The part of a sequence that goes into the list.
+    """The part of a sequence that enters the list.
 
     Attributes:
         category: Id of the class.
-        reference: Position of the first frame among the annotated ones.
-        tracks: Id in the list -> track; the scored ones first.
-        scored: How many are scored.
+        reference: Position of the reference among the annotated frames.
+        tracks: Id in the list -> track; the scored ones come first.
+        scored: The number of scored instances.
         fit_frames: For each scored id, the frames after the reference, counted from it, in which
-            it is large among minimum_instances large instances.
+            it is one of at least minimum_instances large instances.
     """
 
     category: int
@@ -161,7 +162,7 @@ class _Selected:
 
 
 def _select(sequence: BurstSequence, choices: Choices) -> _Selected | str:
-    """Choose class, reference and instances, or say why the sequence has none."""
+    """Choose class, reference and instances, or say why the sequence is left out."""
     areas = [
         {t: mask_area_px(m.counts, sequence.height, sequence.width) for t, m in masks.items()}
         for masks in sequence.masks
@@ -207,8 +208,8 @@ def _make_video(
     if len(selected.tracks) > MAX_OBJECT_ID:
         raise EvaluationError(
             f"{name}: {len(selected.tracks)} instances of "
-            f"{category_names[selected.category]!r}, and a mask has room for {MAX_OBJECT_ID}: "
-            "leave this sequence out of the annotations"
+            f"{category_names[selected.category]!r}, and a mask has room for {MAX_OBJECT_ID}",
+            "leave this sequence out of the annotations",
         )
     ids = {track: i for i, track in selected.tracks.items()}
     folder = f"{split}/{sequence.dataset}/{sequence.name}"
@@ -234,8 +235,8 @@ def _make_video(
 def _draw_frames(
     name: str, images: Sequence[str], fit_frames: Mapping[int, tuple[int, ...]], seed: int
 ) -> ImagePart | None:
-    # Hashes instead of a generator: a video's frames do not depend on the other videos, nor on
-    # the version of a library.
+    # Hashes instead of a random generator: the frames of a video depend neither on other videos
+    # nor on the version of a library.
     object_id = max(fit_frames, key=lambda i: (len(fit_frames[i]), -i))
     if len(fit_frames[object_id]) < 2:
         return None
@@ -254,7 +255,7 @@ _Sequences = dict[_Key, tuple[BurstSequence, Mapping[int, str]]]
 
 
 def _gather(bursts: Mapping[Path, Burst]) -> _Sequences:
-    """Gather the sequences of all files by split, data set and name, with their category names."""
+    """Collect the sequences of all files by split, data set and name, with their category names."""
     gathered: _Sequences = {}
     origin: dict[_Key, Path] = {}
     for path, burst in bursts.items():
@@ -262,8 +263,8 @@ def _gather(bursts: Mapping[Path, Burst]) -> _Sequences:
             key = (burst.split, sequence.dataset, sequence.name)
             if key in gathered:
                 raise EvaluationError(
-                    f"{path}: sequence {'/'.join(key)} is also in {origin[key]}: give each split "
-                    "once, as the file with all classes"
+                    f"{path}: sequence {'/'.join(key)} is also in {origin[key]}",
+                    "give each split once, as the file with all classes",
                 )
             gathered[key] = (sequence, burst.category_names)
             origin[key] = path
@@ -271,7 +272,7 @@ def _gather(bursts: Mapping[Path, Burst]) -> _Sequences:
 
 
 def _unique_names(keys: Iterable[_Key]) -> dict[_Key, str]:
-    """Make a folder name of each key; a file system may not tell upper from lower case."""
+    """Make a folder name for each key, unique even where upper and lower case are the same."""
     names: dict[_Key, str] = {}
     taken: set[str] = set()
     for key in sorted(keys):
@@ -329,8 +330,8 @@ def _check_images(videos: Sequence[PermisVideo], root: Path) -> None:
         total = sum(len(video.images) for video in videos)
         raise EvaluationError(
             f"{root}: {len(missing)} of {total} images are missing: "
-            f"{', '.join(missing[:_LISTED])}{', ...' if len(missing) > _LISTED else ''}: give the "
-            "folder with <split>/<data set>/<sequence>/<image> below it"
+            f"{', '.join(missing[:_LISTED])}{', ...' if len(missing) > _LISTED else ''}",
+            "give the folder with <split>/<data set>/<sequence>/<image> below it",
         )
     for video in videos:
         path = root / video.images[0]
@@ -338,9 +339,9 @@ def _check_images(videos: Sequence[PermisVideo], root: Path) -> None:
             with Image.open(path) as image:
                 size = image.size
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise EvaluationError(f"{path}: no readable image: fetch it again") from error
+            raise EvaluationError(f"{path}: no readable image", "download it again") from error
         if size != (video.width, video.height):
             raise EvaluationError(
-                f"{path}: {size[0]}x{size[1]} pixels, its masks {video.width}x{video.height}: "
-                "give the images of the annotations' size"
+                f"{path}: {size[0]}x{size[1]} pixels, its masks {video.width}x{video.height}",
+                "give the images at the size of the annotations",
             )

@@ -1,8 +1,8 @@
-"""The PerMIS list: which videos, frames and instances are scored, with their truth, in one file.
+"""The PerMIS list: one file with the scored videos, frames and instances, and their truth.
 
-Scoring needs this file and the predictions, nothing else. It is made by `permis_build`, and holds
-every choice that was made there. Its own checksum is in it: a list that was edited is refused, so
-two scores over the same checksum are scores over the same truth.
+Scoring needs this file and the predictions, nothing else. `propagate.eval.permis.build` makes it,
+and stores every choice in it. The file contains its own checksum and an edited list is refused, so
+two scores with the same checksum are over the same truth.
 """
 
 import hashlib
@@ -20,16 +20,16 @@ from propagate.io.write.rle import decode_mask, mask_area_px
 
 _FORMAT = "propagate-permis"
 _VERSION = 1
-_BUILD_HELP = "build it with `propagate eval permis build`"
+_BUILD_HELP = "build the list again from the annotations"
 
 
 @dataclass(frozen=True, slots=True)
 class ImagePart:
-    """What the image and retrieval tasks take of a video: one instance in three of its frames.
+    """One instance in three frames of a video, for the image and retrieval tasks.
 
     Attributes:
         object_id: The instance.
-        targets: Positions in `images` of the two frames in which it is to be found; the reference
+        targets: Positions in `images` of the two frames in which it must be found; the reference
             is frame 0.
     """
 
@@ -42,19 +42,19 @@ class PermisVideo:
     """A video with two or more instances of one class in its first frame.
 
     Attributes:
-        name: Unique in the list, also where upper and lower case are the same; fit for a folder.
-        images: Of the T frames in order, the paths below the images' root, with `/`. The first is
-            the reference.
+        name: Fit for a folder, and unique in the list even if upper and lower case are the same.
+        images: Paths of the T frames below the root of the images, in order, with `/`. The first
+            is the reference.
         height: Pixels.
         width: Pixels.
         category: Name of the class.
-        object_ids: The scored instances, 1..K: those that the reference shows.
-        other_ids: All other instances of the class, K+1 and up: not followed, but a prediction
-            may lie on them.
+        object_ids: The scored instances, 1..K: those in the reference.
+        other_ids: All other instances of the class, K+1 and up. They are not followed, but a
+            prediction may lie on them.
         tracks: Id -> track of the annotation file.
-        masks: Of each frame, id -> COCO's compressed run lengths; scored and other instances.
-        exhaustive: Every instance of the class has a track, as far as the annotations say.
-        image_part: None where too few frames are fit for the image tasks.
+        masks: For each frame, id -> COCO's compressed run lengths; scored and other instances.
+        exhaustive: Whether every instance of the class has a track, by the annotations.
+        image_part: None if too few frames are fit for the image tasks.
     """
 
     name: str
@@ -81,22 +81,22 @@ class PermisVideo:
             index: Position of the frame, 0 for the reference.
 
         Returns:
-            (H, W) uint8, 0 where none of `object_ids` is.
+            (H, W) uint8, 0 outside `object_ids`.
         """
         ids = self.instances(index)
         ids[ids > len(self.object_ids)] = 0
         return ids
 
     def instances(self, index: int) -> np.ndarray:
-        """Decode all instances of the class in a frame, those that are not scored too.
+        """Decode all instances of the class in a frame, including those that are not scored.
 
-        Where two annotated masks overlap, the smaller one is in front.
+        If two annotated masks overlap, the smaller one is in front.
 
         Args:
             index: Position of the frame, 0 for the reference.
 
         Returns:
-            (H, W) uint8, 0 where none of `object_ids` and `other_ids` is.
+            (H, W) uint8, 0 outside `object_ids` and `other_ids`.
         """
         ids = np.zeros((self.height, self.width), dtype=np.uint8)
         masks = self.masks[index]
@@ -114,12 +114,12 @@ class PermisVideo:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PermisList:
-    """The videos with everything that was decided about them.
+    """The videos, and every decision that led to them.
 
     Attributes:
         choices: Every rule and setting that led from the annotations to the list.
-        sources: Of each annotation file, its "split", "file", "sha256" and count of "sequences".
-        counts: How many sequences, videos, frames, objects ...; and how many were left out, why.
+        sources: For each annotation file, "split", "file", "sha256" and the count of "sequences".
+        counts: Of sequences, videos, frames, objects, and of what was left out, by the reason.
         videos: In order of their names.
     """
 
@@ -130,7 +130,7 @@ class PermisList:
 
     @property
     def sha256(self) -> str:
-        """Checksum of the content, independent of how the JSON is laid out."""
+        """Checksum of the content, independent of the layout of the JSON."""
         return _checksum(_to_json(self))
 
     def __repr__(self) -> str:
@@ -138,7 +138,7 @@ class PermisList:
 
 
 def write_permis_list(path: str | Path, permis: PermisList) -> None:
-    """Write a list: the same bytes for the same list, one video per line.
+    """Write a list, one video per line; the same list gives the same bytes.
 
     Args:
         path: The JSON file, in a folder that exists. An old file is replaced.
@@ -155,7 +155,7 @@ def write_permis_list(path: str | Path, permis: PermisList) -> None:
 
 
 def read_permis_list(path: str | Path) -> PermisList:
-    """Read a list and check that it is whole and unchanged.
+    """Read a list and check that it is complete and unchanged.
 
     Args:
         path: What `write_permis_list` wrote.
@@ -164,24 +164,25 @@ def read_permis_list(path: str | Path) -> PermisList:
         The list.
 
     Raises:
-        EvaluationError: If there is no such file, it is no list, or it was changed.
+        EvaluationError: If there is no such file, it is not a list, or it was changed.
     """
     try:
         content = json.loads(Path(path).read_bytes())
     except (OSError, ValueError) as error:
-        raise EvaluationError(f"{path}: no readable list ({error}): {_BUILD_HELP}") from error
+        raise EvaluationError(f"{path}: no readable list ({error})", _BUILD_HELP) from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise EvaluationError(f"{path}: not a {_FORMAT} list: {_BUILD_HELP}")
+        raise EvaluationError(f"{path}: not a {_FORMAT} list", _BUILD_HELP)
     if content.get("version") != _VERSION:
         raise EvaluationError(
-            f"{path}: version {content.get('version')} of the list, this program reads {_VERSION}: "
-            f"{_BUILD_HELP}"
+            f"{path}: version {content.get('version')} of the list, this program reads {_VERSION}",
+            _BUILD_HELP,
         )
     written = content.pop("sha256", None)
     if written != _checksum(content):
         raise EvaluationError(
-            f"{path}: the content does not have the checksum in the file, so it was edited or "
-            f"damaged: {_BUILD_HELP}"
+            f"{path}: the content does not match the checksum in the file, so it was edited or "
+            "damaged",
+            _BUILD_HELP,
         )
     return PermisList(
         choices=content["choices"],

@@ -1,24 +1,24 @@
-"""PerMIR, retrieval: which images of the gallery show the instance of the query.
+"""PerMIR, retrieval: find the images of a gallery that show the instance of the query.
 
-The reference of every video with an image part is a query; the gallery is the three images of all
-of them, without the query's own. The two other images of its video are relevant.
+The reference of each video with an image part is a query. The gallery is the three images of all
+these videos, without the query itself. The two other images of its video are relevant.
 
-A method hands in a table of similarities, higher for more alike, as CSV or JSON. A query is named
-by its video, an image of the gallery by video and frame, `<video>/<frame>`:
+The input is a table of similarities, higher for more similar, as CSV or JSON. A query has the name
+of its video, an image of the gallery the names of video and frame, `<video>/<frame>`:
 
     query,val-YFCC100M-v_1/frame0001,val-YFCC100M-v_1/frame0031,...      (CSV: one row per query)
     val-YFCC100M-v_1,0.93,0.71,...
 
     {"queries": [...], "gallery": [...], "scores": [[0.93, 0.71, ...], ...]}        (JSON)
 
-Rows and columns may be in any order. The column of the query's own image is not read, but has to be
-a number.
+Rows and columns may be in any order. The value for the query's own image is not used, but must be a
+number.
 
-- Average precision: the mean, over the relevant images, of the share of relevant ones among all
-  that score at least as high. Images of equal scores have no order among them, so none is made up:
-  this is scikit-learn's definition. mAP is the mean over queries.
-- Recall@k: the share of queries with a relevant image among the first k. Of images with equal
-  scores, the irrelevant ones count as first.
+- Average precision: for each relevant image, the share of relevant images among all that score at
+  least as high; then the mean of these shares. So images of equal scores are not ordered, as in
+  scikit-learn. mAP is the mean over queries.
+- Recall@k: the share of queries with a relevant image among the first k. If images have equal
+  scores, the irrelevant ones come first.
 """
 
 import csv
@@ -42,12 +42,12 @@ _HELP = "give a CSV or JSON table of every query by every image of the gallery"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SimilarityTable:
-    """What a method says of each query and each image.
+    """The similarities that a method gives to each query and each image.
 
     Attributes:
         queries: Q names of videos.
         gallery: G names of images, `<video>/<frame>`.
-        scores: (Q, G) float64, higher for more alike.
+        scores: (Q, G) float64, higher for more similar.
     """
 
     queries: tuple[str, ...]
@@ -70,7 +70,7 @@ class RetrievalScores:
     per_query: Mapping[str, Mapping[str, float]]
 
     def to_json(self) -> str:
-        """Give everything as JSON text; the numbers are complete, nothing is rounded."""
+        """Write everything as JSON text; nothing is rounded."""
         content = {"protocol": self.protocol, "global": self.global_, "per_query": self.per_query}
         return json.dumps(content, indent=1, allow_nan=False)
 
@@ -85,7 +85,7 @@ def retrieval_images(permis: PermisList) -> dict[str, tuple[str, ...]]:
         permis: The list.
 
     Returns:
-        By query, that is by video, its three images of the gallery; the first is its own.
+        By query (the name of its video), its three images in the gallery; the first is its own.
     """
     return {
         video.name: tuple(
@@ -113,7 +113,7 @@ def evaluate_permis_retrieval(permis: PermisList, table: str | Path) -> Retrieva
     images = retrieval_images(permis)
     if not images:
         raise EvaluationError(
-            "no video of this list has images for retrieval: build it from more annotations"
+            "no video of this list has images for retrieval", "build it from more annotations"
         )
     similarity = read_similarity_table(table)
     gallery = [image for group in images.values() for image in group]
@@ -155,7 +155,7 @@ def average_precision(scores: np.ndarray, relevant: np.ndarray) -> float:
     """Compute the average precision of one query.
 
     Args:
-        scores: (G,) float, higher for more alike.
+        scores: (G,) float, higher for more similar.
         relevant: (G,) bool, at least one.
 
     Returns:
@@ -171,14 +171,14 @@ def average_precision(scores: np.ndarray, relevant: np.ndarray) -> float:
 
 
 def first_rank(scores: np.ndarray, relevant: np.ndarray) -> int:
-    """Rank the best relevant image of one query, after the irrelevant ones of equal score.
+    """Rank the best relevant image of one query, after irrelevant ones of equal score.
 
     Args:
-        scores: (G,) float, higher for more alike.
+        scores: (G,) float, higher for more similar.
         relevant: (G,) bool, at least one.
 
     Returns:
-        From 1.
+        The rank, from 1.
     """
     return 1 + int(np.count_nonzero(scores[~relevant] >= scores[relevant].max()))
 
@@ -187,13 +187,13 @@ def read_similarity_table(path: str | Path) -> SimilarityTable:
     """Read a table of similarities.
 
     Args:
-        path: A CSV or JSON file, by its suffix.
+        path: A JSON file if its suffix is `.json`, else a CSV file.
 
     Returns:
         The table.
 
     Raises:
-        EvaluationError: If there is no such file, it is no such table, a name occurs twice, or a
+        EvaluationError: If there is no such file, it is not such a table, a name occurs twice, or a
             score is not a finite number.
     """
     path = Path(path)
@@ -201,20 +201,21 @@ def read_similarity_table(path: str | Path) -> SimilarityTable:
         text = path.read_text(encoding="utf-8")
         table = _parse_json(text) if path.suffix.lower() == ".json" else _parse_csv(text)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EvaluationError(f"{path}: no readable table ({error}): {_HELP}") from error
+        raise EvaluationError(f"{path}: no readable table ({error})", _HELP) from error
     shape = (len(table.queries), len(table.gallery))
     if table.scores.shape != shape:
-        raise EvaluationError(f"{path}: scores {table.scores.shape} for a table {shape}: {_HELP}")
+        raise EvaluationError(f"{path}: scores {table.scores.shape} for a table {shape}", _HELP)
     for names in (table.queries, table.gallery):
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
-            raise EvaluationError(f"{path}: {twice[0]!r} is in it twice: {_HELP}")
+            raise EvaluationError(f"{path}: {twice[0]!r} occurs twice", _HELP)
     wrong = np.argwhere(~np.isfinite(table.scores))
     if wrong.size:
         row, column = wrong[0]
         raise EvaluationError(
             f"{path}: query {table.queries[row]!r}, image {table.gallery[column]!r}: "
-            f"the score is {table.scores[row, column]}: give a finite number"
+            f"the score is {table.scores[row, column]}",
+            "give a finite number",
         )
     return table
 
@@ -242,5 +243,5 @@ def _check_names(
         if wrong:
             more = f" and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else ""
             raise EvaluationError(
-                f"{path}: {what} {verb}: {', '.join(wrong[:_LISTED])}{more}: {_HELP}"
+                f"{path}: {what} {verb}: {', '.join(wrong[:_LISTED])}{more}", _HELP
             )

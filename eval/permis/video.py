@@ -1,9 +1,9 @@
 """PerMIS-video: J, F and identity switches over the videos of a list.
 
-The reference frame of a video tells the instances and is not scored; every other frame of the list
-is. J and F are those of DAVIS (`propagate.eval.metrics`): an object that is in neither truth nor
-prediction of a frame scores 1 there. What J and F hide in videos of look-alikes, a prediction that
-sits on the wrong one, is counted beside them (`propagate.eval.identity`).
+The reference frame of a video shows the instances and is not scored; all other frames of the list
+are. J and F are those of DAVIS (`propagate.eval.metrics`): an object that is neither in the truth
+nor in the prediction of a frame scores 1 there. In videos of similar instances, J and F do not show
+that a prediction lies on the wrong one, so that is counted too (`propagate.eval.identity`).
 """
 
 import json
@@ -11,22 +11,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from propagate.eval.averages import average
 from propagate.eval.identity import IdentityScores, instance_under, score_identity
-from propagate.eval.labels import UnusableMaskError
+from propagate.eval.labels import UnusableMaskError, refuse
 from propagate.eval.metrics import score_masks, tolerance_px
+from propagate.eval.missing import Missing, Predictions
 from propagate.eval.permis.list import PermisList
 from propagate.eval.permis.predictions import (
-    Predictions,
     Wanted,
     find_predictions,
     open_predictions,
     read_prediction,
-    refuse,
 )
 from propagate.eval.processes import map_processes
 from propagate.eval.protocols import SEMI_SUPERVISED, Objects, OtherIds, Protocol
@@ -63,7 +61,7 @@ class PermisScores:
     identity: IdentityScores
 
     def to_json(self) -> str:
-        """Give everything as JSON text: that of `Scores`, with "identity" added."""
+        """Write everything as JSON text: that of `Scores`, with "identity" added."""
         content = self.scores.to_dict() | {"identity": self.identity.to_dict()}
         return json.dumps(content, indent=1, allow_nan=False)
 
@@ -88,14 +86,16 @@ def evaluate_permis(
         permis: The list.
         predictions: Folder of masks in any layout of `propagate.eval.mask_trees`, with the names of
             videos and frames, and the object ids, of the list; or a BURST JSON of one split, with
-            the tracks of the annotations. More frames than those may be there.
-        allow_missing: Score what is there: videos and frames without a prediction are left out, and
-            named in the protocol.
-        jobs: Processes, each with a video at a time, the longest first. More than one starts fresh
-            interpreters, so a script that asks for it needs the `if __name__ == "__main__":` guard.
+            the tracks of the annotations. Additional frames are ignored.
+        allow_missing: Leave out videos and frames without a prediction, and name them in the
+            protocol.
+        jobs: Number of processes. Each scores one video at a time, the longest first. More than one
+            starts fresh interpreters, so a script that uses it needs the
+            `if __name__ == "__main__":` guard.
 
     Returns:
-        J, F and identity switches per frame, object and video, and over all, with the protocol.
+        J, F and identity switches per frame, object and video, and over everything, with the
+        protocol.
 
     Raises:
         EvaluationError: If predictions are missing or cannot be used; it names the files.
@@ -113,12 +113,12 @@ def evaluate_permis(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _VideoScores:
-    """What was found in one video.
+    """The scores of one video.
 
     Attributes:
         scores: J and F.
         under: By object, the instance its prediction lies on in each scored frame.
-        problems: Masks that cannot be used; the scores of their frames mean nothing.
+        problems: Masks that cannot be used; the scores of their frames are meaningless.
     """
 
     scores: SequenceScores
@@ -127,7 +127,7 @@ class _VideoScores:
 
 
 def _score_video(tree: Predictions, wanted: Wanted) -> _VideoScores:
-    """Score every frame; problems are gathered, so that one run tells them all."""
+    """Score every frame, and list all masks that cannot be used."""
     video = wanted.video
     shape = (len(video.object_ids), len(wanted.frames))
     region, boundary = np.ones(shape), np.ones(shape)
@@ -158,10 +158,8 @@ def _score_video(tree: Predictions, wanted: Wanted) -> _VideoScores:
     return _VideoScores(scores, under, problems)
 
 
-def _average(
-    permis: PermisList, videos: Sequence[_VideoScores], missing: Mapping[str, Any]
-) -> PermisScores:
-    """Average over frames, then over objects, and write down what was averaged."""
+def _average(permis: PermisList, videos: Sequence[_VideoScores], missing: Missing) -> PermisScores:
+    """Average over frames, then over objects, and record what was averaged."""
     facts = {
         "missing": missing,
         "list_sha256": permis.sha256,

@@ -1,6 +1,6 @@
 """The commands `propagate eval ...`: parse, call the public functions, print.
 
-Heavy imports stand inside the commands, so that `--help` answers at once.
+Heavy imports are inside the commands, so that `--help` is quick.
 """
 
 from pathlib import Path
@@ -22,10 +22,16 @@ eval_app.add_typer(permis_app, name="permis")
 @eval_app.command()
 def davis(
     root: Annotated[
-        Path, typer.Option(help="Root of the data set, or any folder of true masks by sequence.")
+        Path,
+        typer.Option(
+            help="Root of the data set, or any folder with a folder of true masks per sequence."
+        ),
     ],
     pred: Annotated[
-        Path, typer.Option(help="Folder of predicted masks by sequence: -o of `propagate run`.")
+        Path,
+        typer.Option(
+            help="Folder with a folder of predicted masks per sequence, as runs write it."
+        ),
     ],
     protocol: Annotated[
         str,
@@ -36,12 +42,12 @@ def davis(
     ] = "semi-supervised",
     split: Annotated[
         str | None,
-        typer.Option(help="A list of the data set, as ImageSets/2017/<split>.txt; else all."),
+        typer.Option(help="Sequences to score: a list such as ImageSets/2017/<split>.txt. [all]"),
     ] = None,
     resolution: Annotated[str, typer.Option(help="Folder under Annotations, for DAVIS.")] = "480p",
     unseen: Annotated[
         Path | None,
-        typer.Option(help="lvos: the data set's unseen_videos.txt. Youtube-vos: such a list."),
+        typer.Option(help="lvos, youtube-vos: sequences of unseen categories (unseen_videos.txt)."),
     ] = None,
     categories: Annotated[
         tuple[Path, Path] | None,
@@ -52,11 +58,14 @@ def davis(
     ] = None,
     attributes: Annotated[
         Path | None,
-        typer.Option(help="davis2016: db_info.yaml, unless it lies in the root or in data/."),
+        typer.Option(help="davis2016: db_info.yaml, if it is not in the root or in data/."),
     ] = None,
     allow_missing: Annotated[
         bool,
-        typer.Option("--allow-missing", help="Leave out what has no prediction, and say so."),
+        typer.Option(
+            "--allow-missing",
+            help="Leave out sequences and frames without a prediction, and name them.",
+        ),
     ] = False,
     refined: Annotated[
         bool, typer.Option("--refined", help="Score the masks that `run --refine` refined.")
@@ -68,25 +77,27 @@ def davis(
         Path | None,
         typer.Option("--csv", help="Also write the two files of davis2017-evaluation here."),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes to score with.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
 ) -> None:
-    """J, F and J&F of a data set, as its benchmark defines them.
+    """Score J, F and J&F of a data set, as its benchmark defines them.
 
-    davis2017: objects 1..n of the first frame; first and last frame not scored. Bit-equal to
-    davis2017-evaluation; unsupervised: all frames, up to 20 proposals matched to the objects.
+    davis2017: objects 1..n of the first frame; the first and last frame are not scored. The numbers
+    of davis2017-evaluation, bit for bit. Unsupervised: all frames, up to 20 proposals are matched
+    to the objects.
 
-    davis2016: one object, every pixel that is not 0; J and F for each attribute, where listed.
+    davis2016: one object, every pixel that is not 0; also J and F for each attribute, if listed.
 
     youtube-vos: an object counts after its own first frame; mean of seen and unseen categories.
 
-    mose: the ids of the first frame; first and last frame not scored.
+    mose: the ids of the first frame; the first and last frame are not scored.
 
-    lvos: as youtube-vos, and the last frame is not scored.
+    lvos: like youtube-vos, but the last frame is not scored.
 
-    sa-v: ids of the scored frames, each from where truth or prediction first shows it. The numbers
-    of sav_evaluator and vos-benchmark.
+    sa-v: the ids of the scored frames; an object counts from the first frame in which it is in the
+    truth or the prediction. The numbers of sav_evaluator and vos-benchmark.
 
-    `propagate eval protocols` says all rules. A missing or odd mask is an error that names it.
+    `propagate eval protocols` lists all rules. A missing or unusable mask is an error that names
+    the file.
 
     Example: propagate eval davis --root DAVIS --pred out --split val --json scores.json
     """

@@ -23,13 +23,14 @@ class Task(StrEnum):
 def permis(
     context: typer.Context,
     list_file: Annotated[
-        Path | None, typer.Option("--list", help="The list that `permis build` made.")
+        Path | None, typer.Option("--list", help="The list that `permis build` wrote.")
     ] = None,
     pred: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of <video>/<frame>.png, or the -o of `propagate run`, under the names of "
-            "the list, or a BURST JSON; for retrieval, the CSV or JSON table of similarities."
+            help="Predictions: a folder of <video>/<frame>.png or the -o of `propagate run`, with "
+            "the names of the list, or a BURST JSON. For retrieval, a CSV or JSON table of "
+            "similarities."
         ),
     ] = None,
     task: Annotated[
@@ -44,11 +45,14 @@ def permis(
     ] = None,
     allow_missing: Annotated[
         bool,
-        typer.Option("--allow-missing", help="Leave out what has no prediction, and say so."),
+        typer.Option(
+            "--allow-missing",
+            help="Leave out videos and frames without a prediction, and name them.",
+        ),
     ] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes to score videos with.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Number of processes that score videos.")] = 1,
 ) -> None:
-    """PerMIS: videos and images with several instances of one class, of which one is meant.
+    """Score PerMIS: videos and images with several instances of one class.
 
     Example: propagate eval permis --list permis.json --pred out --json scores.json
     """
@@ -56,8 +60,8 @@ def permis(
         return
     if list_file is None or pred is None:
         missing = "--list" if list_file is None else "--pred"
-        raise typer.BadParameter("this option is needed", param_hint=f"'{missing}'")
-    from propagate.cli import permis_tables as permis_report
+        raise typer.BadParameter("this option is required", param_hint=f"'{missing}'")
+    from propagate.cli.tables import format_images, format_permis, format_retrieval
     from propagate.eval.permis.images import evaluate_permis_images
     from propagate.eval.permis.list import read_permis_list
     from propagate.eval.permis.retrieval import evaluate_permis_retrieval
@@ -67,13 +71,13 @@ def permis(
     videos = read_permis_list(list_file)
     if task is Task.VIDEO:
         scores = evaluate_permis(videos, pred, allow_missing=allow_missing, jobs=jobs)
-        table = permis_report.format_permis(scores)
+        table = format_permis(scores)
     elif task is Task.IMAGES:
         scores = evaluate_permis_images(videos, pred, allow_missing=allow_missing)
-        table = permis_report.format_images(scores)
+        table = format_images(scores)
     else:
         scores = evaluate_permis_retrieval(videos, pred)
-        table = permis_report.format_retrieval(scores)
+        table = format_retrieval(scores)
     if json_file is not None:
         write_atomically(json_file, scores.to_json().encode())
     show(table)
@@ -83,9 +87,9 @@ def permis(
 def build(
     annotations: Annotated[
         list[Path],
-        typer.Option(help="BURST's all_classes.json of a split; repeat it for all splits."),
+        typer.Option(help="BURST's all_classes.json of a split; give it once for each split."),
     ],
-    images: Annotated[Path, typer.Option(help="Root of <split>/<data set>/<sequence>/<image>.")],
+    images: Annotated[Path, typer.Option(help="Folder of <split>/<data set>/<sequence>/<image>.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Where to write the list.")],
     drop: Annotated[
         str, typer.Option(help="Source data sets to leave out, separated by commas; '' for none.")
@@ -94,15 +98,15 @@ def build(
         int, typer.Option(min=2, help="Instances of one class that a frame must show.")
     ] = 2,
     minimum_area: Annotated[
-        float, typer.Option(min=0, max=0.99, help="Share of the frame an instance must fill.")
+        float, typer.Option(min=0, max=0.99, help="Share of the frame that an instance must fill.")
     ] = 0.001,
-    seed: Annotated[int, typer.Option(help="For the frames of the image tasks.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed that draws the frames of the image tasks.")] = 0,
 ) -> None:
-    """Make the list of videos, frames and instances, once; scores over one list can be compared.
+    """Build the list of videos, frames and instances. Scores over the same list are comparable.
 
     Example: propagate eval permis build --annotations val.json --images frames -o permis.json
     """
-    from propagate.cli.permis_tables import format_list
+    from propagate.cli.tables import format_list
     from propagate.eval.permis.build import Choices, build_permis_list
     from propagate.eval.permis.list import write_permis_list
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from propagate.errors import EvaluationError
-from propagate.eval.permis.images import boundary_distance_px, boundary_region
+from propagate.eval.boundary_iou import boundary_distance_px, boundary_region
 from propagate.eval.perseg import evaluate_perseg
 from propagate.io.write.masks import palette
 

@@ -49,24 +49,24 @@ EQUAL = (
 EQUAL_BUT_DECAY = ("c10e_long_300",)
 # What it cannot read, and we score: files it does not need, and colours that are those of ids.
 SCORED = ("c14_gt_rgb", "c14_pred_rgb", "c14_pred_rgba", "c15i_no_jpegs")
-NO_OBJECT = r"00000.png: no object in the first annotated frame: label .* by davis2016"
+NO_OBJECT = r"00000.png: no object in the first annotated frame; label .* by davis2016"
 # Where it exits without a word, or crashes, and we say why: the file, and what is wrong with it.
 REFUSED = {
     "c04a_late_predicted": r"late-a/00004.png: id 2, where the first annotated frame has 1..1",
     "c05a_extra_pred_id": r"extra-id/00003.png: id 3, where the first annotated frame has 1..2",
     "c05c_pred_255": r"pred-255/00001.png: id 255, .* and 3 more \(6 in all\)",
-    "c10a_two_frames": r"480p/two: annotated frames in this folder: 2: give 3 or more",
-    "c10c_one_frame": r"480p/one: annotated frames in this folder: 1: give 3 or more",
+    "c10a_two_frames": r"480p/two: annotated frames in this folder: 2; give 3 or more",
+    "c10c_one_frame": r"480p/one: annotated frames in this folder: 1; give 3 or more",
     "c13a_half_res": r"halfres/00001.png: 100x60 pixels, the truth 200x120",
-    "c13b_one_frame_res": r"oneres/00003.png: 199x120 pixels, the truth 200x120: predict at",
+    "c13b_one_frame_res": r"oneres/00003.png: 199x120 pixels, the truth 200x120; predict at",
     "c13c_transposed": r"transposed/00001.png: 120x200 pixels, the truth 200x120",
     "c14_antialiased": r"soft/00001.png: id \d+, where the first annotated frame has 1..2",
     "c14_davis2016_pred01": NO_OBJECT,
     "c14_davis2016_style": NO_OBJECT,
     "c14_gt01_pred255": r"p255/00001.png: id 255, where the first annotated frame has 1..1",
-    "c15a_missing_middle": r"gap/00003.png: missing: predict every scored frame",
-    "c15d_missing_sequence": r"pred/gone: no such folder: predict every sequence",
-    "c15e_corrupt_png": r"corrupt/00003.png: not a readable PNG: write this mask again",
+    "c15a_missing_middle": r"gap/00003.png: missing; predict every scored frame",
+    "c15d_missing_sequence": r"pred/gone: no such folder; predict every scored frame",
+    "c15e_corrupt_png": r"corrupt/00003.png: not a readable PNG; write this mask again",
     "c15j_first_annotation_only": r"480p/testdev: annotated frames in this folder: 1",
     "c17_empty_first_frame": NO_OBJECT,
     "c20a_unsup_permuted": r"perm/00001.png: id 4, where the first annotated frame has 1..3",
@@ -230,7 +230,7 @@ def test_a_killed_process_is_one_error(trees):
 
     killer = threading.Thread(target=kill_the_worker, daemon=True)
     killer.start()
-    with pytest.raises(EvaluationError, match=r"ended early .*: score with jobs=1"):
+    with pytest.raises(EvaluationError, match=r"ended early .*; score with jobs=1"):
         evaluate_davis(truth, pred, jobs=2)
     killer.join(timeout=10)
 
@@ -285,7 +285,7 @@ def test_problems_of_several_sequences_are_told_together(trees):
     truth, pred = trees
     save(pred / "ant" / "00001.png", frame()[:, :-1])
     save(pred / "bee" / "00003.png", frame(object_id=9))
-    with pytest.raises(EvaluationError, match=r"31x24 pixels.*id 9, .*1\.\.1: predict at .*; use"):
+    with pytest.raises(EvaluationError, match=r"31x24 pixels.*id 9, .*1\.\.1; predict at .*; use"):
         evaluate_davis(truth, pred)
 
 

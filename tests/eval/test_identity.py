@@ -106,7 +106,7 @@ def test_void_pixels_of_the_prediction_do_not_count():
 
 
 def test_sizes_that_differ_are_a_wrong_argument():
-    with pytest.raises(ValueError, match="of one size"):
+    with pytest.raises(ValueError, match="of the same size"):
         instance_under(np.zeros((3, 4), dtype=bool), TRUTH, 1, [1])
 
 

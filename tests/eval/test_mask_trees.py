@@ -328,17 +328,17 @@ def bomb(side):
 USELESS = {
     "grey 64 or the colour of id 56": (
         grey_56,
-        r"colours \(mode RGB\) instead of object ids: .*pal",
+        r"colours \(mode RGB\) instead of object ids; .*pal",
     ),
     "a colour that no id has": (other_colour, r"colours \(mode RGB\) instead of object ids"),
     "white on black": (white_on_black, r"colours \(mode RGB\) instead of object ids"),
     "partly transparent": (see_through, r"colours \(mode RGBA\) instead of object ids"),
-    "an id of 16 bits": (id_300, "id 300: use ids of 8 bits, 1..254"),
-    "truncated": (truncated, "not a readable PNG: write this mask again"),
+    "an id of 16 bits": (id_300, "id 300; use ids of 8 bits, 1..254"),
+    "truncated": (truncated, "not a readable PNG; write this mask again"),
     "no bytes": (no_bytes, "not a readable PNG"),
     "a JPEG": (jpeg, "not a readable PNG"),
     "a folder": (folder, "not a readable PNG"),
-    "missing": (Path.unlink, "no such mask: write it, empty if need be"),
+    "missing": (Path.unlink, "no such mask; write it, empty if need be"),
     "100 megapixels": (bomb(10_000), "far more pixels than a video has"),
     "10 gigapixels": (bomb(100_000), "far more pixels than a video has"),
 }
@@ -362,8 +362,8 @@ def test_a_useless_mask_is_one_line_that_names_the_file(layout, kind, tmp_path):
 def test_a_refusal_reaches_another_process_whole():
     error = UnusableMaskError(Path("ant/00000.png"), "id 300", "use ids of 8 bits")
     copy = pickle.loads(pickle.dumps(error))
-    assert str(copy) == "ant/00000.png: id 300: use ids of 8 bits"
-    assert (copy.path, copy.found, copy.remedy) == (error.path, error.found, error.remedy)
+    assert str(copy) == "ant/00000.png: id 300; use ids of 8 bits"
+    assert (copy.path, copy.found, copy.hint) == (error.path, error.found, error.hint)
     assert isinstance(error, EvaluationError)
 
 
@@ -377,9 +377,9 @@ def refuses(root, message):
 
 
 def test_a_folder_that_is_absent_or_holds_no_masks_is_refused(tmp_path):
-    refuses(tmp_path / "nowhere", "^.*nowhere: no such folder of ground truth: check the path$")
+    refuses(tmp_path / "nowhere", "^.*nowhere: no such folder of ground truth; check the path$")
     refuses(
-        tmp_path, r"no ground truth in this folder: give a folder of <sequence>/<frame>.png or "
+        tmp_path, r"no ground truth in this folder; give a folder of <sequence>/<frame>.png or "
     )
     (tmp_path / "ant").mkdir()
     (tmp_path / "ant" / "notes.txt").write_text("no masks")
@@ -390,14 +390,14 @@ def test_a_folder_that_is_absent_or_holds_no_masks_is_refused(tmp_path):
 @pytest.mark.parametrize("layout", [INDEX, RUN, RUN_RLE])
 def test_the_folder_of_one_sequence_is_refused_with_the_way_up(layout, tmp_path):
     WRITERS[layout](tmp_path, MASKS)
-    refuses(tmp_path / "ant", "ground truth of one sequence, .*: give the folder above it")
+    refuses(tmp_path / "ant", "ground truth of one sequence, .*; give the folder above it")
 
 
 @pytest.mark.parametrize("other", [OBJECTS, RUN, RUN_RLE])
 def test_two_layouts_in_one_tree_are_refused(other, tmp_path):
     write_index(tmp_path, {"ant": MASKS["ant"]})
     WRITERS[other](tmp_path, {"bee": MASKS["bee"]})
-    refuses(tmp_path, r"in two layouts \(<sequence>/<frame>.png of ant, .* of bee\): keep one")
+    refuses(tmp_path, r"in two layouts \(<sequence>/<frame>.png of ant, .* of bee\); keep one")
 
 
 def test_two_layouts_in_one_sequence_are_refused(tmp_path):
@@ -422,7 +422,7 @@ def test_a_sequence_that_is_not_there_is_refused_and_one_without_masks_has_no_fr
 def test_frames_whose_numbers_are_not_padded_are_refused(tmp_path):
     write_index(tmp_path, {"ant": {str(t): frame() for t in (0, 1, 2, 10)}})
     tree = open_mask_tree(tmp_path)
-    with pytest.raises(UnusableMaskError, match=r"ant: 10.png comes before 2.png as text, .*: pad"):
+    with pytest.raises(UnusableMaskError, match=r"ant: 10.png comes before 2.png as text, .*; pad"):
         tree.frames("ant")
     for path in (tmp_path / "ant").iterdir():
         path.rename(path.with_stem(path.stem.zfill(2)))
@@ -445,7 +445,7 @@ def test_an_object_without_a_mask_of_a_frame_is_refused(tmp_path):
     missing.unlink()
     tree = open_mask_tree(tmp_path)
     assert tree.frames("ant") == tuple(MASKS["ant"])
-    with pytest.raises(UnusableMaskError, match=f"^{missing}: no such mask: write it"):
+    with pytest.raises(UnusableMaskError, match=f"^{missing}: no such mask; write it"):
         tree.read("ant", "00002")
 
 
@@ -497,7 +497,7 @@ def test_a_run_that_broke_off_is_refused(formats, tmp_path):
         break_off(tmp_path / "ant", formats)
     assert (tmp_path / "ant" / "incomplete.json").exists()
     tree = open_mask_tree(tmp_path)
-    with pytest.raises(UnusableMaskError, match="ant: an unfinished run: run it again to its end"):
+    with pytest.raises(UnusableMaskError, match="ant: an unfinished run; run it again to its end"):
         tree.frames("ant")
     assert tree.frames("bee") == tuple(MASKS["bee"])
 
@@ -526,7 +526,7 @@ def missing_frame(path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (damaged_counts, r"masks.json:00001: the RLE covers \d+ pixels, .* 32x24 has 768: run it"),
+        (damaged_counts, r"masks.json:00001: the RLE covers \d+ pixels, .* 32x24 has 768; run it"),
         (missing_frame, "masks.json:00001: no such mask"),
         (lambda path: path.write_text("{"), "masks.json: no readable run lengths of this program"),
         (lambda path: path.write_text("[]"), "masks.json: no readable run lengths"),

@@ -297,7 +297,7 @@ def test_youtube_vos_tells_seen_objects_by_the_categories_of_the_training_split(
         "unseen": scores.per_sequence["ant"],
     }
     with pytest.raises(
-        EvaluationError, match=r"train.json: no category of object 1 of sequence ant"
+        EvaluationError, match=r"train.json: no category for object 1 of sequence ant"
     ):
         evaluate_davis(truth, pred, protocol="youtube-vos", categories=(paths[1], paths[0]))
 

@@ -105,5 +105,5 @@ def test_files_of_an_earlier_evaluation_are_replaced(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_one_error(tmp_path):
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(OutputError, match=r"file: cannot be used as a folder \(File exists\): cho"):
+    with pytest.raises(OutputError, match=r"file: cannot be written \(file exists\).* choose"):
         write_official_csv(some_scores(), tmp_path / "file", "val")
