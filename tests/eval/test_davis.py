@@ -17,18 +17,11 @@ from propagate.cli.tables import format_table
 from propagate.errors import EvaluationError
 from propagate.eval.davis import evaluate_davis
 from propagate.eval.scores import Scores
-from tests.drawn_masks import (
-    DRIFT_J,
-    ORACLE,
-    draw_trees,
-    evaluate_case,
-    frame,
-    needs_oracle,
-    official,
-    save,
-)
+from tests.drawn_masks import DRIFT_J, draw_trees, frame, save
+from tests.official_scorers import all_cases, needs_oracle, official, params
+from tests.paths import DEV
 
-MULTI = ORACLE.parents[1] / "data" / "dev" / "multi"
+MULTI = DEV / "multi"
 needs_multi = pytest.mark.skipif(
     not MULTI.is_dir(), reason="the clips of ../shared/data/dev/multi are absent"
 )
@@ -80,23 +73,21 @@ REFUSED = {
 @needs_oracle
 def test_every_case_of_the_oracle_is_in_one_of_the_tables():
     tables = [*EQUAL, *EQUAL_BUT_DECAY, *SCORED, *REFUSED]
-    assert sorted(tables) == sorted(path.name for path in (ORACLE / "cases").iterdir())
-    with_result = {name for name in tables if official(name, SEMI)["status"] == "ok"}
+    assert sorted(tables) == all_cases()
+    with_result = {name for name in tables if official(name, SEMI)}
     assert with_result == {*EQUAL, *EQUAL_BUT_DECAY}
 
 
-@needs_oracle
-@pytest.mark.parametrize("name", EQUAL)
-def test_all_numbers_equal_the_official_ones_to_the_last_bit(name):
-    expected = official(name, SEMI)["result"]
+@pytest.mark.parametrize("name", params(EQUAL))
+def test_all_numbers_equal_the_official_ones_to_the_last_bit(name, evaluate_case):
+    expected = official(name, SEMI)
     result = json.loads(evaluate_case(name).to_json())
     assert {key: result[key] for key in expected} == expected
 
 
-@needs_oracle
-@pytest.mark.parametrize("name", EQUAL_BUT_DECAY)
-def test_a_long_video_differs_from_the_official_numbers_in_its_decay_alone(name):
-    expected, scores = official(name, SEMI)["result"], evaluate_case(name)
+@pytest.mark.parametrize("name", params(EQUAL_BUT_DECAY))
+def test_a_long_video_differs_from_the_official_numbers_in_its_decay_alone(name, evaluate_case):
+    expected, scores = official(name, SEMI), evaluate_case(name)
     assert scores.per_frame == expected["per_frame"]
     rows = [(scores.global_, expected["global"])]
     rows += [(scores.per_object[key], row) for key, row in expected["per_object"].items()]
@@ -111,23 +102,21 @@ def test_a_long_video_differs_from_the_official_numbers_in_its_decay_alone(name)
 
 
 @needs_oracle
-def test_a_root_without_images_is_scored_like_vos_benchmark():
-    expected = official("c15i_no_jpegs", "vos_benchmark.skip")["result"]["global"]
+def test_a_root_without_images_is_scored_like_vos_benchmark(evaluate_case):
+    expected = official("c15i_no_jpegs", "vos_benchmark.skip")["global"]
     scores = evaluate_case("c15i_no_jpegs").global_
     assert 100 * scores["J-Mean"] == pytest.approx(expected["J"], abs=1e-9)
     assert 100 * scores["F-Mean"] == pytest.approx(expected["F"], abs=1e-9)
 
 
-@needs_oracle
-@pytest.mark.parametrize(("name", "message"), REFUSED.items())
-def test_what_cannot_be_scored_is_one_line_that_names_the_file(name, message):
-    with pytest.raises(EvaluationError, match=message) as caught:
+@pytest.mark.parametrize("name", params(REFUSED))
+def test_what_cannot_be_scored_is_one_line_that_names_the_file(name, evaluate_case):
+    with pytest.raises(EvaluationError, match=REFUSED[name]) as caught:
         evaluate_case(name)
     assert "\n" not in str(caught.value)
 
 
-@needs_oracle
-def test_a_gap_in_the_ids_and_void_and_late_objects_are_named_in_the_protocol():
+def test_a_gap_in_the_ids_and_void_and_late_objects_are_named_in_the_protocol(evaluate_case):
     gaps = evaluate_case("c16_noncontiguous_ids").protocol
     assert len(gaps["exceptions"]["objects_absent_from_first_frame"]) == 35
     assert gaps["objects"] == 38

@@ -11,16 +11,8 @@ from propagate.cli.tables import format_protocols, format_table
 from propagate.errors import EvaluationError
 from propagate.eval.davis import evaluate_davis
 from propagate.eval.protocols import PROTOCOLS, UNSUPERVISED_PROTOCOLS, find_protocol
-from tests.drawn_masks import (
-    DRIFT_J,
-    ORACLE,
-    draw_trees,
-    evaluate_case,
-    frame,
-    needs_oracle,
-    official,
-    save,
-)
+from tests.drawn_masks import DRIFT_J, draw_trees, frame, save
+from tests.official_scorers import all_cases, official
 
 # Too few annotated frames: their scorers give NaN, ours an error.
 SHORT = {"c10a_two_frames", "c10c_one_frame", "c15j_first_annotation_only"}
@@ -32,22 +24,19 @@ BLACK_AND_WHITE = {"c14_davis2016_pred01", "c14_davis2016_style"}
 EMPTY_FIRST = {"c17_empty_first_frame"}
 
 
-def cases(peer: str, *, without: Set[str] = frozenset()) -> list[str]:
-    """The cases of which a scorer gives numbers that ours gives too."""
-    if not ORACLE.is_dir():
-        return []
-    names = {path.name for path in (ORACLE / "cases").iterdir()} - SHORT - without
-    return sorted(name for name in names if official(name, peer)["status"] == "ok")
+def cases(scorer: str, *, without: Set[str] = frozenset()) -> list[str]:
+    """The cases that are here, of which a scorer gives numbers that ours gives too."""
+    return [name for name in all_cases() if name not in SHORT | without and official(name, scorer)]
 
 
 # --- against their scorers -----------------------------------------------------------------------
 
 
-@needs_oracle
 @pytest.mark.parametrize("name", cases("sav.skip", without=MISSING))
-def test_sa_v_equals_its_scorer_frame_by_frame(name):
+def test_sa_v_equals_its_scorer_frame_by_frame(name, evaluate_case):
     """Means differ in the last bit at most: it averages percentages."""
-    expected, scores = official(name, "sav.skip")["result"], evaluate_case(name, protocol="sa-v")
+    expected, scores = official(name, "sav.skip"), evaluate_case(name, protocol="sa-v")
+    assert expected
     for sequence, (theirs,) in expected["per_frame"].items():
         for measure in ("J", "F"):
             rows = zip(
@@ -62,21 +51,19 @@ def test_sa_v_equals_its_scorer_frame_by_frame(name):
         assert ours == pytest.approx(expected["global"][measure], abs=1e-12)
 
 
-@needs_oracle
-def test_sa_v_equals_vos_benchmark_where_that_reads_the_same_files():
+def test_sa_v_equals_vos_benchmark_where_that_reads_the_same_files(evaluate_case):
     # In one case it takes Thumbs.db for the last frame.
     names = cases("vos_benchmark.skip", without=MISSING | {"c15g_stray_files"})
-    assert len(names) > 30
+    assert len(names) > 20
     for name in names:
-        expected = official(name, "vos_benchmark.skip")["result"]["global"]
+        expected = official(name, "vos_benchmark.skip")["global"]
         ours = evaluate_case(name, protocol="sa-v").global_["J&F-Mean"]
         assert 100 * ours == pytest.approx(expected["J&F"], abs=1e-12), name
 
 
-@needs_oracle
 @pytest.mark.parametrize("name", cases("lvos_python", without=BLACK_AND_WHITE))
-def test_lvos_equals_its_scorer_for_every_object(name):
-    expected = official(name, "lvos_python")["result"]["per_object"]
+def test_lvos_equals_its_scorer_for_every_object(name, evaluate_case):
+    expected = official(name, "lvos_python")["per_object"]
     scores = evaluate_case(name, protocol="lvos")
     assert len(scores.per_object) == len(expected)
     # It numbers the objects of a sequence 1, 2, ... whatever their ids.
@@ -87,10 +74,9 @@ def test_lvos_equals_its_scorer_for_every_object(name):
                 assert ours == expected[f"{sequence}_{number}"][column]
 
 
-@needs_oracle
 @pytest.mark.parametrize("name", cases("davis_py2.single", without=EMPTY_FIRST))
-def test_davis_2016_equals_its_scorer_frame_by_frame(name):
-    expected = official(name, "davis_py2.single")["result"]
+def test_davis_2016_equals_its_scorer_frame_by_frame(name, evaluate_case):
+    expected = official(name, "davis_py2.single")
     scores = evaluate_case(name, protocol="davis2016")
     for key, theirs in expected["per_frame"].items():
         assert scores.per_frame[key.removesuffix("_1")] == {m: [theirs[m]] for m in ("J", "F")}
@@ -102,13 +88,12 @@ def test_davis_2016_equals_its_scorer_frame_by_frame(name):
             assert ours == pytest.approx(theirs, abs=1e-12)
 
 
-@needs_oracle
 @pytest.mark.parametrize(
     "name", ["c04a_late_predicted", "c05a_extra_pred_id", "c16_noncontiguous_ids"]
 )
-def test_mose_scores_the_objects_that_its_scorer_scores(name):
+def test_mose_scores_the_objects_that_its_scorer_scores(name, evaluate_case):
     """Its J is smoothed, (I + 1) / (U + 1), and printed with two decimals."""
-    expected = official(name, "mosev2")["result"]["per_object"]
+    expected = official(name, "mosev2")["per_object"]
     scores = evaluate_case(name, protocol="mose")
     assert scores.per_object.keys() == expected.keys()
     for key, theirs in expected.items():

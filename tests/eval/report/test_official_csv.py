@@ -1,16 +1,12 @@
 """The CSV files against those that davis2017-evaluation itself wrote, byte for byte."""
 
-import json
-
 import pytest
 
 from propagate.errors import OutputError
-from propagate.eval.davis import evaluate_davis
 from propagate.eval.report.official_csv import write_official_csv
 from propagate.eval.scores import Scores
-from tests.paths import SHARED
+from tests.official_scorers import all_cases, needs_oracle, official
 
-ORACLE = SHARED / "oracle" / "eval"
 TASKS = {"semi": "semi-supervised", "unsup": "unsupervised"}
 GLOBAL, PER_OBJECT = "global_results-val.csv", "per-sequence_results-val.csv"
 # Its decay overflows beyond 255 frames, and it leaves the field empty.
@@ -20,40 +16,33 @@ NO_OBJECT = {"c14_davis2016_pred01", "c17_empty_first_frame"}
 
 
 def official_files(case, task):
-    path = ORACLE / "expected" / case / f"davis2017_cli.{task}.json"
-    return json.loads(path.read_text())["result"]["csv"]
+    result = official(case, f"davis2017_cli.{task}")
+    return result and result["csv"]
 
 
 def cases():
-    if not ORACLE.is_dir():
-        reason = "the official CSV files (../shared/oracle/eval) are absent"
-        return [pytest.param("", "", marks=pytest.mark.skip(reason=reason))]
-    names = sorted(path.name for path in (ORACLE / "cases").iterdir())
+    names = [name for name in all_cases() if name not in {LONG, *NO_OBJECT}]
     return [(name, task) for name in names for task in TASKS if official_files(name, task)]
 
 
-def evaluate_case(case, task):
-    folder = ORACLE / "cases" / case
-    return evaluate_davis(folder / "DAVIS", folder / "pred", task=TASKS[task])
-
-
-@pytest.mark.parametrize(("case", "task"), [c for c in cases() if c[0] not in {LONG, *NO_OBJECT}])
-def test_both_files_equal_the_official_ones_byte_for_byte(case, task, tmp_path):
-    paths = write_official_csv(evaluate_case(case, task), tmp_path / "csv", "val")
+@pytest.mark.parametrize(("case", "task"), cases())
+def test_both_files_equal_the_official_ones_byte_for_byte(case, task, tmp_path, evaluate_case):
+    paths = write_official_csv(evaluate_case(case, task=TASKS[task]), tmp_path / "csv", "val")
     assert paths == (tmp_path / "csv" / GLOBAL, tmp_path / "csv" / PER_OBJECT)
     written = {path.name: path.read_bytes().decode() for path in paths}
     assert written == official_files(case, task)
 
 
-@pytest.mark.parametrize(("case", "task"), [c for c in cases() if c[0] in {"", LONG}])
+@needs_oracle
+@pytest.mark.parametrize("task", TASKS)
 def test_a_long_video_differs_in_the_decay_that_the_official_tool_cannot_compute(
-    case, task, tmp_path
+    task, tmp_path, evaluate_case
 ):
-    paths = write_official_csv(evaluate_case(case, task), tmp_path, "val")
-    official = official_files(case, task)
-    assert paths[1].read_text() == official[PER_OBJECT]
+    paths = write_official_csv(evaluate_case(LONG, task=TASKS[task]), tmp_path, "val")
+    files = official_files(LONG, task)
+    assert paths[1].read_text() == files[PER_OBJECT]
     header, ours = (line.split(",") for line in paths[0].read_text().splitlines())
-    _, theirs = (line.split(",") for line in official[GLOBAL].splitlines())
+    _, theirs = (line.split(",") for line in files[GLOBAL].splitlines())
     differing = {name for name, a, b in zip(header, ours, theirs, strict=True) if a != b}
     assert differing == {"J-Decay", "F-Decay"}
     assert theirs[header.index("J-Decay")] == ""
