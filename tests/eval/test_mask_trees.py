@@ -19,12 +19,7 @@ from propagate.eval.mask_trees import open_mask_tree
 from propagate.io.write.masks import RleWriter, palette, write_mask
 from propagate.io.write.run_folder import RunFolder
 from propagate.records import Frame, Result
-from tests.paths import SHARED
-
-ORACLE = SHARED / "oracle" / "eval"
-needs_oracle = pytest.mark.skipif(
-    not ORACLE.is_dir(), reason="the official scorer's cases (../shared/oracle/eval) are absent"
-)
+from tests.official_scorers import folders_of, golden, ids_of, official
 
 HEIGHT, WIDTH = 24, 32
 INDEX = "<sequence>/<frame>.png"
@@ -119,31 +114,29 @@ def test_an_empty_mask_is_a_mask(layout, tmp_path):
     np.testing.assert_array_equal(labels.ids, empty)
 
 
-@needs_oracle
 @layouts
 @pytest.mark.parametrize("case", ["c01_basic", "c11_ten_objects", "c15k_sparse_gt"])
 def test_the_same_masks_score_the_same_in_every_layout(layout, case, tmp_path):
-    root, flat = ORACLE / "cases" / case / "DAVIS", ORACLE / "cases" / case / "pred"
-    masks = {}
-    for path in sorted(flat.glob("*/*.png")):
-        with Image.open(path) as image:
-            masks.setdefault(path.parent.name, {})[path.stem] = np.asarray(image)
-    WRITERS[layout](tmp_path, masks)
-    expected = json.loads((ORACLE / "expected" / case / "davis2017.semi.json").read_text())
-    assert evaluate_davis(root, tmp_path).per_frame == expected["result"]["per_frame"]
+    root, _ = folders_of(case, tmp_path)
+    masks = {
+        sequence: {name: ids_of(frame) for name, frame in frames.items()}
+        for sequence, frames in golden(case)["prediction"].items()
+    }
+    WRITERS[layout](tmp_path / "layout", masks)
+    scores = evaluate_davis(root, tmp_path / "layout")
+    assert scores.per_frame == official(case, "davis2017.semi")["per_frame"]
 
 
-@needs_oracle
-@pytest.mark.parametrize("case", ["c14_pred_rgb", "c14_pred_rgba"])
-def test_palette_colours_score_as_the_ids_they_stand_for(case, tmp_path):
-    root, coloured = ORACLE / "cases" / case / "DAVIS", ORACLE / "cases" / case / "pred"
-    for path in coloured.glob("*/*.png"):
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_palette_colours_score_as_the_ids_they_stand_for(mode, tmp_path):
+    root, pred = folders_of("c02_missing_object", tmp_path)
+    scores = evaluate_davis(root, pred)
+    for path in pred.glob("*/*.png"):
         with Image.open(path) as image:
-            red, green = (np.asarray(image)[..., channel] == 128 for channel in (0, 1))
-        save(tmp_path / path.relative_to(coloured), red + np.uint8(2) * green)
-    ids, colours = evaluate_davis(root, tmp_path), evaluate_davis(root, coloured)
-    assert colours.per_frame == ids.per_frame
-    assert 0.8 < colours.global_["J-Mean"] < 1
+            colours = palette()[np.asarray(image)]
+        Image.fromarray(colours).convert(mode).save(path)
+    assert evaluate_davis(root, pred).per_frame == scores.per_frame
+    assert 0.3 < scores.global_["J-Mean"] < 1
 
 
 # --- what is in a layout -------------------------------------------------------------------------
