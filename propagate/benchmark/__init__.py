@@ -1,1 +1,1 @@
-"""Benchmarks: configurations run over a data set and scored side by side."""
+"""Benchmarks: run configurations over a data set and score them side by side."""

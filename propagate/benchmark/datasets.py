@@ -1,4 +1,4 @@
-"""What a benchmark runs over: sequences of images with truth, and the rule they are scored by."""
+"""The data sets of benchmarks: sequences of images with truth, and how they are scored."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -30,8 +30,8 @@ class Scored:
 
     Attributes:
         scores: J and F.
-        json: Everything, as text.
-        figures: What is counted beside J and F, as text by its name.
+        json: All numbers, as text.
+        figures: Numbers other than J and F, as text by name.
     """
 
     scores: Scores
@@ -40,7 +40,7 @@ class Scored:
 
 
 class DavisData:
-    """A DAVIS root. The first annotated mask of a sequence is given, the others are truth."""
+    """A DAVIS root. The first annotated mask of each sequence is given to the model."""
 
     def __init__(
         self,
@@ -59,12 +59,12 @@ class DavisData:
             root: Holds `JPEGImages` and `Annotations`.
             protocol: "davis2017" or "davis2016".
             split, resolution, jobs: See `evaluate_davis`.
-            sequences: Only these; empty: all of the split.
-            max_frames: Only so many frames of each sequence.
+            sequences: Use only these; empty for all of the split.
+            max_frames: Use only the first frames of each sequence, so many.
 
         Raises:
-            EvaluationError: There is no truth, no folder of frames, or no such sequence.
-            ValueError: The protocol is unknown, or no frame would be scored.
+            EvaluationError: If there is no truth, no folder of frames, or no such sequence.
+            ValueError: If the protocol is unknown, or no frame would be scored.
         """
         _check_max_frames(max_frames)
         rules = find_protocol(protocol, SEMI_SUPERVISED)
@@ -73,7 +73,7 @@ class DavisData:
         listed = self._tree.sequences if found.sequences is None else found.sequences
         self._images = Path(root) / "JPEGImages" / resolution
         if not self._images.is_dir():
-            raise EvaluationError(f"{self._images}: no such folder of frames: give a DAVIS root")
+            raise EvaluationError(f"{self._images}: no such folder of frames", "give a DAVIS root")
         self._rules, self._max_frames, self._jobs = rules, max_frames, jobs
         self._groups_of = read_groups(rules, Path(root), None, None, None)
         self.sequences = _choose(listed, sequences, found.source)
@@ -84,22 +84,23 @@ class DavisData:
         """List the frames to predict, in order."""
         folder = self._images / sequence
         if not folder.is_dir():
-            raise EvaluationError(f"{folder}: no such folder of frames: add it")
+            raise EvaluationError(f"{folder}: no such folder of frames", "add it")
         return image_files(folder)[: self._max_frames]
 
     def references(self, sequence: str) -> dict[int, Mask]:
-        """Give the first annotated mask, by the index of its frame."""
+        """Read the first annotated mask, by the index of its frame."""
         first = next(iter(self._tree.frames(sequence)), "00000")
         ids, source = self.truth(sequence, first), self._tree.where(sequence, first)
         names = [image.stem for image in self.images(sequence)]
         if first not in names:
             raise EvaluationError(
                 f"{source}: no frame of this name among the {len(names)} of "
-                f"{self._images / sequence}: name masks and frames alike"
+                f"{self._images / sequence}",
+                "give masks and frames the same names",
             )
         mask = mask_from_array(ids, str(source))
         if mask.binary:
-            raise EvaluationError(f"{source}: black and white: score it by davis2016")
+            raise EvaluationError(f"{source}: black and white", "score it by davis2016")
         return {names.index(first): mask}
 
     def truth(self, sequence: str, frame: str) -> np.ndarray:
@@ -107,11 +108,11 @@ class DavisData:
         ids = self._tree.read(sequence, frame).ids
         if ids is None:
             where = self._tree.where(sequence, frame)
-            raise EvaluationError(f"{where}: objects overlap: give each pixel to one of them")
+            raise EvaluationError(f"{where}: objects overlap", "give each pixel to one of them")
         return (ids > 0).astype(np.uint8) if self._rules.objects is Objects.FOREGROUND else ids
 
     def score(self, predictions: Path) -> Scored:
-        """Score runs by the protocol."""
+        """Score the runs by the protocol."""
         limits = {}
         if self._max_frames is not None:
             for name in self.sequences:
@@ -128,7 +129,7 @@ class DavisData:
 
 
 class PermisData:
-    """The videos of a PerMIS list. The masks of the first frame are given."""
+    """The videos of a PerMIS list. The masks of the first frame are given to the model."""
 
     def __init__(
         self,
@@ -142,15 +143,15 @@ class PermisData:
         """Read the list; no image is read yet.
 
         Args:
-            root: The images' root, as given to `propagate eval permis build --images`.
-            permis_list: What that wrote.
-            sequences: Only these videos; empty: all.
-            max_frames: Only so many frames of each video.
-            jobs: Processes to score with.
+            root: Root folder of the images, as given to `build_permis_list`.
+            permis_list: The file of the list.
+            sequences: Use only these videos; empty for all.
+            max_frames: Use only the first frames of each video, so many.
+            jobs: Number of processes that score.
 
         Raises:
-            EvaluationError: The list cannot be used, or has no such video.
-            ValueError: No frame would be scored.
+            EvaluationError: If the list cannot be used, or has no such video.
+            ValueError: If no frame would be scored.
         """
         _check_max_frames(max_frames)
         permis = read_permis_list(permis_list)
@@ -170,7 +171,7 @@ class PermisData:
         return [self._root / image for image in self._videos[sequence].images]
 
     def references(self, sequence: str) -> dict[int, Mask]:
-        """Give the scored instances of the first frame."""
+        """Decode the scored instances of the first frame."""
         ids = self._videos[sequence].truth(0)
         return {0: Mask(ids, source=f"{sequence}, the reference in the list")}
 
@@ -180,15 +181,14 @@ class PermisData:
         return video.truth(video.frame_names.index(frame))
 
     def score(self, predictions: Path) -> Scored:
-        """Score runs: J and F, and how often a prediction lies on another instance."""
+        """Score the runs: J and F, and how often a prediction lies on another instance."""
         result = evaluate_permis(self._permis, predictions, jobs=self._jobs)
         total = result.identity.total
         figures = {"on-other": f"{100 * total.share:.1f}", "switches": str(total.switches)}
         return Scored(result.scores, result.to_json(), figures)
 
 
-# What a benchmark runs over. Each has a `title`, the names of its `sequences`, and in `about`, as
-# text by its name, what was chosen of it.
+# Each has a `title`, the names of its `sequences`, and `about`: its source, as text by name.
 Dataset = DavisData | PermisData
 
 
@@ -201,17 +201,18 @@ def _check_max_frames(max_frames: int | None) -> None:
 
 
 def _choose(listed: Sequence[str], wanted: Sequence[str], source: str) -> tuple[str, ...]:
-    """Take the wanted sequences in the order of the list; all if none is named."""
+    """Choose the wanted sequences, in the order of the list; all if none is wanted."""
     unknown = sorted(set(wanted) - set(listed))
     if unknown:
         raise EvaluationError(
-            f"{', '.join(unknown)}: not among the {len(listed)} sequences of {source}: name others"
+            f"{', '.join(unknown)}: not among the {len(listed)} sequences of {source}",
+            "choose other {sequences}",
         )
     return tuple(name for name in listed if name in wanted or not wanted)
 
 
 def _part(chosen: Sequence[str], listed: Sequence[object], max_frames: int | None) -> str:
-    """Say for the title what of the data set is left out; nothing where it is whole."""
+    """Say which part of the data set is used, as the end of a title; empty for all of it."""
     parts = []
     if len(chosen) < len(listed):
         parts.append(f"{len(chosen)} of {len(listed)} sequences")

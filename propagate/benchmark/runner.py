@@ -3,9 +3,9 @@
     OUT/<configuration>/<sequence>/masks/...   the runs, each with its result.json
     OUT/<configuration>/scores.json            every number of a configuration
     OUT/benchmark.json                         the table, times and settings
-    OUT/report.html                            all of it to look at
+    OUT/report.html                            everything, for people
 
-What is finished is not run again, so a benchmark that was killed goes on with the same command.
+Finished runs are not run again, so a benchmark that was stopped continues with the same call.
 """
 
 import hashlib
@@ -28,13 +28,13 @@ from propagate.eval.mask_trees import open_mask_tree
 from propagate.eval.report.comparison import Entry
 from propagate.eval.report.html import ReadFrame, ReportFrame, html_report
 from propagate.io.decode.image_folder import ImageFolder
-from propagate.io.write.files import write_atomically
+from propagate.io.write.files import guard_writing, write_atomically
 from propagate.io.write.run_folder import RunFolder, read_report
 from propagate.pipeline import Propagator, versions
 from propagate.records import BACKGROUND_ID, Frame, Mask, Progress, Result
 
-# Stands where a model does: the first mask, copied to every frame. A method that is not above it
-# has followed nothing.
+# The name of the baseline, given in place of a model: it copies the first mask to every frame. A
+# method that does not score above it has followed nothing.
 FIRST_MASK = "first-mask"
 
 Results = Generator[tuple[Frame, Result], None, None]
@@ -43,12 +43,12 @@ Predict = Callable[[Iterable[Frame], Mapping[int, Mask]], Results]
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What is compared.
+    """One model with its settings.
 
     Attributes:
         model: A preset, a folder in diffusers layout, a hub id, or `FIRST_MASK`.
-        matcher: A name in `MATCHERS`; has no meaning for the first mask.
-        recipe: A name in `RECIPES`, or None: as the model says.
+        matcher: A name in `MATCHERS`; `FIRST_MASK` ignores it.
+        recipe: A name in `RECIPES`, or None for the recipe of the model.
     """
 
     model: str
@@ -57,8 +57,8 @@ class Configuration:
 
     @property
     def name(self) -> str:
-        """The last part of the model, the recipe, and the matcher unless it is our default."""
-        model = Path(os.path.abspath(self.model)).name  # of "." too
+        """The last part of the model, the recipe, and the matcher unless it is the default."""
+        model = Path(os.path.abspath(self.model)).name  # "." has a name too
         if self.model == FIRST_MASK:
             return model
         matcher = None if self.matcher == "default" else self.matcher
@@ -72,11 +72,11 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Benchmark:
-    """What a benchmark came to.
+    """The result of a benchmark.
 
     Attributes:
         title: What was scored.
-        entries: One per configuration. One in which a sequence failed has no scores.
+        entries: One per configuration. It has no scores if a sequence failed.
         report: The HTML file.
     """
 
@@ -87,11 +87,11 @@ class Benchmark:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Who is told how far a benchmark is.
+    """Callbacks that follow a benchmark.
 
     Attributes:
-        say: Takes a line.
-        progress: Opens the progress of a configuration; what it gives takes frames done, and all.
+        say: Called with one line of text.
+        progress: Called with the name of a configuration; opens its `Progress`, in frames.
     """
 
     say: Callable[[str], None] = lambda line: None
@@ -103,10 +103,10 @@ class Watch:
 def combine(
     models: Sequence[str], matchers: Sequence[str], recipes: Sequence[str | None] = (None,)
 ) -> list[Configuration]:
-    """Pair every model with every recipe and every matcher; the first mask needs none.
+    """Combine every model with every recipe and every matcher; `FIRST_MASK` needs neither.
 
     Raises:
-        ValueError: A matcher is unknown, or two configurations have one name.
+        ValueError: If a matcher is unknown, or two configurations have the same name.
     """
     for matcher in matchers:
         Config.named(matcher)
@@ -119,7 +119,7 @@ def combine(
     names = [configuration.name for configuration in configurations]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"two configurations are named {', '.join(twice)}: give each one once")
+        raise ValueError(f"two configurations are named {', '.join(twice)}; give each one once")
     return configurations
 
 
@@ -136,34 +136,31 @@ def benchmark(
     """Predict every sequence with every configuration, score, and write the report.
 
     Args:
-        dataset: What to run over.
-        configurations: Of different names.
-        out: Folder for everything; made where there is none.
+        dataset: The sequences and their truth.
+        configurations: Each with a name of its own.
+        out: Folder for everything; created if it does not exist.
         device: See `Propagator`.
-        overwrite: Whether to replace runs of other settings. Finished runs of the same stay.
-        command: How to do this again, for the report.
-        watch: Who is told how far it is.
+        overwrite: Whether to replace runs with other settings. Finished runs with the same settings
+            are kept.
+        command: The command that repeats the benchmark, for the report.
+        watch: Callbacks; None for no messages.
 
     Raises:
-        OutputError: There are runs of other settings, or it cannot be written.
-        ModelError, DeviceError: A model cannot be loaded.
-        EvaluationError: The truth cannot be scored against.
+        OutputError: If there are runs with other settings, or the results cannot be written.
+        ModelError, DeviceError: If a model cannot be loaded.
+        EvaluationError: If the truth cannot be used.
     """
     out = Path(out)
     runs = [_Runs(dataset, c, out / c.name, device, overwrite) for c in configurations]
     if not overwrite:
         _refuse_others(runs)
-    try:
+    with guard_writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{out}: cannot be made ({error.strerror}): choose another folder with -o"
-        ) from error
     entries = [_entry(each, each.run(watch or Watch())) for each in runs]
     about = {"command": command, **dataset.about}
     summary = {"title": dataset.title, **about, "configurations": [_summary(e) for e in entries]}
     write_atomically(out / "benchmark.json", (json.dumps(summary, indent=1) + "\n").encode())
-    report = html_report(entries, _pictures(dataset, out), title=dataset.title, about=about)
+    report = html_report(entries, _frame_reader(dataset, out), title=dataset.title, about=about)
     write_atomically(out / "report.html", report.encode())
     return Benchmark(dataset.title, tuple(entries), out / "report.html")
 
@@ -173,7 +170,7 @@ def benchmark(
 
 @dataclass(frozen=True, slots=True)
 class _Runs:
-    """The runs of one configuration, one for each sequence."""
+    """The runs of one configuration, one per sequence."""
 
     dataset: Dataset
     configuration: Configuration
@@ -182,14 +179,14 @@ class _Runs:
     overwrite: bool
 
     def is_finished(self, sequence: str) -> bool:
-        """Whether the masks are there, made with these settings."""
+        """Whether there are finished masks with these settings."""
         try:
             return self.differences(sequence) == []
         except PropagateError:
-            return False  # the reference cannot be read: running it says so
+            return False  # the reference cannot be read, and `run` reports that
 
     def differences(self, sequence: str) -> list[str] | None:
-        """Name the settings in which a finished run is another one; None: it is not finished."""
+        """Name the settings in which a finished run differs; None if the run is not finished."""
         report = read_report(self.folder / sequence)
         if report is None:
             return None
@@ -201,12 +198,12 @@ class _Runs:
         ]
 
     def run(self, watch: Watch) -> dict[str, str]:
-        """Predict what is not finished. A failure does not stop the others; returns the errors."""
+        """Predict the sequences that are not finished; return the errors of those that fail."""
         name, sequences = self.configuration.name, self.dataset.sequences
         todo = [sequence for sequence in sequences if not self.is_finished(sequence)]
         if len(todo) < len(sequences):
             count = len(sequences) - len(todo)
-            watch.say(f"{name}: {count} of {len(sequences)} sequences were finished before")
+            watch.say(f"{name}: {count} of {len(sequences)} sequences were already finished")
         if not todo:
             return {}
         predict, facts = self._load()
@@ -229,7 +226,7 @@ class _Runs:
         return failures
 
     def _settings(self, sequence: str, references: Mapping[int, Mask]) -> dict[str, Any]:
-        """All that decides the masks of a sequence, as plain values."""
+        """Collect everything that decides the masks of a sequence, as plain values."""
         settings: dict[str, Any] = {
             "model": self.configuration.model,
             "frames_given": len(self.dataset.images(sequence)),
@@ -249,7 +246,7 @@ class _Runs:
             return 0
 
     def _load(self) -> tuple[Predict, dict[str, str]]:
-        """Make what predicts, once for all sequences, and tell where it computes."""
+        """Load the model once for all sequences; return the predictor and facts about it."""
         if self.configuration.model == FIRST_MASK:
             return copy_first_mask, {}
         config = self.configuration.config
@@ -267,7 +264,7 @@ class _Runs:
         facts: Mapping[str, str],
         advance: Callable[[int], None],
     ) -> None:
-        """Write the run of one sequence, and tell after each frame how many are done."""
+        """Write the run of one sequence; `advance` is called with the number of frames done."""
         started = time.monotonic()
         references = self.dataset.references(sequence)
         settings = self._settings(sequence, references)
@@ -285,7 +282,7 @@ class _Runs:
 
 
 def copy_first_mask(frames: Iterable[Frame], references: Mapping[int, Mask]) -> Results:
-    """Predict the first mask for every frame: the baseline that follows nothing."""
+    """Predict the first mask for every frame: a baseline that follows nothing."""
     first = references[min(references)]
     ids = np.where(np.isin(first.ids, first.object_ids), first.ids, np.uint8(BACKGROUND_ID))
     scores = dict.fromkeys(first.object_ids, 1.0)
@@ -295,11 +292,11 @@ def copy_first_mask(frames: Iterable[Frame], references: Mapping[int, Mask]) -> 
 
 
 def _refuse_others(runs: Sequence[_Runs]) -> None:
-    """Say, before anything is run, that there are finished runs of other settings."""
+    """Raise an error, before anything is run, if there are finished runs with other settings."""
     others = {}
     for each in runs:
         for sequence in each.dataset.sequences:
-            with suppress(PropagateError):  # running it says so
+            with suppress(PropagateError):  # `run` reports it
                 if differences := each.differences(sequence):
                     others[each.folder / sequence] = differences
     if others:
@@ -307,8 +304,8 @@ def _refuse_others(runs: Sequence[_Runs]) -> None:
         count = len(others) - 1
         more = f" (so {'was' if count == 1 else 'were'} {count} more)" if count else ""
         raise OutputError(
-            f"{folder}: was run with other settings: {'; '.join(differences)}{more}: pass "
-            "--overwrite to run it again, or another folder with -o"
+            f"{folder}: was run with other settings: {'; '.join(differences)}{more}",
+            "pass {overwrite=True} to run it again, or choose another folder with {out}",
         )
 
 
@@ -316,13 +313,13 @@ def _refuse_others(runs: Sequence[_Runs]) -> None:
 
 
 def _entry(runs: _Runs, failures: Mapping[str, str]) -> Entry:
-    """Score a configuration, if it has all of its sequences."""
+    """Score a configuration, if none of its sequences failed."""
     reports = [read_report(runs.folder / sequence) for sequence in runs.dataset.sequences]
     finished = [report for report in reports if report is not None]
     scores_file = runs.folder / "scores.json"
     scored = None
     if failures:
-        # What an earlier benchmark scored is no longer what is in the folder.
+        # The scores of an earlier benchmark no longer belong to the masks in the folder.
         scores_file.unlink(missing_ok=True)
     else:
         scored = runs.dataset.score(runs.folder)
@@ -340,7 +337,7 @@ def _entry(runs: _Runs, failures: Mapping[str, str]) -> Entry:
 
 
 def _facts(configuration: Configuration, reports: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What the runs say of themselves; all values where they differ, as after an update."""
+    """Collect facts about the runs; if runs differ, as after an update, all their values."""
     if configuration.model == FIRST_MASK:
         return {"model": "the first mask, copied to every frame"}
 
@@ -352,7 +349,10 @@ def _facts(configuration: Configuration, reports: Sequence[Mapping[str, Any]]) -
         "model": configuration.model,
         "recipe": configuration.recipe or "the model's own",
         "matcher": configuration.matcher,
-        "matcher settings": ", ".join(f"{k} {v}" for k, v in asdict(config.matcher).items()),
+        "matcher settings": "; ".join(
+            f"{stage}: {_settings_text(settings)}"
+            for stage, settings in asdict(config.matcher).items()
+        ),
         "short side": f"{config.short_side_px} px",
         "device": values(lambda report: report["device"]),
     }
@@ -361,8 +361,13 @@ def _facts(configuration: Configuration, reports: Sequence[Mapping[str, Any]]) -
     return facts
 
 
+def _settings_text(settings: Mapping[str, Any] | None) -> str:
+    """Write the settings of one stage of the matcher."""
+    return ", ".join(f"{k} {v}" for k, v in settings.items()) if settings else "off"
+
+
 def _summary(entry: Entry) -> dict[str, Any]:
-    """An entry as plain values; its scores per frame are in its own file."""
+    """Convert an entry to plain values, without its scores per frame, which have their own file."""
     scores = entry.scores.to_dict() if entry.scores else None
     return {
         "name": entry.name,
@@ -376,10 +381,10 @@ def _summary(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _pictures(dataset: Dataset, out: Path) -> ReadFrame:
+def _frame_reader(dataset: Dataset, out: Path) -> ReadFrame:
     tree_of = cache(lambda configuration: open_mask_tree(out / configuration))
 
-    def picture(configuration: str, sequence: str, frame: str) -> ReportFrame:
+    def read_frame(configuration: str, sequence: str, frame: str) -> ReportFrame:
         images = dataset.images(sequence)
         image = images[[path.stem for path in images].index(frame)]
         prediction = tree_of(configuration).read(sequence, frame).ids
@@ -387,4 +392,4 @@ def _pictures(dataset: Dataset, out: Path) -> ReadFrame:
         with ImageFolder(image.parent, [image]) as frames:
             return ReportFrame(next(frames).image, dataset.truth(sequence, frame), prediction)
 
-    return picture
+    return read_frame

@@ -189,7 +189,7 @@ def test_a_benchmark_killed_in_the_middle_of_a_sequence_goes_on_there(root, tmp_
 def test_runs_of_other_settings_are_refused_in_one_line_before_anything_is_run(root, tmp_path):
     run(root, tmp_path / "out", FIRST_MASK, max_frames=4)
     report = (tmp_path / "out" / "report.html").read_bytes()
-    with pytest.raises(OutputError, match=r"frames_given was 4, is 6 \(so was 1 more\): pass"):
+    with pytest.raises(OutputError, match=r"frames_given was 4, is 6 \(so was 1 more\); pass"):
         run(root, tmp_path / "out", FIRST_MASK)
     assert (tmp_path / "out" / "report.html").read_bytes() == report
 
@@ -205,7 +205,7 @@ def test_a_changed_first_mask_is_another_setting(root, tmp_path):
     run(root, tmp_path / "out", FIRST_MASK)
     path = root / "Annotations" / "480p" / "two" / "00000.png"
     Image.fromarray(draw(1, (1, 2))[1]).save(path)
-    with pytest.raises(OutputError, match=r"first-mask/two: .*: references_sha256: pass"):
+    with pytest.raises(OutputError, match=r"first-mask/two: .*: references_sha256; pass"):
         run(root, tmp_path / "out", FIRST_MASK)
 
 
@@ -225,7 +225,7 @@ def test_a_sequence_that_fails_stops_no_other_and_leaves_its_configuration_witho
     finished = propagate(*command)
     assert finished.status == 1
     assert f"error: first-mask, {ODD}: {frame}: cannot be read as an image" in finished.stderr
-    assert "1 of 2 sequences were finished before" in finished.stderr
+    assert "1 of 2 sequences were already finished" in finished.stderr
     assert "30." not in finished.stdout
     assert not (out / "first-mask" / "scores.json").exists()
     assert "cannot be read as an image" in (out / "report.html").read_text()
@@ -256,7 +256,7 @@ def test_truth_in_black_and_white_is_for_davis2016(root, tmp_path):
         ids = np.asarray(Image.open(path))
         Image.fromarray(np.where(ids > 0, 255, 0).astype(np.uint8)).save(path)
     result, _ = run(root, tmp_path / "out", FIRST_MASK, sequences=["two"])
-    assert "black and white: score it by davis2016" in result.entries[0].failures["two"]
+    assert "black and white; score it by davis2016" in result.entries[0].failures["two"]
     result, _ = run(root, tmp_path / "b", FIRST_MASK, sequences=["two"], protocol="davis2016")
     assert scores_of(result.entries[0]).object_ids == {"two": [1]}
 
@@ -270,7 +270,7 @@ def test_a_part_with_too_few_masks_is_an_error_at_the_place_of_the_truth(root, t
 
 def test_a_root_without_frames_is_refused(root):
     shutil.rmtree(root / "JPEGImages")
-    with pytest.raises(EvaluationError, match="480p: no such folder of frames: give a DAVIS root"):
+    with pytest.raises(EvaluationError, match="480p: no such folder of frames; give a DAVIS root"):
         DavisData(root)
 
 
