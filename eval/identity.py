@@ -65,8 +65,8 @@ class IdentityScores:
         total: Over everything.
         per_sequence: By its name.
         per_object: By sequence and id: `bear_1`.
-        under: By sequence, one list per object of the instance its prediction lies on in each
-            scored frame; 0 where it lies on none.
+        under: By sequence and object id, the instance on which its prediction lies in each scored
+            frame; 0 if it lies on none.
     """
 
     total: IdentityCounts

@@ -34,8 +34,7 @@ class UnusableMaskError(EvaluationError):
         self.path, self.found = path, found
 
     def __reduce__(self) -> tuple[type[Self], tuple[Path, str, str]]:
-        # Errors travel from worker processes, and Python would unpickle this one with two
-        # arguments.
+        # Without this, an error of a worker process would be unpickled with two arguments.
         return type(self), (self.path, self.found, self.hint)
 
 
@@ -155,7 +154,8 @@ def read_ids(path: Path) -> np.ndarray:
         (H, W) uint8.
 
     Raises:
-        UnusableMaskError: If there is no such file, it is no whole PNG, or its values are no ids.
+        UnusableMaskError: If there is no such file, it is not a complete PNG, or its values
+            are not ids.
     """
     image = _decode(path)
     if image.mode in ("RGB", "RGBA"):

@@ -196,7 +196,7 @@ def _object_folders(folder: Path) -> dict[int, Path]:
             continue
         object_id = int(name)
         if object_id in folders:
-            found = f"a second folder of object {object_id}, beside {folders[object_id].name}"
+            found = f"a second folder of object {object_id}, besides {folders[object_id].name}"
             raise UnusableMaskError(path, found, "keep one of them")
         folders[object_id] = path
     return folders

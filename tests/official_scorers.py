@@ -49,13 +49,13 @@ def all_cases() -> list[str]:
     return sorted({*GOLDEN_CASES, *others})
 
 
-def official(case: str, scorer: str) -> dict[str, Any] | None:
-    """Look up what a scorer gave for a case; None if it gave no numbers."""
+def official(case: str, scorer: str) -> dict[str, Any]:
+    """Look up the numbers that a scorer gave for a case; empty if it gave none."""
     if case in GOLDEN_CASES:
-        return golden(case)["official"].get(scorer)
+        return golden(case)["official"].get(scorer, {})
     text = (ORACLE / "expected" / case / f"{scorer}.json").read_text()
     found = json.loads(text)
-    return found["result"] if found["status"] == "ok" else None
+    return found["result"] if found["status"] == "ok" else {}
 
 
 def params(names: Iterable[str]) -> list[Any]:

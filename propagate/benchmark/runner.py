@@ -31,7 +31,7 @@ from propagate.io.decode.image_folder import ImageFolder
 from propagate.io.write.files import guard_writing, write_atomically
 from propagate.io.write.run_folder import RunFolder, read_report
 from propagate.pipeline import Propagator, versions
-from propagate.records import BACKGROUND_ID, Frame, Mask, Progress, Result
+from propagate.records import BACKGROUND_ID, Frame, Mask, Progress, Result, State
 
 # The name of the baseline, given in place of a model: it copies the first mask to every frame. A
 # method that does not score above it has followed nothing.
@@ -286,7 +286,7 @@ def copy_first_mask(frames: Iterable[Frame], references: Mapping[int, Mask]) -> 
     first = references[min(references)]
     ids = np.where(np.isin(first.ids, first.object_ids), first.ids, np.uint8(BACKGROUND_ID))
     scores = dict.fromkeys(first.object_ids, 1.0)
-    states = dict.fromkeys(first.object_ids, "tracked")
+    states: dict[int, State] = dict.fromkeys(first.object_ids, "tracked")
     for frame in frames:
         yield frame, Result(frame.index, frame.time_s, ids, scores, states, scores)
 

@@ -468,7 +468,7 @@ def test_a_folder_of_masks_that_is_no_object_is_refused(tmp_path):
 def test_two_folders_of_one_object_are_refused(tmp_path):
     write_objects(tmp_path, MASKS)
     save(tmp_path / "ant" / "1" / "00000.png", frame() == 1)
-    with pytest.raises(UnusableMaskError, match="ant/1: a second folder of object 1, beside 001"):
+    with pytest.raises(UnusableMaskError, match="ant/1: a second folder of object 1, besides 001"):
         open_mask_tree(tmp_path).frames("ant")
 
 

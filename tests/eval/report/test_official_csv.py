@@ -16,8 +16,7 @@ NO_OBJECT = {"c14_davis2016_pred01", "c17_empty_first_frame"}
 
 
 def official_files(case, task):
-    result = official(case, f"davis2017_cli.{task}")
-    return result and result["csv"]
+    return official(case, f"davis2017_cli.{task}").get("csv") or {}
 
 
 def cases():
