@@ -142,7 +142,7 @@ def two_of_one_name(scene) -> list:
         (lambda s: [s.reference, "-m", s.mask], 2, "give a reference and at least one target"),
         (lambda s: [s.reference, s.photos], 2, "give a mask, or a class name with --name"),
         (lambda s: [s.reference, s.photos, "--perseg", s.root], 2, "takes its pictures and masks"),
-        (lambda s: ["--perseg", s.root], 1, "Images: no folder of an object there; give PerSeg's"),
+        (lambda s: ["--perseg", s.root], 1, "Images: no folder of an object here; give the PerSeg"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(
@@ -213,15 +213,15 @@ def test_perseg_scores_are_sums_over_pictures_and_means_over_objects(perseg, tmp
 
 
 def test_perseg_names_what_is_missing(perseg, tmp_path) -> None:
-    with pytest.raises(EvaluationError, match=r"blue/01.png: missing; segment all pictures"):
+    with pytest.raises(EvaluationError, match=r"blue/01.png: no such mask; segment all pictures"):
         evaluate_perseg(perseg, tmp_path / "none")
     (tmp_path / "pred" / "blue").mkdir(parents=True)
     Image.fromarray(np.ones((4, 5), np.uint8)).save(tmp_path / "pred" / "blue" / "01.png")
-    with pytest.raises(EvaluationError, match=r"blue/01.png: is 5x4, its truth 64x48"):
+    with pytest.raises(EvaluationError, match=r"blue/01.png: 5x4 pixels, the truth 64x48"):
         evaluate_perseg(perseg, tmp_path / "pred")
     (perseg / "Annotations" / "red" / "02.png").unlink()
-    with pytest.raises(EvaluationError, match=r"red/02.png: missing, and its picture is there"):
+    with pytest.raises(EvaluationError, match=r"red/02.png: no such annotation, though its picture exists"):
         evaluate_perseg(perseg, tmp_path / "pred")
     (perseg / "Images" / "blue" / "00.png").unlink()
-    with pytest.raises(EvaluationError, match=r"blue: 2 pictures; each object needs its reference"):
+    with pytest.raises(EvaluationError, match=r"blue: 2 pictures, and each object needs its reference"):
         evaluate_perseg(perseg, tmp_path / "pred")
