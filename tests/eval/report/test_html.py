@@ -1,49 +1,16 @@
 """The HTML report: one file that needs nothing else, and says what the scores say."""
 
-import math
 import re
-from html.parser import HTMLParser
-from typing import Any
 
 import numpy as np
 import pytest
 
 from propagate.eval.report.comparison import Entry, hardest_first, percent
 from propagate.eval.report.html import ReportFrame, html_report, worst_frames
-from propagate.eval.report.svg import Line, line_chart, position
 from propagate.eval.scores import Scores
+from tests.html_page import Page
 
 ODD = """</script><img src=x onerror="alert('&')">"""
-VOID = {"meta", "img"}
-
-
-class Page(HTMLParser):
-    """Reads a document and holds its elements, its text, and the tags that were left open."""
-
-    def __init__(self, document):
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, Any]]] = []
-        self.text = ""
-        self.open: list[str] = []
-        self.feed(document)
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] not in ("style", "script"):
-            self.text += data
-
-    def all(self, tag, **wanted):
-        return [a for t, a in self.elements if t == tag and wanted.items() <= a.items()]
 
 
 def columns(both, j):
@@ -177,28 +144,3 @@ def test_many_configurations_have_styles_of_their_own(entries):
     document = html_report(many, picture, title="t", about={})
     styles = re.findall(r"\.c\d+ \{ (--c: [^}]*) \}", document)
     assert len(styles) == len(set(styles)) == 8
-
-
-# --- charts --------------------------------------------------------------------------------------
-
-
-def test_a_line_is_broken_where_there_is_no_value():
-    line = Line("c0", "a", [0.0, 1.0, None, 0.5, None, 0.5, 1.0])
-    page = Page(line_chart([line], [str(t) for t in range(7)], "label"))
-    runs = [len(a["points"].split()) for a in page.all("polyline")]
-    assert runs == [2, 2]
-    assert len(page.all("circle", **{"class": "dot"})) == 1  # the value that stands alone
-
-
-def test_values_lie_where_the_grid_says():
-    line = Line("c0", "a", [0.0, 0.25, 1.0])
-    page = Page(line_chart([line], ["a", "b", "c"], "label"))
-    points = [tuple(map(float, p.split(","))) for p in page.all("polyline")[0]["points"].split()]
-    heights = {round(float(a["y1"]), 1) for a in page.all("line") if a["class"] == "grid"}
-    assert {y for _, y in points} <= heights
-    assert points[1][0] - points[0][0] == pytest.approx(points[2][0] - points[1][0], abs=0.2)
-    assert points[2][1] < points[1][1] < points[0][1]
-
-
-def test_one_step_stands_in_the_middle():
-    assert math.isclose(position(0.5, 0, 1)[0], (position(0, 0, 2)[0] + position(0, 1, 2)[0]) / 2)
