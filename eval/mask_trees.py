@@ -18,7 +18,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -174,17 +174,6 @@ def _check_order(folder: Path, names: tuple[str, ...]) -> None:
             raise UnusableMaskError(folder, found, hint)
 
 
-# --- one PNG per frame ---------------------------------------------------------------------------
-
-
-def _where_index(folder: Path, frame: str) -> Path:
-    return folder / f"{frame}.png"
-
-
-def _read_index(folder: Path, frame: str) -> Labels:
-    return Labels.of_ids(read_ids(_where_index(folder, frame)))
-
-
 # --- one folder per object -----------------------------------------------------------------------
 
 
@@ -249,19 +238,6 @@ def _check_finished(folder: Path) -> None:
     # A run removes its marker when its report is written.
     if (folder / INCOMPLETE).exists() or (folder / MARKER).exists():
         raise UnusableMaskError(folder, "an unfinished run", "run it again to its end")
-
-
-def _frames_of_run(masks: str, folder: Path) -> list[str]:
-    _check_finished(folder)
-    return _stems(folder / masks) if (folder / masks).is_dir() else []
-
-
-def _where_run(masks: str, folder: Path, frame: str) -> Path:
-    return _where_index(folder / masks, frame)
-
-
-def _read_run(masks: str, folder: Path, frame: str) -> Labels:
-    return _read_index(folder / masks, frame)
 
 
 # --- run lengths of a run ------------------------------------------------------------------------
@@ -335,10 +311,22 @@ class _Layout:
     read: Callable[[Path, str], Labels]
 
 
-def _layout_of_run(masks: str) -> _Layout:
-    return _Layout(
-        partial(_frames_of_run, masks), partial(_where_run, masks), partial(_read_run, masks)
-    )
+def _index_pngs(run_folder: str = "") -> _Layout:
+    """Make the layout of one PNG of ids per frame, in a folder of a run or in none."""
+
+    def frames(folder: Path) -> list[str]:
+        if not run_folder:
+            return _stems(folder)
+        _check_finished(folder)
+        return _stems(folder / run_folder) if (folder / run_folder).is_dir() else []
+
+    def where(folder: Path, frame: str) -> Path:
+        return folder / run_folder / f"{frame}.png"
+
+    def read(folder: Path, frame: str) -> Labels:
+        return Labels.of_ids(read_ids(where(folder, frame)))
+
+    return _Layout(frames, where, read)
 
 
 _INDEX = "<sequence>/<frame>.png"
@@ -347,10 +335,10 @@ _RUN = "<sequence>/masks/<frame>.png"
 _RUN_RLE = "<sequence>/masks.json"
 REFINED = f"<sequence>/{_RUN_REFINED}/<frame>.png"
 _LAYOUTS = {
-    _INDEX: _Layout(_stems, _where_index, _read_index),
+    _INDEX: _index_pngs(),
     _OBJECTS: _Layout(_frames_of_objects, _where_objects, _read_objects),
-    _RUN: _layout_of_run(_RUN_MASKS),
+    _RUN: _index_pngs(_RUN_MASKS),
     _RUN_RLE: _Layout(_frames_of_run_lengths, _where_run_lengths, _read_frame_of_run_lengths),
     # Read only on request: scores are those of the masks without a refiner.
-    REFINED: _layout_of_run(_RUN_REFINED),
+    REFINED: _index_pngs(_RUN_REFINED),
 }
