@@ -1,6 +1,6 @@
 """Make the README's picture: four frames of the sample clip with the masks that `propagate` finds.
 
-    python samples/make_preview.py --out samples/clip/preview.jpg
+python samples/make_preview.py --out samples/clip/preview.jpg
 """
 
 import argparse

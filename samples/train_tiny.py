@@ -248,7 +248,7 @@ def main() -> None:
         for name, part in resumed.items():
             part.load_state_dict(state[name])
         first, hours = state["step"], state["hours"]
-        print(f"going on from step {first}")
+        print(f"resuming from step {first}")
     else:
         names = [field.name for field in fields(Losses)]
         heads = ["step", "hours", *names, *(f"held_out_{name}" for name in names)]
