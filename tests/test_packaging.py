@@ -82,7 +82,7 @@ def test_the_wheel_holds_the_code_the_weights_and_nothing_else(built):
     wheel, _ = built
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert {"propagate/io/video.py", "propagate/eval/davis.py"} <= names
+    assert {"propagate/io/decode/video.py", "propagate/eval/davis.py"} <= names
     assert names == expected_files()
 
 
@@ -91,7 +91,7 @@ def test_the_sdist_can_build_the_wheel(built):
     _, sdist = built
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
-    assert {"pyproject.toml", "LICENSE", "io/video.py", "eval/davis.py"} <= names
+    assert {"pyproject.toml", "LICENSE", "io/decode/video.py", "eval/davis.py"} <= names
 
 
 @pytest.mark.slow

@@ -69,6 +69,7 @@ def videos_of(root: Path) -> list[BatchVideo]:
 # The schedule, with an engine that runs every task at once, here
 
 
+@pytest.mark.slow
 def test_any_engine_leaves_the_files_of_single_runs(clips, whole, tmp_path):
     summary = run_batch(videos_of(clips), tmp_path, SETTINGS, engine=here)
     assert [video.state for video in summary.videos] == ["done"] * 3
@@ -187,6 +188,7 @@ def test_numbers_that_make_no_sense_are_refused(clips, tmp_path):
 # Workers
 
 
+@pytest.mark.slow
 def test_two_workers_leave_the_files_of_single_runs(clips, whole, tmp_path):
     events = []
     settings = replace(SETTINGS, source_options=SourceOptions(isolate=True))
@@ -197,6 +199,7 @@ def test_two_workers_leave_the_files_of_single_runs(clips, whole, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=lambda n: n.name)
+@pytest.mark.slow
 def test_a_worker_that_dies_or_hangs_is_replaced_and_its_video_goes_on(
     clips, whole, tmp_path, number
 ):
@@ -274,6 +277,7 @@ def test_a_batch_killed_at_random_moments_loses_nothing(clips, whole, tmp_path):
     assert not list(tmp_path.glob("**/.lock"))
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_interrupted_ends_cleanly_and_goes_on(clips, whole, tmp_path):
     with started(clips, tmp_path, "--jobs", 2) as process:
         wait_for_masks(process, tmp_path, 6)
@@ -303,6 +307,7 @@ def test_a_second_batch_on_a_folder_is_refused(clips, tmp_path):
     assert not (tmp_path / ".batch.json").exists()
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_status_1_if_a_video_failed(propagate, clips, tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     manifest = tmp_path / "manifest.csv"

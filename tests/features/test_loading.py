@@ -101,6 +101,7 @@ def test_the_prompt_is_embedded_as_diffusers_embeds_it(
 
 
 @pytest.mark.parametrize("kind", ["latent", "xl"])
+@pytest.mark.slow
 def test_only_what_is_needed_of_a_pipeline_is_kept(saved: dict[str, Path], kind: str) -> None:
     def alive() -> int:
         gc.collect()
@@ -220,6 +221,7 @@ def test_weights_too_large_for_half_precision_are_an_error(
         load_backbone(str(copies[kind]), device="cpu", dtype="float16")
 
 
+@pytest.mark.slow
 def test_a_unet_on_pixels_waits_for_no_vae_and_no_text_encoder() -> None:
     script = (
         "import sys\n"

@@ -97,6 +97,7 @@ def assert_isolated_alike(source, **options):
 
 
 @pytest.mark.parametrize("name", corpus_files())
+@pytest.mark.slow
 def test_frames_times_and_errors_are_those_of_this_process(name):
     assert assert_isolated_alike(CORPUS / name)
 
@@ -190,6 +191,7 @@ def test_a_child_that_waits_for_a_slow_consumer_is_not_taken_for_a_stuck_one(tmp
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("how", ["closed", "forgotten", "never read", "read to the end"])
+@pytest.mark.slow
 def test_no_child_is_left_behind(tmp_path, how):
     frames = open_video(long_folder(tmp_path, 12), isolate=True)
     pid = child_of(frames).pid
