@@ -142,7 +142,7 @@ def test_abandoning_the_results_ends_the_threads_that_read(color):
 
     results = color.propagate(drawn_frames(5000), {0: square()})
     next(results)
-    assert started() == 2
+    assert 1 <= started() <= 2  # one reads ahead, one may be computing features
     del results
     gc.collect()
     deadline = time.monotonic() + 10

@@ -96,6 +96,7 @@ def timing(folder):
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_an_interrupted_run_ends_byte_for_byte_as_another(small, drawn, tmp_path, options):
     references = {0: drawn.truth[0]}
     whole = run(small, drawn.mp4, references, tmp_path / "whole", **options)
@@ -297,6 +298,7 @@ def test_a_run_interrupted_at_any_line_of_its_files_can_be_given_again(
         (lambda data: data.replace(b'"format": 1', b'"format": 9'), "another version of propagate"),
     ],
 )
+@pytest.mark.slow
 def test_a_saved_state_that_does_not_fit_is_a_warning_and_a_new_start(
     small, drawn, tmp_path, caplog, damage, reason
 ):

@@ -76,6 +76,7 @@ def test_any_engine_leaves_the_files_of_single_runs(clips, whole, tmp_path):
     assert_same(tmp_path, whole)
 
 
+@pytest.mark.slow
 def test_the_longest_video_is_begun_first(clips, tmp_path):
     events = []
     run_batch(videos_of(clips), tmp_path, SETTINGS, engine=here, tell=events.append)
@@ -83,6 +84,7 @@ def test_the_longest_video_is_begun_first(clips, tmp_path):
     assert begun == ["four", "three", "two"]
 
 
+@pytest.mark.slow
 def test_a_bad_video_is_tried_again_after_the_others_and_stops_none(clips, tmp_path):
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"no video" * 100_000)
@@ -142,6 +144,7 @@ def test_masks_of_several_frames_are_taken_from_a_folder_and_from_a_list(clips, 
     assert list(report["references_sha256"]) == ["0", "5"]
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_skipped_unless_its_settings_changed(clips, tmp_path):
     videos = videos_of(clips)
     run_batch(videos[:1], tmp_path, SETTINGS, engine=here)
@@ -155,6 +158,7 @@ def test_what_is_finished_is_skipped_unless_its_settings_changed(clips, tmp_path
     assert [video.state for video in replaced.videos] == ["done"]
 
 
+@pytest.mark.slow
 def test_a_video_that_is_begun_anew_is_not_begun_anew_each_time_it_is_tried(clips, tmp_path):
     """Its first attempt with `overwrite` clears the folder; the second goes on."""
     videos = videos_of(clips)[:1]

@@ -74,6 +74,7 @@ def edit_json(path: Path, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["alone", "pixel", "latent", "xl"])
+@pytest.mark.slow
 def test_every_kind_of_folder_follows_an_object(saved: dict[str, Path], kind: str) -> None:
     session = Propagator(str(saved[kind]), device="cpu", dtype="float32").session()
     rng = np.random.default_rng(0)

@@ -243,6 +243,7 @@ def folder_of(pipeline: Any) -> Path:
     return Path(pipeline.config._name_or_path)
 
 
+@pytest.mark.slow
 def test_paper_is_equations_1_to_7_with_a_class_name(pipeline: Any) -> None:
     frames = images(2)
     # The name's tokens are the fourth and the fifth, after the start of text and two of the rest.

@@ -93,6 +93,7 @@ def test_pixel_features_are_those_of_a_full_forward(pixel_folder: Path, block: s
     "block",
     ["up_blocks.1", "up_blocks.2.resnets.0", f"up_blocks.1.{TO_Q}", f"down_blocks.1.{TO_Q}"],
 )
+@pytest.mark.slow
 def test_latent_features_are_bit_for_bit_those_of_a_full_forward(
     latent_folder: Path, tmp_path: Path, block: str
 ) -> None:

@@ -76,6 +76,7 @@ def test_frames_and_times_are_those_of_a_plain_loop_and_damage_is_one_error(row,
 
 
 @pytest.mark.parametrize("row", corpus_rows())
+@pytest.mark.slow
 def test_decord_alone_gives_the_same_frames_or_one_error_and_no_frame(row):
     path = CORPUS / row["file"]
     frames, error = read(path, "decord")

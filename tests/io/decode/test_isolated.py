@@ -119,6 +119,7 @@ def test_a_frame_stays_as_it_was_when_later_ones_reuse_its_memory(drawn):
 
 
 @pytest.mark.parametrize(("what", "message"), DISASTERS.values(), ids=DISASTERS)
+@pytest.mark.slow
 def test_a_disaster_in_a_codec_is_one_error_and_the_next_file_is_read(
     drawn, tmp_path, monkeypatch, what, message
 ):
