@@ -61,7 +61,7 @@ def draw(image: np.ndarray, ids: np.ndarray, caption: str) -> Image.Image:
     present = [int(i) for i in np.unique(ids) if i]
     for object_id in present:
         mask = ids == object_id
-        inner = ndimage.binary_erosion(mask, iterations=OUTLINE_PX, border_value=1)
+        inner = np.asarray(ndimage.binary_erosion(mask, iterations=OUTLINE_PX, border_value=1))
         colour = np.array(COLOURS[object_id])
         drawn[mask] = image[mask] * (1 - TINT) + colour * TINT
         drawn[mask & ~inner] = colour
@@ -72,7 +72,7 @@ def draw(image: np.ndarray, ids: np.ndarray, caption: str) -> Image.Image:
     font = ImageFont.load_default(FONT_SIZE)
     for object_id in present:
         # The point deepest inside the object: its centre may be hidden by another one.
-        depth = ndimage.distance_transform_edt(np.pad(ids == object_id, 1))[1:-1, 1:-1]
+        depth = np.asarray(ndimage.distance_transform_edt(np.pad(ids == object_id, 1)))[1:-1, 1:-1]
         y, x = divmod(int(depth.argmax()), width)
         brush.circle((x, y), BADGE_RADIUS, fill=COLOURS[object_id], outline="black", width=2)
         brush.text((x, y), str(object_id), fill="black", font=font, anchor="mm")
