@@ -61,10 +61,10 @@ def draw(image: np.ndarray, ids: np.ndarray, caption: str) -> Image.Image:
     present = [int(i) for i in np.unique(ids) if i]
     for object_id in present:
         mask = ids == object_id
-        inner = np.asarray(ndimage.binary_erosion(mask, iterations=OUTLINE_PX, border_value=1))
+        inner = ndimage.binary_erosion(mask, iterations=OUTLINE_PX, border_value=1)
         colour = np.array(COLOURS[object_id])
         drawn[mask] = image[mask] * (1 - TINT) + colour * TINT
-        drawn[mask & ~inner] = colour
+        drawn[mask > inner] = colour
     height, width, _ = image.shape
     panel = Image.new("RGB", (width, height + CAPTION_HEIGHT), "white")
     panel.paste(Image.fromarray(drawn))
