@@ -1,8 +1,8 @@
-"""Make the sample clip: three look-alike cups that cross, cover one another, leave and come back.
+"""Draw the sample clip: three look-alike cups that cross, hide one another, leave and come back.
 
-The cups are one photograph, cut out three times; they glide over gravel that drifts past a
-hand-held camera. All of it is computed from two pictures that come with scikit-image, so the truth
-is exact: a pixel has the id of the topmost cup whose outline holds the pixel's centre.
+The three cups are cut out of one photograph and glide over gravel under a hand-held camera. The
+clip is computed from two pictures that come with scikit-image, so the truth is exact: a pixel has
+the id of the topmost cup whose outline contains the centre of the pixel.
 
     python samples/make_clip.py --out samples/clip
 """
@@ -26,13 +26,13 @@ FPS = Fraction(25)
 SEED = 7
 CRF = 26
 
-# Outline of saucer and cup in `skimage.data.coffee`: centre x, y and half axes in pixels, and the
-# turn of the first axis in radians. A cup is what either ellipse holds.
+# Outlines of saucer and cup in `skimage.data.coffee`: centre x, y and half axes in pixels, and the
+# angle of the first axis in radians. A cup is the union of both ellipses.
 ELLIPSES = ((279.0, 219.0, 198.5, 166.5, 0.146), (290.0, 115.0, 117.0, 96.5, 0.140))
 CENTRE = (279.0, 200.0)
-# Furthest point of a cup from that centre, and how far a shadow falls beyond it, in pixels.
+# Distance from that centre to the farthest point of a cup, and reach of its shadow beyond, in px.
 REACH, SHADOW_MARGIN = 225, 25
-# The photograph is halved before it is sampled at half that again: unfiltered, it would flicker.
+# The photograph is halved before it is sampled at about half its size: otherwise it would flicker.
 HALVED = 2
 
 
@@ -95,7 +95,7 @@ def draw_frames() -> Iterator[tuple[np.ndarray, np.ndarray]]:
 def _draw_cup(
     image: np.ndarray, ids: np.ndarray, photograph: np.ndarray, cup: Cup, index: int
 ) -> None:
-    """Put the cup and its shadow on top, into (H, W, 3) float `image` and (H, W) `ids`."""
+    """Draw the cup and its shadow into (H, W, 3) float `image` and (H, W) `ids`."""
     centre_x, centre_y, angle = _pose(cup, index)
     reach = REACH * cup.scale + SHADOW_MARGIN
     left, right = (int(np.clip(centre_x + side, 0, WIDTH)) for side in (-reach, reach))
@@ -105,7 +105,7 @@ def _draw_cup(
     columns, rows = np.meshgrid(np.arange(left, right), np.arange(top, bottom))
 
     def in_photograph(dx: float, dy: float) -> tuple[np.ndarray, np.ndarray]:
-        """Photograph coordinates x, y of the points (dx, dy) off the centres of the pixels."""
+        """Map points (dx, dy) off the centres of the pixels to photograph coordinates x, y."""
         across, down = (columns + dx - centre_x) / cup.scale, (rows + dy - centre_y) / cup.scale
         x = across * np.cos(angle) + down * np.sin(angle) + CENTRE[0]
         y = down * np.cos(angle) - across * np.sin(angle) + CENTRE[1]
@@ -125,7 +125,7 @@ def _draw_cup(
 
 
 def _pose(cup: Cup, index: int) -> tuple[float, float, float]:
-    """Centre x, y and angle in radians: still at the turning points, smooth between them."""
+    """Interpolate centre x, y and angle in radians smoothly, at rest at the turning points."""
     frames, xs, ys, angles = np.array(cup.path).T
     leg = min(int(np.searchsorted(frames, index, side="right")), len(frames) - 1) - 1
     done = (index - frames[leg]) / (frames[leg + 1] - frames[leg])
@@ -135,14 +135,14 @@ def _pose(cup: Cup, index: int) -> tuple[float, float, float]:
 
 
 def _camera_path() -> np.ndarray:
-    """Corner of the view on the ground by frame, (FRAMES, 2) as x, y: a drift and a tremble."""
+    """Corner of the view on the ground in each frame, (FRAMES, 2) as x, y: drift and shake."""
     tremble = np.random.default_rng(SEED).normal(0, 1.5, (FRAMES + 8, 2))
     smooth = np.stack([np.convolve(axis, np.ones(9) / 9, mode="valid") for axis in tremble.T], 1)
     return np.linspace((12, 20), (104, 72), FRAMES) + smooth
 
 
 def _inside(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Tell which photograph coordinates lie on the cup, (H, W) bool."""
+    """Whether photograph coordinates lie on the cup, (H, W) bool."""
     inside = np.zeros(x.shape, dtype=bool)
     for centre_x, centre_y, half_width, half_height, turn in ELLIPSES:
         right, down = x - centre_x, y - centre_y
@@ -153,7 +153,7 @@ def _inside(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _sample(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Interpolate (h, w, C) linearly at x, y (H, W), its rim repeated outside: (H, W, C)."""
+    """Interpolate (h, w, C) linearly at x, y (H, W); outside, repeat its border: (H, W, C)."""
     height, width, _ = picture.shape
     x, y = np.clip(x, 0, width - 1.001), np.clip(y, 0, height - 1.001)
     left, top = x.astype(int), y.astype(int)

@@ -2,25 +2,26 @@
 
     python samples/train_tiny.py --data FOLDER_OF_IMAGES --out tiny
 
-Any folder of photographs works; the shipped weights come from 96 px crops of Caltech-101 and the
-TensorFlow flowers (both CC BY). Run the same command again to go on from the last checkpoint. Keep
-`--steps` as it was: it says where the learning rate ends. The result is a diffusers folder:
+Any folder of photographs works; the shipped weights come from Caltech-101 and the TensorFlow
+flowers (both CC BY), reduced to 96 px. Run the same command again to resume from the last
+checkpoint, with the same `--steps`: the learning rate reaches zero there. The result is a folder
+in diffusers layout:
 `propagate run clip.mp4 -m first.png --model ./tiny` reads it, and
 `propagate benchmark davis --root DAVIS --model tiny/step-01000 --model tiny/step-02000 -o bench`
-tells how well each snapshot follows objects, which is what to choose by.
+measures how well each snapshot follows objects; choose by that.
 
 The network learns three things at once:
 
-- to tell noise from picture, as any diffusion model (Ho et al. 2020, eq. 14);
-- that its features, without noise, find the same point in another view of a made-up scene, whose
-  parts have moved, bent, and changed their light (`training_views.py`): the soft-max of cosines
-  that label propagation uses, against the true match (InfoNCE, van den Oord et al. 2018, eq. 4);
-- that labels carried by that soft-max from one view cover the same object in the other.
+- to predict noise, as any diffusion model does (Ho et al. 2020, eq. 14);
+- to match points of two views of a made-up scene, whose parts move, bend and change their light
+  (`training_views.py`), by its features without noise: the soft-max of cosines that label
+  propagation uses, against the true match (InfoNCE, van den Oord et al. 2018, eq. 4);
+- to carry the labels of an object from one view to the other with that soft-max.
 
-What the network sees is chosen for what it is used for. Frames are read at half size and folded two
-by two pixels into channels, so that its first level works at stride 4 and its second at stride 8 of
-the video, where the features are taken. It has no attention: it learns on crops of 64 and 80 px and
-has to work on whole frames, where attention would meet twenty times the tokens it was trained on.
+The input suits the use. Frames are read at half size, and two by two pixels are folded into
+channels, so that the first level works at stride 4 of the video and the second at stride 8, where
+the features are taken. There is no attention: the network learns on crops of 64 and 80 px but works
+on whole frames, where attention would meet twenty times as many tokens as in training.
 """
 
 import argparse
@@ -57,13 +58,13 @@ VALIDATION_TIMESTEPS = (10, 50, 200, 500, 900)
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """What is learned from, and how often a cell's best match is the right one.
+    """The three losses, and how often the best match of a cell is right.
 
     Attributes:
         noise: Mean squared error of the predicted noise.
         match: Cross-entropy of the matches, in nats.
         label: Binary cross-entropy of the carried labels.
-        hits: Share of the cells seen in both views that match within a cell of the truth.
+        hits: Share of the cells seen in both views whose best match is within a cell of the truth.
     """
 
     noise: float
@@ -113,7 +114,7 @@ def random_crops(images: torch.Tensor, count: int, rng: torch.Generator) -> torc
 
 
 def folded(images: torch.Tensor) -> torch.Tensor:
-    """Pictures in 0..1 as the network takes them: (B, 12, H / 2, W / 2) in -1..1."""
+    """Fold pictures in 0..1 for the network: (B, 12, H / 2, W / 2) in -1..1."""
     fold = F.pixel_unshuffle(images * 2 - 1, UNSHUFFLE)
     return fold.contiguous(memory_format=torch.channels_last)
 
@@ -135,8 +136,8 @@ def match_losses(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Match both views to each other, and carry the object's label from the first to the second.
 
-    As in `propagate`, channels are brought to mean zero and spread one by the view that labels come
-    from, and matches weigh by the soft-max of their cosines.
+    As in `propagate`, channels are standardized by the view that labels come from, and matches are
+    weighted by the soft-max of their cosines.
 
     Returns:
         The cross-entropy of the matches, that of the labels, and the share of hits.
@@ -160,8 +161,8 @@ def match_losses(
 def score_matches(
     logits: torch.Tensor, query: View, memory: View
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Hold matches against the truth, where there is one: cross-entropy in nats, share of hits."""
-    truth, seen = (told.to(logits.device) for told in true_matches(query, memory))
+    """Compare matches with the truth, where there is one: cross-entropy in nats, share of hits."""
+    truth, seen = (t.to(logits.device) for t in true_matches(query, memory))
     nats = -(truth * F.log_softmax(logits, 2)).sum(2)
     best = truth.gather(2, logits.argmax(2, keepdim=True))[:, :, 0]
     count = seen.sum().clamp_min(1)
@@ -170,7 +171,7 @@ def score_matches(
 
 @torch.no_grad()
 def validate(unet: UNet2DModel, scheduler: DDPMScheduler, held_out: torch.Tensor) -> Losses:
-    """The losses on held-out pictures, with fixed noise and fixed views."""
+    """Compute the losses on held-out pictures, with fixed noise and fixed views."""
     rng = torch.Generator().manual_seed(7)
     clean = folded(random_crops(held_out, len(held_out) // 2, rng)).to(unet.device)
     noise = torch.randn(clean.shape, generator=rng).to(unet.device)
@@ -183,7 +184,7 @@ def validate(unet: UNet2DModel, scheduler: DDPMScheduler, held_out: torch.Tensor
 
 
 def averaged(unet: UNet2DModel, ema: EMAModel) -> UNet2DModel:
-    """A U-Net of its own with the averaged weights."""
+    """Make a new U-Net with the averaged weights."""
     copy = build_unet()
     copy.to(unet.device, memory_format=torch.channels_last)  # pyright: ignore
     ema.copy_to(copy.parameters())
@@ -191,9 +192,9 @@ def averaged(unet: UNet2DModel, ema: EMAModel) -> UNet2DModel:
 
 
 def save_model(unet: UNet2DModel, scheduler: DDPMScheduler, out: Path) -> None:
-    """Write a U-Net in half precision as a diffusers folder. It is in half precision afterwards."""
+    """Write a U-Net as a diffusers folder. Turns the U-Net itself to half precision."""
     DDPMPipeline(unet.half(), scheduler).save_pretrained(out)
-    # Tells `propagate` what to read out of the U-Net.
+    # `propagate` reads from here which layers of the U-Net to use.
     (out / "reading.json").write_text(json.dumps(READING) + "\n")
 
 
@@ -248,7 +249,7 @@ def main() -> None:
         for name, part in resumed.items():
             part.load_state_dict(state[name])
         first, hours = state["step"], state["hours"]
-        print(f"going on from step {first}")
+        print(f"resuming from step {first}")
     else:
         names = [field.name for field in fields(Losses)]
         heads = ["step", "hours", *names, *(f"held_out_{name}" for name in names)]

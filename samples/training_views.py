@@ -1,9 +1,9 @@
-"""Two views of a scene made of photographs, and which cell of one is which cell of the other.
+"""Draw two views of a scene made of photographs, and their true matches.
 
-A scene has three layers, each from a photograph of its own: a background, an object and, in a third
-of the views, something in front of it. Between the views every layer moves, turns, scales and bends
-by itself, and each view has its own light, blur and noise. Where a point of one view lies in the
-other is known exactly; no video and no mask drawn by anybody is needed.
+A scene has three layers, each cut from its own photograph: a background, an object and, in a third
+of the views, an occluder. Between the views every layer moves, turns, scales and bends by itself,
+and each view has its own light, blur and noise. The position of every point in the other view is
+known exactly, so no video and no drawn mask is needed.
 
     n  scenes        S  SIDE, px of a view        c  cells of a view, (S / CELL)^2
 """
@@ -25,10 +25,10 @@ class Layer:
     """How layers of one kind are laid out and move; lengths are px of a view.
 
     Attributes:
-        reach: How far from the middle they may lie.
-        move: Spread of the way they go between two views, twice over.
-        bend: Most that a view bends them.
-        present: Share of the views they are in.
+        reach: Largest distance from the middle.
+        move: Twice the standard deviation of their displacement in a view.
+        bend: Largest bend in a view.
+        present: Share of the views that show them.
     """
 
     reach: float
@@ -70,7 +70,7 @@ def make_views(photos: torch.Tensor, count: int, rng: torch.Generator) -> tuple[
     Args:
         photos: (N, 3, PHOTO, PHOTO) uint8.
         count: n.
-        rng: All chance comes from here.
+        rng: The source of all randomness.
     """
     picks = torch.randint(len(photos), (len(LAYERS), count), generator=rng)
     layers = [_draw(layer, photos[pick], rng) for layer, pick in zip(LAYERS, picks, strict=True)]
@@ -81,7 +81,7 @@ def make_views(photos: torch.Tensor, count: int, rng: torch.Generator) -> tuple[
 def true_matches(
     query: View, memory: View, spread: float = 0.5
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tell where each cell of one view lies in the other.
+    """Find where each cell of one view lies in the other.
 
     Args:
         query, memory: Two views of the same scenes.

@@ -2,9 +2,12 @@
 
 import os
 
-# Read when the libraries are imported, so before any test imports one.
+# The libraries read these when they are imported, so they are set before any test imports one.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # `-n auto` starts a worker for each core: more threads than that would only wait.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import resource
 import signal
@@ -25,6 +28,10 @@ COLOURS = {1: (220, 40, 40), 2: (40, 60, 220)}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Workers take whole files (see below): those with slow tests go first, so that none of them is
+    # left to one worker at the end.
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return
@@ -33,6 +40,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and PyTorch sees none"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each worker whole files, so that what the tests of a file share is made once."""
+    from xdist.scheduler.loadscope import LoadScopeScheduling
+
+    config.option.loadscopereorder = False  # the order is that of `pytest_collection_modifyitems`
+    return LoadScopeScheduling(config, log)
 
 
 def _draw(index: int) -> tuple[np.ndarray, np.ndarray]:

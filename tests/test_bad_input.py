@@ -184,6 +184,7 @@ def test_a_folder_with_mixed_sizes_keeps_the_frames_before_the_odd_one(run, draw
 
 
 @pytest.mark.parametrize("overlay", [(), ("--overlay", "--format", "png,rle")])
+@pytest.mark.slow
 def test_a_stream_that_stops_keeps_its_frames(
     run, drawn, tmp_path, monkeypatch, overlay, write_video
 ):
@@ -368,6 +369,7 @@ def test_an_output_folder_that_may_not_be_written_to(run, tmp_path):
     assert not list(out.iterdir())
 
 
+@pytest.mark.slow
 def test_no_space_left_keeps_the_masks_that_fitted(run, drawn, tmp_path):
     out = tmp_path / "full"
     out.mkdir()
@@ -493,6 +495,7 @@ class SmallDevice(ColorBackbone):
         return super().extract(images)
 
 
+@pytest.mark.slow
 def test_out_of_memory_tries_a_smaller_batch_and_says_so(run, tmp_path, monkeypatch, caplog):
     small = SmallDevice(capacity=2)
     monkeypatch.setattr(propagate.pipeline, "load_backbone", lambda *_, **__: small)

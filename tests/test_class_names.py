@@ -149,6 +149,7 @@ def test_a_model_is_told_the_names_once(latent_folder: Path) -> None:
         Propagator("tiny", device="cpu", config=config)
 
 
+@pytest.mark.slow
 def test_the_command_takes_names_and_a_recipe(
     propagate, latent_folder: Path, tmp_path: Path
 ) -> None:

@@ -41,6 +41,7 @@ def masks_of(propagator: Propagator, references, **options) -> list[np.ndarray]:
     return [result.mask for result in results]
 
 
+@pytest.mark.slow
 def test_batch_size_does_not_change_a_mask(tiny, first):
     one = masks_of(tiny, {0: first}, batch_size=1, max_frames=11)
     many = masks_of(tiny, {0: first}, batch_size=4, max_frames=11)
@@ -90,6 +91,7 @@ def test_references_are_met_on_their_frames(color, first):
     assert list(results[7].scores) == [1, 3]
 
 
+@pytest.mark.slow
 def test_a_reference_past_the_end_comes_after_all_frames(color, first):
     results = color.propagate(CLIP / "clip.mp4", {0: first, 900: first}, batch_size=8)
     assert len(list(islice(results, 90))) == 90
@@ -133,16 +135,20 @@ def test_frames_before_a_break_come_first(color, batch_size):
 
 
 def test_abandoning_the_results_ends_the_threads_that_read(color):
-    before = threading.active_count()
+    before = set(threading.enumerate())
+
+    def started() -> int:
+        return len(set(threading.enumerate()) - before)
+
     results = color.propagate(drawn_frames(5000), {0: square()})
     next(results)
-    assert threading.active_count() == before + 2
+    assert 1 <= started() <= 2  # one reads ahead, one may be computing features
     del results
     gc.collect()
     deadline = time.monotonic() + 10
-    while threading.active_count() > before and time.monotonic() < deadline:
+    while started() and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert threading.active_count() == before
+    assert started() == 0
 
 
 def test_batches_are_cut_where_the_frame_size_changes(color):

@@ -70,6 +70,7 @@ def iou(one, other):
 # What is written
 
 
+@pytest.mark.slow
 def test_a_run_writes_a_mask_for_every_frame_that_follows_the_objects(run, drawn, tmp_path):
     finished = run()
     folder = tmp_path / "out/clip"
@@ -110,7 +111,8 @@ def test_the_report_holds_settings_and_a_score_and_state_of_every_object_and_fra
     timing = report["timing"]
     stages = {"decode_s", "features_s", "match_s", "refine_s", "write_s"}
     assert set(timing) == {"seconds", *stages}
-    assert sum(timing[stage] for stage in stages) <= timing["seconds"] + 0.01
+    # The stages overlap, so only each by itself is shorter than the run.
+    assert max(timing[stage] for stage in stages) <= timing["seconds"] + 0.01
 
 
 def test_masks_of_a_folder_take_the_names_of_its_images(run, drawn, tmp_path):
@@ -247,6 +249,7 @@ def test_decord_and_pyav_give_the_same_masks(run, tmp_path):
     assert masks == pngs(tmp_path / "pyav/clip/masks")
 
 
+@pytest.mark.slow
 def test_the_batch_size_changes_no_mask(run, tmp_path):
     for size in (1, 5):
         run("--batch-size", size, out=tmp_path / str(size))
@@ -411,6 +414,7 @@ def assert_all_whole(folder):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+@pytest.mark.slow
 def test_a_run_that_is_stopped_leaves_whole_files_and_says_so(drawn, long_clip, tmp_path, number):
     status, stdout, stderr = signalled(drawn, long_clip, tmp_path / "out", number)
     assert status == 130
@@ -424,6 +428,7 @@ def test_a_run_that_is_stopped_leaves_whole_files_and_says_so(drawn, long_clip, 
     assert not list(folder.rglob("*.part"))
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_interrupted_is_not_said_to_go_on(write_video, drawn, tmp_path):
     stream = write_video(tmp_path / "live.ts", drawn.images * 6)
     with server_that_stops(stream.read_bytes()) as url:
@@ -436,6 +441,7 @@ def test_a_stream_that_is_interrupted_is_not_said_to_go_on(write_video, drawn, t
     assert (tmp_path / "out/live/incomplete.json").exists()
 
 
+@pytest.mark.slow
 def test_what_happens_in_a_run_is_logged_as_in_a_batch(propagate, drawn, tmp_path):
     """The oracle: a batch of the same two sources, of which one is no video."""
     bad = tmp_path / "bad.mp4"
@@ -480,6 +486,7 @@ def test_a_log_that_cannot_be_written_is_told_before_anything_is_done(propagate,
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_whole_files_and_ends_like_another_when_run_again(
     run, drawn, long_clip, tmp_path
 ):

@@ -38,6 +38,7 @@ def masks_in(folder):
         (FrameRange.parse(fps="12.5"), range(0, 12, 2)),
     ],
 )
+@pytest.mark.slow
 def test_a_range_gives_the_masks_of_a_video_of_those_frames(
     color, drawn, tmp_path, wanted, indices, both_ways
 ):
@@ -93,6 +94,7 @@ def test_options_for_frames_given_as_such_are_the_callers_error(color, drawn):
         list(color.propagate(frames, {0: drawn.truth[0]}, source_options=wanted))
 
 
+@pytest.mark.slow
 def test_isolation_changes_no_byte_of_the_masks(color, drawn, tmp_path):
     references = {5: drawn.truth[5]}
     here = color.run(drawn.mp4, references, tmp_path, name="here")
@@ -140,6 +142,7 @@ def test_the_limit_of_pixels_counts_for_frames_and_masks(propagate, drawn, tmp_p
     assert propagate(*command, "--max-pixels", 64 * 48).status == 0
 
 
+@pytest.mark.slow
 def test_a_folder_that_grows_is_gone_on_with_after_an_interruption(color, drawn, tmp_path):
     class Stop(BaseException):
         pass
@@ -174,6 +177,7 @@ def test_a_folder_that_grows_is_gone_on_with_after_an_interruption(color, drawn,
 
 
 @pytest.mark.parametrize("isolate", [(), ("--isolate",)])
+@pytest.mark.slow
 def test_the_command_follows_a_folder_that_grows(propagate, drawn, tmp_path, isolate):
     folder = tmp_path / "frames"
     folder.mkdir()

@@ -41,6 +41,7 @@ def truth() -> list[np.ndarray]:
     return read_truth(CLIP)
 
 
+@pytest.mark.slow
 def test_the_script_makes_the_clip_again(tmp_path, truth):
     load_script().make_clip(tmp_path)
     remade = read_truth(tmp_path)

@@ -96,6 +96,7 @@ def timing(folder):
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_an_interrupted_run_ends_byte_for_byte_as_another(small, drawn, tmp_path, options):
     references = {0: drawn.truth[0]}
     whole = run(small, drawn.mp4, references, tmp_path / "whole", **options)
@@ -141,6 +142,7 @@ def test_a_run_that_was_interrupted_after_its_last_frame_only_writes_the_report(
 
 
 @pytest.mark.parametrize("at", [2, 4, 6, 9, 11])
+@pytest.mark.slow
 def test_a_run_both_ways_goes_on_outside_the_frames_gone_back_over(small, drawn, tmp_path, at):
     """No state is saved inside of frames 0 to 4 and 5 to 8."""
     references = {0: drawn.truth[0] % 2, 4: drawn.truth[4], 8: drawn.truth[8]}
@@ -201,6 +203,7 @@ propagator.run(
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_loses_nothing(small, drawn, write_video, tmp_path):
     clip = write_video(tmp_path / "long.mp4", drawn.images * 5)
     options = {"overlay": True, "formats": ("png", "rle")}
@@ -233,6 +236,7 @@ def test_a_run_killed_at_random_moments_loses_nothing(small, drawn, write_video,
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file", "ignore:Exception ignored")
+@pytest.mark.slow
 def test_a_run_interrupted_at_any_line_of_its_files_can_be_given_again(
     small, drawn, tmp_path, monkeypatch
 ):
@@ -294,6 +298,7 @@ def test_a_run_interrupted_at_any_line_of_its_files_can_be_given_again(
         (lambda data: data.replace(b'"format": 1', b'"format": 9'), "another version of propagate"),
     ],
 )
+@pytest.mark.slow
 def test_a_saved_state_that_does_not_fit_is_a_warning_and_a_new_start(
     small, drawn, tmp_path, caplog, damage, reason
 ):

@@ -226,6 +226,7 @@ def test_a_saved_session_goes_on_exactly_where_it_was(tmp_path, matcher):
         assert a.scores == b.scores
 
 
+@pytest.mark.slow
 def test_memory_stands_still_over_hundreds_of_frames():
     session = new_session()
     session.step(draw((8, 8, RED)), region((8, 8, 1)))

@@ -69,6 +69,7 @@ def iou(mask: np.ndarray, truth: np.ndarray, object_id: int) -> float:
     return (a & b).sum() / (a | b).sum()
 
 
+@pytest.mark.slow
 def test_two_identical_textures_that_pass_each_other_keep_their_names(propagator: Propagator):
     """Their colours are the same: only where they were a frame ago tells them apart.
 

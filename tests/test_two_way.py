@@ -186,6 +186,7 @@ def test_an_object_is_carried_back_across_a_reference_that_does_not_name_it(colo
 
 
 @pytest.mark.parametrize("model", ["color", "tiny"])
+@pytest.mark.slow
 def test_the_batch_size_changes_no_mask(passing, model):
     folder, truth = passing
     propagator = Propagator(model, device="cpu", config=SMALL)
@@ -420,6 +421,7 @@ def test_a_break_inside_a_block_comes_after_its_frames_which_go_back_from_what_w
         next(results)
 
 
+@pytest.mark.slow
 def test_a_reference_past_the_end_comes_after_all_frames(color, drawn):
     results = color.propagate(drawn.mp4, {0: drawn.truth[0], 40: drawn.truth[0]})
     assert len(list(islice(results, 12))) == 12
@@ -453,6 +455,7 @@ def pngs(folder: Path) -> list[np.ndarray]:
     return [np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))]
 
 
+@pytest.mark.slow
 def test_references_on_two_frames_are_gone_from_both_ways(run, drawn, masks, tmp_path):
     finished = run("--reference", f"2={masks[2]}", "--reference", f"9={masks[9]}", "--overlay")
     assert finished.status == 0, finished.stderr
@@ -469,6 +472,7 @@ def test_references_on_two_frames_are_gone_from_both_ways(run, drawn, masks, tmp
     assert [frame["name"] for frame in report["per_frame"]] == [f"{i:05d}" for i in range(12)]
 
 
+@pytest.mark.slow
 def test_a_mask_of_the_first_frame_and_a_reference_go_together(run, masks, tmp_path):
     assert run("-m", masks[0], "--reference", f"11={masks[11]}").status == 0
     report = json.loads((tmp_path / "out/clip/result.json").read_text())

@@ -50,6 +50,7 @@ def assert_all_whole(folder, at_least):
 
 
 @faults
+@pytest.mark.slow
 def test_a_run_whose_disk_fails_in_the_middle_goes_on_when_it_is_mended(
     color, drawn, whole, tmp_path, fault
 ):
@@ -94,6 +95,7 @@ def test_a_run_whose_disk_fails_in_the_middle_goes_on_when_it_is_mended(
 
 
 @faults
+@pytest.mark.slow
 def test_a_disk_that_fails_for_a_while_costs_a_batch_one_video_which_goes_on_later(
     drawn, whole, tmp_path, monkeypatch, fault
 ):

@@ -109,6 +109,7 @@ def parent_of(pid: int) -> int:
 # On two machines
 
 
+@pytest.mark.slow
 def test_two_machines_leave_the_files_of_single_runs(clips, whole, two_machines, tmp_path):
     _, events, _ = run(clips, tmp_path, two_machines)
     assert {event["event"] for event in events} == {"started", "advanced", "finished"}
@@ -124,6 +125,7 @@ def test_two_machines_leave_the_files_of_single_runs(clips, whole, two_machines,
         ("actor", signal.SIGKILL, "is gone (its worker process has died"),
     ],
 )
+@pytest.mark.slow
 def test_what_dies_or_hangs_is_replaced_and_its_video_goes_on(
     clips, whole, two_machines, tmp_path, victim, number, what
 ):
@@ -143,6 +145,7 @@ def test_what_dies_or_hangs_is_replaced_and_its_video_goes_on(
     assert_same(tmp_path, whole)
 
 
+@pytest.mark.slow
 def test_a_machine_is_lost_in_the_middle_and_the_other_does_all(
     drawn, write_video, two_machines, tmp_path
 ):
@@ -170,6 +173,7 @@ def test_a_machine_is_lost_in_the_middle_and_the_other_does_all(
     assert_same(out, tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_results_go_to_a_url_from_any_machine(clips, whole, two_machines, tmp_path):
     summary, _, _ = run(clips, f"file://{tmp_path}/out", two_machines)
     assert_same(tmp_path / "out", whole)
@@ -179,6 +183,7 @@ def test_results_go_to_a_url_from_any_machine(clips, whole, two_machines, tmp_pa
 # On this machine
 
 
+@pytest.mark.slow
 def test_the_command_starts_a_cluster_here_and_ends_it(ray, clips, whole, tmp_path):
     manifest, out, log = (tmp_path / name for name in ("manifest.jsonl", "out", "log.jsonl"))
     lines = [

@@ -69,12 +69,14 @@ def videos_of(root: Path) -> list[BatchVideo]:
 # The schedule, with an engine that runs every task at once, here
 
 
+@pytest.mark.slow
 def test_any_engine_leaves_the_files_of_single_runs(clips, whole, tmp_path):
     summary = run_batch(videos_of(clips), tmp_path, SETTINGS, engine=here)
     assert [video.state for video in summary.videos] == ["done"] * 3
     assert_same(tmp_path, whole)
 
 
+@pytest.mark.slow
 def test_the_longest_video_is_begun_first(clips, tmp_path):
     events = []
     run_batch(videos_of(clips), tmp_path, SETTINGS, engine=here, tell=events.append)
@@ -82,6 +84,7 @@ def test_the_longest_video_is_begun_first(clips, tmp_path):
     assert begun == ["four", "three", "two"]
 
 
+@pytest.mark.slow
 def test_a_bad_video_is_tried_again_after_the_others_and_stops_none(clips, tmp_path):
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"no video" * 100_000)
@@ -141,6 +144,7 @@ def test_masks_of_several_frames_are_taken_from_a_folder_and_from_a_list(clips, 
     assert list(report["references_sha256"]) == ["0", "5"]
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_skipped_unless_its_settings_changed(clips, tmp_path):
     videos = videos_of(clips)
     run_batch(videos[:1], tmp_path, SETTINGS, engine=here)
@@ -154,6 +158,7 @@ def test_what_is_finished_is_skipped_unless_its_settings_changed(clips, tmp_path
     assert [video.state for video in replaced.videos] == ["done"]
 
 
+@pytest.mark.slow
 def test_a_video_that_is_begun_anew_is_not_begun_anew_each_time_it_is_tried(clips, tmp_path):
     """Its first attempt with `overwrite` clears the folder; the second goes on."""
     videos = videos_of(clips)[:1]
@@ -187,6 +192,7 @@ def test_numbers_that_make_no_sense_are_refused(clips, tmp_path):
 # Workers
 
 
+@pytest.mark.slow
 def test_two_workers_leave_the_files_of_single_runs(clips, whole, tmp_path):
     events = []
     settings = replace(SETTINGS, source_options=SourceOptions(isolate=True))
@@ -197,6 +203,7 @@ def test_two_workers_leave_the_files_of_single_runs(clips, whole, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=lambda n: n.name)
+@pytest.mark.slow
 def test_a_worker_that_dies_or_hangs_is_replaced_and_its_video_goes_on(
     clips, whole, tmp_path, number
 ):
@@ -274,6 +281,7 @@ def test_a_batch_killed_at_random_moments_loses_nothing(clips, whole, tmp_path):
     assert not list(tmp_path.glob("**/.lock"))
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_interrupted_ends_cleanly_and_goes_on(clips, whole, tmp_path):
     with started(clips, tmp_path, "--jobs", 2) as process:
         wait_for_masks(process, tmp_path, 6)
@@ -303,6 +311,7 @@ def test_a_second_batch_on_a_folder_is_refused(clips, tmp_path):
     assert not (tmp_path / ".batch.json").exists()
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_status_1_if_a_video_failed(propagate, clips, tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     manifest = tmp_path / "manifest.csv"

@@ -77,6 +77,7 @@ def first_mask_j(frame):
 # --- what it scores ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_configuration_is_scored_as_the_eval_command_does(root, tmp_path):
     result, _ = run(root, tmp_path / "out")
     assert [entry.name for entry in result.entries] == ["color", "first-mask"]
@@ -129,6 +130,7 @@ def test_a_first_mask_on_a_later_frame_is_given_there(root, tmp_path):
     assert scores_of(result.entries[0]).frames == {"two": ["00003", "00004"]}
 
 
+@pytest.mark.slow
 def test_the_summary_holds_the_table_and_the_times(root, tmp_path):
     run(root, tmp_path / "out")
     summary = json.loads((tmp_path / "out" / "benchmark.json").read_text())
@@ -162,6 +164,7 @@ def test_a_run_without_its_report_is_run_again_alone(root, tmp_path):
     assert ran == ["first-mask: two"]
 
 
+@pytest.mark.slow
 def test_a_benchmark_killed_in_the_middle_of_a_sequence_goes_on_there(root, tmp_path):
     script = (
         "import os, signal, sys\n"
@@ -277,6 +280,7 @@ def test_a_root_without_frames_is_refused(root):
 # --- the command ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_tables_and_names_the_report(propagate, root, tmp_path):
     out = tmp_path / "out"
     finished = propagate(

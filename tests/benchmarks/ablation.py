@@ -1,19 +1,18 @@
-"""What each part of the matcher is worth: J, F, identity switches and milliseconds without it.
+"""Measure what each stage of the matcher is worth: J, F and identity switches without it.
 
     python -m tests.benchmarks.ablation ROOT... -o OUT [--variants default dino] [--jobs 2]
 
-Run from the top of the checkout. Each ROOT holds `JPEGImages` and `Annotations` as DAVIS does. The
-features of every clip are computed once and kept in `OUT/features`, rounded to half precision (2 MB
-a frame); every variant then follows the clips from the same features, and its masks are scored by
-`propagate.eval`. `ms` is the CPU time of one frame's matching on one thread; `on other` and
-`switches` are those of `propagate.eval.identity`, over all roots.
+Run from the top of the checkout. Each ROOT holds `JPEGImages` and `Annotations` in DAVIS layout.
+The features of every clip are computed once and kept in `OUT/features` in half precision (2 MB per
+frame). Every variant then follows the clips from these features, and `propagate.eval` scores its
+masks. `ms` is the CPU time that matching one frame takes on one thread. `on other` and `switches`
+come from `propagate.eval.identity`, summed over all roots.
 """
 
 import argparse
-import dataclasses
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -28,30 +27,34 @@ from propagate.benchmark.datasets import DavisData
 from propagate.eval.identity import evaluate_identity
 from propagate.eval.mask_trees import open_mask_tree
 from propagate.io.write.masks import write_mask
+from propagate.matchers import CellSettings
 
 DEFAULT = MATCHERS["default"]
 
 
-def without(**settings: object) -> Matcher:
-    return dataclasses.replace(DEFAULT, **settings)
+def changed(stage: str, **settings: object) -> Matcher:
+    """The default matcher with other settings of one stage."""
+    return replace(DEFAULT, **{stage: replace(getattr(DEFAULT, stage), **settings)})
 
 
 VARIANTS = {
     "default": DEFAULT,
-    "without colours": without(color_weight=0.0),
-    "without colours, not standardised": without(color_weight=0.0, standardize=False),
-    "without older frames, 3 recent": without(older_every=(), recent_frames=3),
-    "reference alone, 1 recent": without(older_every=()),
-    "without the moved reference": without(moved_reference=False),
-    "without doubt": without(doubt=0.0),
-    "without flow": without(flow_weight=0.0),
-    "without motion": without(motion=False),
-    "with specks": without(speck_cells=0),
-    "without sharpening": without(sharpness=0.0),
-    "without finding again": without(reappear=False),
-    "strays left in": without(drop_strays=False),
-    "without stretching": without(stretch_above=None),
-    "without a label floor": without(label_floor=0.0),
+    "without colours": DEFAULT.without_colors(),
+    "without colours, not standardized": replace(
+        DEFAULT.without_colors(), cells=CellSettings(standardize=False)
+    ),
+    "last 3 frames instead of older ones": changed("memory", older_every=(), recent_frames=3),
+    "reference and last frame": changed("memory", older_every=()),
+    "without shifted references": changed("search", moved_reference=False),
+    "without the background vote": replace(DEFAULT, background_vote=None),
+    "without flow": replace(DEFAULT, flow=None),
+    "without motion": replace(DEFAULT, motion=None),
+    "specks stay": changed("components", speck_cells=0),
+    "unsupported components stay": changed("components", own_share=0.0, far_own_share=0.0),
+    "without the subcell grid": replace(DEFAULT, subcell=None),
+    "without reappearance": replace(DEFAULT, reappearance=None),
+    "without stretching": changed("mask", stretch_above=None),
+    "without a label floor": changed("vote", label_floor=0.0),
     **{name: matcher for name, matcher in MATCHERS.items() if name != "default"},
 }
 
@@ -94,7 +97,8 @@ def follow(clip: Clip, model: str, variant: str, out: Path) -> tuple[float, int]
     data, matcher = data_of(clip.root), VARIANTS[variant]
     ((first, mask),) = data.references(clip.name).items()
     session = Session(propagator_of(model).backbone, Config(matcher=matcher))
-    colors = 0 if matcher.color_weight else 12
+    # The last channels are colours; a matcher that does not count them does not take them.
+    colors = 0 if matcher.cells.color_weight else 12
     (out / clip.name).mkdir(parents=True, exist_ok=True)
     seconds, all_features = 0.0, np.load(clip.features, mmap_mode="r")
     for index, (path, saved) in enumerate(

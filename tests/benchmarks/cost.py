@@ -1,20 +1,20 @@
-"""What features cost: U-Net forwards, FLOPs and seconds per frame of each recipe.
+"""Measure what features cost: U-Net forwards, FLOPs and seconds per frame of each recipe.
 
     python -m tests.benchmarks.cost --models DIR [--names sd21 sdxl-turbo] [--json cost.json]
 
-Run from the top of the checkout. DIR holds a folder per model; those of `full_size_models` that are
-not there are built there first, with random weights. Two tables:
+Run from the top of the checkout. DIR holds a folder for each model. Models of `full_size_models`
+that DIR lacks are built there first, with random weights. Prints two tables:
 
-    recipes     U-Net forwards per frame, whole ones and ones that stop early; GFLOPs, two per
-                multiplication and addition; seconds. Forwards are counted on a small frame. Seconds
-                are a sum: so many times those of one VAE encoding, one whole and one early forward,
-                each measured at full size.
+    recipes     U-Net forwards per frame, whole and stopped early; GFLOPs, where a multiplication
+                and an addition count as two; seconds. Forwards are counted on a small frame.
+                Seconds are a sum: one VAE encoding, one whole and one early forward are measured
+                at full size and multiplied by their counts.
     extractor   recipes of one forward: frames per second from 8-bit frames to features, against
                 the bare VAE encoder and early forward on prepared tensors, which is the ceiling.
                 On CUDA for batches of 1, 8 and 32, with the peak of allocated memory.
 
-Seconds are the least of the repeats. CPU seconds are those of all threads; other work on the
-machine disturbs them least, so on a CPU the ratio is theirs.
+Seconds are the least of the repeats. CPU seconds are of all threads. On a CPU the ratio is of CPU
+seconds, because other work on the machine disturbs them least.
 """
 
 import argparse
@@ -52,7 +52,7 @@ CUDA_BATCHES = (1, 8, 32)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Forwards:
-    """What the extraction of one frame runs.
+    """The forwards that the extraction of one frame runs.
 
     Attributes:
         encoder: What runs before the U-Net: the VAE's encoder, or nothing.
@@ -79,7 +79,7 @@ class Forwards:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Call:
-    """A module and what it is called with."""
+    """A module and the arguments of its call."""
 
     module: torch.nn.Module
     args: tuple[Any, ...]
@@ -87,7 +87,7 @@ class Call:
 
     @torch.inference_mode()
     def run(self, last: str | None = None) -> None:
-        """Call it; with `last`, no further than that module of it."""
+        """Call the module; with `last`, stop after that module inside it."""
         if last is None:
             self.module(*self.args, **self.kwargs)
             return
@@ -109,7 +109,7 @@ def _stop(*_: Any) -> None:
 
 
 def count_forwards(backbone: Backbone) -> Forwards:
-    """Look at what runs, on one small frame."""
+    """Record the forwards that one small frame needs."""
     side = backbone.multiple * -(-SMALL_PX // backbone.multiple)
     image = torch.full((1, 3, side, side), 0.5, device=backbone.device)
     encoder: list[torch.nn.Module] = []
@@ -152,7 +152,7 @@ def count_forwards(backbone: Backbone) -> Forwards:
 def _first_inputs(
     backbone: Backbone, unet: torch.nn.Module, image: torch.Tensor
 ) -> tuple[torch.Tensor, tuple[Any, ...], dict[str, Any]]:
-    """What the extractor calls the U-Net with the first time."""
+    """Return the arguments of the first call of the U-Net by the extractor."""
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
     def note(_module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -171,7 +171,7 @@ def _first_inputs(
 
 
 def prepare(forwards: Forwards, batch: int, height: int, width: int) -> tuple[Call, Call]:
-    """Calls of the VAE's encoder and of the U-Net on tensors drawn for frames of that size."""
+    """Make calls of the VAE's encoder and of the U-Net on random tensors for that frame size."""
     channels, rows, columns = forwards.shape[1:]
     latents = (height * rows // forwards.small_px, width * columns // forwards.small_px)
     pictures = _drawn(forwards.encoder, (batch, 3, height, width))
@@ -188,14 +188,14 @@ def prepare(forwards: Forwards, batch: int, height: int, width: int) -> tuple[Ca
 
 
 def _drawn(module: torch.nn.Module, shape: tuple[int, ...]) -> torch.Tensor:
-    """Numbers of a module's own precision, on its device."""
+    """Draw random numbers in the precision of a module, on its device."""
     weight = next(module.parameters(), torch.empty(0))
     drawn = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     return drawn.to(weight, memory_format=torch.channels_last)
 
 
 def flop_counter() -> FlopCounterMode:
-    """PyTorch's counter, and the attention of CPUs, which it leaves out."""
+    """PyTorch's counter plus the attention on CPUs, which it leaves out."""
 
     def attention(query: Any, key: Any, value: Any, *_args: Any, **_kwargs: Any) -> int:
         return sdpa_flop_count(query, key, value)
@@ -205,7 +205,7 @@ def flop_counter() -> FlopCounterMode:
 
 
 def count_flops(call: Call, last: str | None = None) -> int:
-    """FLOPs of a call, found by its shapes alone."""
+    """Count the FLOPs of a call from its shapes alone."""
 
     def shape_only(tree: Any) -> Any:
         return tree_map_only(torch.Tensor, lambda tensor: tensor.to("meta"), tree)
@@ -219,7 +219,7 @@ def count_flops(call: Call, last: str | None = None) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Seconds:
-    """What something takes: of the wall, and of the CPU, all threads together."""
+    """Seconds on the wall clock, and of the CPU over all threads."""
 
     wall: float
     cpu: float
@@ -238,7 +238,7 @@ def least(found: list[Seconds]) -> Seconds:
 
 
 def measured(step: Callable[[], Any], device: torch.device, repeats: int) -> Seconds:
-    """The least of the repeats; on CUDA, after one that is not counted."""
+    """Time a call and take the least of the repeats; on CUDA, after one that is not counted."""
     if device.type == "cuda":
         step()
     return least([timed(step, device) for _ in range(repeats)])
@@ -298,7 +298,7 @@ def cost_of_recipe(
 def compare_with_ceiling(
     backbone: Backbone, forwards: Forwards, size: tuple[int, int], batch: int, repeats: int
 ) -> dict[str, Any]:
-    """The extractor against its bare parts, in turns, on frames of (height, width)."""
+    """Time the extractor and its bare parts in turns, on frames of (height, width)."""
     device = backbone.device
     frames = draw_frames(batch, size)
     height, width = working_size(*size, Config(), backbone.multiple)
@@ -334,7 +334,7 @@ def compare_with_ceiling(
 
 
 def machine(device: torch.device, threads: int) -> dict[str, Any]:
-    """What the figures were found on."""
+    """Describe the machine."""
     facts = {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -367,7 +367,7 @@ def _processor() -> str:
 def measure(
     folder: Path, recipes: list[str], size: tuple[int, int], device: str, dtype: str, repeats: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Both tables' rows of one model."""
+    """Measure one model: its rows of both tables."""
     costs, ratios = [], []
     known: dict[str, Seconds] = {}
     for recipe in recipes:
@@ -422,7 +422,7 @@ def ratio_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """WIDTHxHEIGHT to (height, width)."""
+    """Parse WIDTHxHEIGHT as (height, width)."""
     width, height = text.split("x")
     return int(height), int(width)
 

@@ -1,14 +1,14 @@
-"""How fast masks are scored: against decoding them, and against the tools that people use.
+"""Measure how fast masks are scored, against decoding them and against other tools.
 
     python tests/benchmarks/evaluation.py [--masks DAVIS/Annotations/480p] [--repeats 3]
         [--peer-python PYTHON_WITH_VOS_BENCHMARK] [--official CHECKOUT_OF_DAVIS2017_EVALUATION]
 
-Makes a DAVIS folder of the size of DAVIS-2017 val out of the masks of single objects: 30 sequences,
-2010 frames, 60 objects, 854x480. Every contender then scores the same files in a process of its
-own, start and imports included. Printed are CPU seconds (user and system, with all children), wall
-seconds and the largest memory of all processes together: the smallest of the repeats, and the
-median in brackets. The CPU is what to compare on a machine that does other work as well. At the
-end it tells where our own time goes.
+Makes a DAVIS folder of the size of DAVIS-2017 val from masks of single objects: 30 sequences, 2010
+frames, 60 objects, 854x480. Every contender scores the same files in a process of its own, with
+start and imports. The table shows CPU seconds (user and system, with all children), wall seconds,
+and the peak of memory of all processes together: the smallest of the repeats, and the median in
+brackets. Compare CPU seconds if the machine also does other work. A second table shows where our
+own time goes.
 
 `--official` needs numpy, pandas, opencv, scikit-image, scipy and tqdm beside `--peer-python`.
 """

@@ -1,11 +1,10 @@
-"""What becomes of damaged videos: real files, cut off at every 5 % or with bytes replaced.
+"""Decode damaged videos and count how that ends: real files, cut off or with bytes replaced.
 
-    python -m tests.benchmarks.hostile ../shared/data/dev/decode ../shared/data/dev/mp4_pairs
+    python -m tests.benchmarks.hostile FOLDER... [--count 300] [--seed 0]
 
-Damages so many files of the folders (--count, the same ones for a --seed), half cut off, half with
-replaced bytes, decodes each in a child process as `--isolate` does, and counts how that ended.
-Peak memory is the largest of any child's. Exit status 1 after a hang, or a failure here that is no
-error of one line.
+Damages `--count` files of the folders, the same ones for the same seed: half are cut off, half have
+bytes replaced. Decodes each in a child process, as `--isolate` does. The peak of memory is the
+largest of any child. Exits with status 1 after a hang, or after a failure that is not a VideoError.
 """
 
 import argparse
@@ -26,7 +25,7 @@ CASES = ("frames, whole", "frames, then an error", "an error, no frame", "crash"
 
 
 def read(path: Path, deadline_s: float) -> tuple[str, int, str]:
-    """Decode a file; return the case, the number of frames and the error."""
+    """Decode a file and return the case, the number of frames and the error."""
     count = 0
     try:
         with open_video(path, isolate=True, deadline_s=deadline_s) as frames:
@@ -36,7 +35,7 @@ def read(path: Path, deadline_s: float) -> tuple[str, int, str]:
         message = str(error)
         if "made no progress" in message:
             return "hang", count, message
-        # A crash of the child: one error as well, but one that says that a codec is broken.
+        # The child crashed: also a VideoError, but one that shows a broken codec.
         if "its decoder" in message:
             return "crash", count, message
         return ("frames, then an error" if count else "an error, no frame"), count, message
@@ -46,7 +45,9 @@ def read(path: Path, deadline_s: float) -> tuple[str, int, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
@@ -55,7 +56,10 @@ def main() -> None:
 
     suffixes = (".csv", ".md", ".txt")
     files = sorted(
-        file for folder in args.folders for file in folder.iterdir() if file.suffix not in suffixes
+        file
+        for folder in args.folders
+        for file in folder.iterdir()
+        if file.is_file() and file.suffix not in suffixes
     )
     rng = np.random.default_rng(args.seed)
     cases: dict[str, Counter[str]] = {"cut off": Counter(), "bytes replaced": Counter()}

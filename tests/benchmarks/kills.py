@@ -1,14 +1,14 @@
-"""Is anything lost when a batch is killed, again and again? Real clips, real kill -9.
+"""Kill a batch with SIGKILL again and again, and check that no file is lost or different.
 
     python -m tests.benchmarks.kills DAVIS --kills 50
     python -m tests.benchmarks.kills DAVIS --kills 10 --engine ray
 
-Run from the top of the checkout. Makes a batch of six clips of a DAVIS root, runs it once to its
-end, then again and again in a fresh folder until it was killed so many times, at seeded random
-moments. With `local`, the whole batch dies, or only its parent, or one worker; what died whole is
-started again with the same command. With `ray`, one worker dies each time, and the batch goes on by
-itself. Every finished folder is compared with the first, byte for byte; only "timing" in
-result.json may differ. Exit status 1 if a file is lost or differs.
+Run from the top of the checkout. Makes a batch of six clips of a DAVIS root and runs it to its end
+once. Then runs it in fresh folders and kills it at seeded random moments, `--kills` times in all.
+With the engine `local` it kills the whole batch, its parent or one worker, and starts the batch
+again with the same command where that ended it. With `ray` it kills one worker each time, and the
+batch continues by itself. Compares every finished folder with the first, byte for byte; only
+"timing" in result.json may differ. Exits with status 1 if a file is lost or different.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from pathlib import Path
 
 from tests.batch_runs import files_of
 
-# A batch that stands still for so long will not go on.
+# A batch without progress for this long hangs.
 PATIENCE_S = 600
 
 
@@ -47,7 +47,7 @@ def start(manifest: Path, out: Path, log: Path, args: argparse.Namespace) -> sub
         *("--engine", args.engine, "--retry", args.kills, "--log-json", log, "--save-every", "0"),
         *("--model", args.model, "--short-side", args.short_side, "--format", "png,rle"),
     ]
-    # A session of its own, so that all of it can be killed at once.
+    # Its own session, so that the whole batch can be killed at once.
     return subprocess.Popen(
         [str(part) for part in command],
         stdout=subprocess.PIPE,
@@ -62,7 +62,7 @@ def masks_in(out: Path) -> int:
 
 
 def wait_for_masks(process: subprocess.Popen[str], out: Path, count: int) -> bool:
-    """Wait until so many masks are there; False: the batch ended first."""
+    """Wait until there are `count` masks; return False if the batch ended first."""
     deadline = time.monotonic() + PATIENCE_S
     while masks_in(out) < count:
         if process.poll() is not None:
@@ -75,11 +75,11 @@ def wait_for_masks(process: subprocess.Popen[str], out: Path, count: int) -> boo
 
 
 def workers_of(log: Path) -> list[int]:
-    """Process ids of the workers that began a video last, from the log."""
+    """Read the process ids of the workers that last began a video from the log."""
     lines = log.read_text().splitlines() if log.exists() else []
     pids = {}
     for line in lines:
-        with suppress(ValueError):  # half a line, as it is being written
+        with suppress(ValueError):  # a line that is half written
             event = json.loads(line)
             if event["event"] == "started":
                 pids[event["worker"]] = event["pid"]
@@ -87,7 +87,7 @@ def workers_of(log: Path) -> list[int]:
 
 
 def kill(process: subprocess.Popen[str], victim: str, log: Path, rng: random.Random) -> bool:
-    """Send SIGKILL; False: what was to be killed had already ended."""
+    """Send SIGKILL; return False if the victim had already ended."""
     try:
         if victim == "worker":
             pids = workers_of(log)
@@ -112,7 +112,7 @@ def finish(process: subprocess.Popen[str]) -> None:
     """Wait for the end of a batch.
 
     Raises:
-        SystemExit: It failed, or did not end.
+        SystemExit: The batch failed, or did not end.
     """
     try:
         said, _ = process.communicate(timeout=PATIENCE_S)

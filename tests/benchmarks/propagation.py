@@ -1,19 +1,18 @@
-"""The propagation step alone: our presets against the published protocols in their dense form.
+"""Measure the matching step alone, and compare the named matchers with their dense forms.
 
     python -m tests.benchmarks.propagation [--parts peers objects long] [--threads 2]
 
-Run from the top of the checkout. Features are drawn, smooth and drifting, saved once and read by
-every contender; each runs in a process of its own.
+Run from the top of the checkout. Features are drawn: smooth, and drifting from frame to frame. They
+are saved once, and every contender reads them in a process of its own.
 
-    peers    one frame with a full memory on a grid of 60x107 cells, 128 channels; `dift` holds 28
-             frames and the first. Peak memory is above what the process held before (features,
-             imports). The dense form of `dift` needs about 10 GB. The two masks are compared.
-    objects  one frame of one preset for 1, 5 and 20 objects.
-    long     a preset along `--frames` frames on a grid of 15x27 cells: does it slow down or grow?
+    peers    one frame with a full memory on a grid of 60x107 cells with 128 channels; `dift`
+             remembers 28 frames and the first. Extra MB is the peak above what the process held
+             before the step. The dense form of `dift` needs about 10 GB. The masks are compared.
+    objects  one frame for 1, 5 and 20 objects.
+    long     `--frames` frames on a grid of 15x27 cells: does matching slow down or memory grow?
 
-Seconds are of the wall and of the CPU, the median of the repeats; ratios are of CPU seconds, which
-other work on the machine disturbs least. Peaks are ru_maxrss, which the kernel keeps, so that none
-is missed between two looks.
+The tables show wall seconds and CPU seconds, the median of the repeats. Ratios are of CPU seconds,
+because other work on the machine disturbs them least. Peaks are ru_maxrss, as the kernel keeps it.
 """
 
 import argparse
@@ -34,7 +33,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 
-from propagate.config import MATCHERS, Config
+from propagate import MATCHERS, Config
 from propagate.features.colors import ColorBackbone
 from propagate.session import Session
 from tests.matching.published_protocols import (
@@ -80,10 +79,10 @@ def resident_bytes() -> int:
 def filled_session(features: torch.Tensor, first: np.ndarray, preset: str) -> Session:
     """A session that has seen all but the last frame of the features, and remembers them all."""
     matcher = MATCHERS[preset]
-    # As many older frames as ever, but so close together that the memory is full at once.
-    close = tuple(2**i for i in range(len(matcher.older_every)))
-    config = Config(matcher=replace(matcher, older_every=close))
-    session = Session(ColorBackbone(torch.device("cpu")), config)
+    # The same number of older frames, but so close together that the memory is full soon.
+    close = tuple(2**i for i in range(len(matcher.memory.older_every)))
+    matcher = replace(matcher, memory=replace(matcher.memory, older_every=close))
+    session = Session(ColorBackbone(torch.device("cpu")), Config(matcher=matcher))
     session.advance(first.shape, features[0], first)
     for cells in features[1:-1]:
         session.advance(first.shape, cells)
@@ -91,9 +90,9 @@ def filled_session(features: torch.Tensor, first: np.ndarray, preset: str) -> Se
 
 
 def context_frames(preset: str) -> int:
-    """How many frames a full memory of the preset holds, its reference included."""
-    matcher = MATCHERS[preset]
-    return 1 + matcher.recent_frames + len(matcher.older_every)
+    """Number of frames that a full memory of the preset holds, with its reference."""
+    memory = MATCHERS[preset].memory
+    return 1 + memory.recent_frames + len(memory.older_every)
 
 
 def new_session(preset: str) -> Session:
@@ -140,15 +139,16 @@ def measure_dense(folder: Path, protocol: str, repeats: int) -> dict[str, Any]:
     saved = torch.load(folder / f"{protocol}.pt")
     matcher = MATCHERS[protocol]
     memory = saved["state"]["memory"]
-    entries = [*memory["references"], *memory["recent"]]
+    entries = [*memory["references"], *memory["others"]]
     labels = torch.stack([labels.permute(2, 0, 1) for _, labels, *_ in entries])
     sources, target = saved["features"][:-1], saved["features"][-1]
     # The script makes the neighbourhood once for a video, so it is part of neither.
-    near = square_neighbourhood(GRID, matcher.radius)
+    near = square_neighbourhood(GRID, matcher.search.radius)
     before = resident_bytes()
 
     def step() -> None:
-        voted = dense_vote(target, sources, labels, near, matcher.top_k, matcher.temperature)
+        vote = matcher.vote
+        voted = dense_vote(target, sources, labels, near, vote.top_k, vote.temperature)
         large = F.interpolate(voted[None], scale_factor=8, mode="bilinear")[0]
         winner = stretched(large).max(0).indices
         np.save(folder / f"{protocol}-dense.npy", winner.byte().numpy())

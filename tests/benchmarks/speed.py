@@ -1,10 +1,10 @@
-"""Where the time and the memory of a run go: stages, frames per second, peak memory over time.
+"""Measure a run: seconds of each stage, frames per second, and memory over time.
 
     python tests/benchmarks/speed.py CLIP MASK [--frames 1000] [--model tiny] [--one-by-one]
 
-Repeats the clip until so many frames are done, writes masks like `propagate run`, prints the
-seconds of each stage, and the resident memory and its peak at frame 60 and at the end. The stages
-overlap, and slow each other down; `--one-by-one` shows what each takes by itself.
+Repeats the clip until `--frames` frames are done and writes masks as `propagate run` does. Prints
+resident and peak memory at a few frames and at the end, and the milliseconds of each stage. The
+stages overlap and slow each other down; `--one-by-one` shows what each one takes alone.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from propagate.stage_clock import StageClock
 
 
 def repeated(clip: str, count: int) -> Iterator[propagate.Frame]:
-    """The frames of the clip over and over, numbered on, at most `count`."""
+    """Yield the frames of the clip again and again with rising numbers, `count` in all."""
     done = 0
     while done < count:
         with propagate.open_video(clip) as frames:
@@ -36,7 +36,7 @@ def one_by_one(
     mask: propagate.Mask,
     clock: StageClock,
 ) -> Iterator[tuple[propagate.Frame, propagate.Result]]:
-    """What `Propagator.follow` does, in one thread."""
+    """Do what `Propagator.follow` does, in one thread."""
     for frame in frames:
         with clock("features"):
             (features,) = session.extract([frame])
@@ -54,7 +54,9 @@ def resident_mb() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("clip")
     parser.add_argument("mask")
     parser.add_argument("--model", default="tiny")

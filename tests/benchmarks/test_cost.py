@@ -39,6 +39,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
     ],
 )
+@pytest.mark.slow
 def test_flops_of_the_parts_add_up_to_those_of_the_whole_extraction(
     models: Path, reading: Reading, whole: int, early: int, last: str
 ) -> None:
@@ -70,6 +71,7 @@ def test_attention_is_counted_as_two_products_of_matrices() -> None:
     assert counter.get_total_flops() == 2 * 3 * (2 * 10 * 4 * 7 + 2 * 10 * 7 * 4)
 
 
+@pytest.mark.slow
 def test_the_command_prints_two_tables_and_writes_them_as_json(
     models: Path,
     tmp_path: Path,
@@ -128,6 +130,7 @@ RELEASED = {
 
 
 @pytest.mark.parametrize("name", full_size_models.ARCHITECTURES)
+@pytest.mark.slow
 def test_full_size_models_have_as_many_weights_as_the_released(name: str) -> None:
     with torch.device("meta"):
         parts = full_size_models.parts(name)

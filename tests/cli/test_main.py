@@ -132,6 +132,7 @@ def test_eval_davis_scores_a_perfect_tree_one_and_writes_json(propagate, drawn, 
     assert set(written) >= {"protocol", "global", "per_object", "per_frame"}
 
 
+@pytest.mark.slow
 def test_eval_davis_scores_what_run_wrote(propagate, drawn, tmp_path):
     write_tree(tmp_path / "truth", drawn.truth)
     shutil.rmtree(tmp_path / "truth/two")
@@ -162,6 +163,7 @@ def test_eval_davis_without_a_prediction_is_one_line(propagate, drawn, tmp_path)
     assert finished.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_debug_shows_the_traceback_of_an_error(drawn, tmp_path):
     arguments = ("run", str(tmp_path / "no.mp4"), "-m", str(drawn.mask), "-o", str(tmp_path))
     finished = python("-m", "propagate", "--debug", *arguments, "--model", "color")
@@ -170,6 +172,7 @@ def test_debug_shows_the_traceback_of_an_error(drawn, tmp_path):
     assert "propagate.errors.VideoError: " in finished.stderr
 
 
+@pytest.mark.slow
 def test_the_command_as_a_process_is_one_line_and_status_1(drawn, tmp_path):
     arguments = ("run", str(tmp_path / "no.mp4"), "-m", str(drawn.mask), "-o", str(tmp_path))
     finished = python("-m", "propagate", *arguments, "--model", "color")
@@ -179,6 +182,7 @@ def test_the_command_as_a_process_is_one_line_and_status_1(drawn, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_is_no_traceback():
     """`propagate models | head -0`."""
     reading, writing = os.pipe()

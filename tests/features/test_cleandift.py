@@ -158,9 +158,11 @@ def test_a_folder_with_such_a_unet_says_so_itself(trained: Path, tmp_path: Path,
     own = load(str(trained))
     (trained / "reading.json").unlink()
     assert own.reading == Reading("up_blocks.1", 261, noise="none")
-    assert torch.equal(own.extract(frame()), load().extract(frame()))
+    # Weights that lie elsewhere in memory may be summed in another order.
+    torch.testing.assert_close(own.extract(frame()), load().extract(frame()), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_without_noise_the_level_changes_only_what_the_unet_is_told(trained: Path) -> None:
     def features(timestep: int, noise: Any) -> torch.Tensor:
         reading = Reading("conv_in", timestep, noise=noise)

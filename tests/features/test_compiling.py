@@ -70,6 +70,7 @@ def test_features_are_the_same_compiled_and_nothing_after_them_runs(
     assert counters["stats"]["unique_graphs"] > graphs
 
 
+@pytest.mark.slow
 def test_a_machine_that_cannot_compile_is_an_error(latent_folder: Path) -> None:
     with (
         inductor.patch({"cpp.cxx": ("no-such-compiler",)}),

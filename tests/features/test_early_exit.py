@@ -164,6 +164,7 @@ def test_an_extraction_ends_with_the_last_module_that_is_read(
     assert ended[-1] is backbone._unet.get_submodule(STOPS[recipe])
 
 
+@pytest.mark.slow
 def test_decoder_and_text_encoder_are_not_kept(latent_folder: Path) -> None:
     made: list[weakref.ref[torch.nn.Module]] = []
 

@@ -74,6 +74,7 @@ def edit_json(path: Path, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["alone", "pixel", "latent", "xl"])
+@pytest.mark.slow
 def test_every_kind_of_folder_follows_an_object(saved: dict[str, Path], kind: str) -> None:
     session = Propagator(str(saved[kind]), device="cpu", dtype="float32").session()
     rng = np.random.default_rng(0)
@@ -101,6 +102,7 @@ def test_the_prompt_is_embedded_as_diffusers_embeds_it(
 
 
 @pytest.mark.parametrize("kind", ["latent", "xl"])
+@pytest.mark.slow
 def test_only_what_is_needed_of_a_pipeline_is_kept(saved: dict[str, Path], kind: str) -> None:
     def alive() -> int:
         gc.collect()
@@ -220,6 +222,7 @@ def test_weights_too_large_for_half_precision_are_an_error(
         load_backbone(str(copies[kind]), device="cpu", dtype="float16")
 
 
+@pytest.mark.slow
 def test_a_unet_on_pixels_waits_for_no_vae_and_no_text_encoder() -> None:
     script = (
         "import sys\n"

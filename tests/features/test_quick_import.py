@@ -52,6 +52,7 @@ def test_what_somebody_froze_stays_frozen() -> None:
     assert gc.get_freeze_count() == frozen
 
 
+@pytest.mark.slow
 def test_a_model_is_imported_in_a_pause() -> None:
     """diffusers by itself makes about a thousand passes."""
     script = (

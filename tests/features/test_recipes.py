@@ -243,6 +243,7 @@ def folder_of(pipeline: Any) -> Path:
     return Path(pipeline.config._name_or_path)
 
 
+@pytest.mark.slow
 def test_paper_is_equations_1_to_7_with_a_class_name(pipeline: Any) -> None:
     frames = images(2)
     # The name's tokens are the fourth and the fifth, after the start of text and two of the rest.
@@ -314,6 +315,7 @@ def test_dift_averages_the_features_of_its_noises(latent_folder: Path, tmp_path:
     # Up 4 times 4, then once; up 50, down 49, then once.
     [("default", 1), ("dift", 8), ("dift-semantic", 8), ("paper", 17), ("official", 100)],
 )
+@pytest.mark.slow
 def test_recipes_cost_so_many_forwards_a_frame(
     latent_folder: Path, name: str, forwards: int
 ) -> None:
@@ -335,6 +337,7 @@ def test_the_list_of_recipes_is_tested_whole() -> None:
 
 
 @pytest.mark.parametrize("name", ["dift", "paper"])
+@pytest.mark.slow
 def test_a_frame_has_the_same_features_in_every_batch(latent_folder: Path, name: str) -> None:
     backbone = load(latent_folder, RECIPES[name])
     frames = images(3)
@@ -363,6 +366,7 @@ def test_queries_and_keys_are_read_alone_too(
     assert torch.equal(backbone.extract(images(1)), *backbone.read(images(1), tails))
 
 
+@pytest.mark.slow
 def test_a_posterior_sample_is_the_same_every_time_and_another_for_another_seed(
     latent_folder: Path,
 ) -> None:

@@ -99,6 +99,7 @@ def literal_output(
     ],
 )
 @pytest.mark.parametrize("prompt", ["", "a a"])
+@pytest.mark.slow
 def test_features_are_those_of_a_full_forward_of_the_pipelines_parts(
     saved: Path,
     pipeline: StableDiffusionXLPipeline,

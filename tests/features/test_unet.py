@@ -93,6 +93,7 @@ def test_pixel_features_are_those_of_a_full_forward(pixel_folder: Path, block: s
     "block",
     ["up_blocks.1", "up_blocks.2.resnets.0", f"up_blocks.1.{TO_Q}", f"down_blocks.1.{TO_Q}"],
 )
+@pytest.mark.slow
 def test_latent_features_are_bit_for_bit_those_of_a_full_forward(
     latent_folder: Path, tmp_path: Path, block: str
 ) -> None:
@@ -164,6 +165,7 @@ def test_a_frame_is_noised_by_the_formula_of_the_diffusion_process(
 
 
 @pytest.mark.parametrize("kind", ["pixel", "latent"])
+@pytest.mark.slow
 def test_a_frame_has_the_same_features_in_every_batch(
     kind: str, request: pytest.FixtureRequest
 ) -> None:
@@ -184,6 +186,7 @@ def test_frames_of_another_size_in_between_do_not_change_the_noise(pixel_folder:
     assert backbone._noise.shape == (1, 3, 32, 64)
 
 
+@pytest.mark.slow
 def test_another_process_computes_the_same_features(pixel_folder: Path) -> None:
     script = (
         "import sys, hashlib, torch\n"

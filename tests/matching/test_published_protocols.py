@@ -94,6 +94,7 @@ def disagreements(ours: list[np.ndarray], theirs: list[np.ndarray]) -> list[int]
     ],
 )
 @pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.slow
 def test_random_features_give_the_published_masks_on_every_frame(
     protocol: str, grid: tuple[int, int], size: tuple[int, int], frames: int, seed: int
 ):
@@ -135,6 +136,7 @@ def test_a_drawn_clip_gives_the_published_masks(protocol: str):
 
 @needs_davis
 @pytest.mark.parametrize("clip", ["dance-jump", "tennis"])
+@pytest.mark.slow
 def test_a_real_clip_gives_the_published_masks(protocol: str, clip: str):
     images = [
         np.array(Image.open(path))
@@ -148,6 +150,7 @@ def test_a_real_clip_gives_the_published_masks(protocol: str, clip: str):
     assert max(disagreements(ours, theirs)) <= 10
 
 
+@pytest.mark.slow
 def test_the_protocols_differ_from_each_other():
     """The agreement above would mean little if one setting were as good as another."""
     features, first = random_walk(20, (17, 36), 0), two_objects(136, 288)

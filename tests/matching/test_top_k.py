@@ -79,6 +79,7 @@ def test_each_frame_is_searched_as_if_it_were_alone(window):
 
 @pytest.mark.parametrize("window", ["square", "circle"])
 @pytest.mark.parametrize(("height", "width", "radius"), [(19, 27, 3), (TILE + 1, 5, 4)])
+@pytest.mark.slow
 def test_moved_windows_find_what_a_loop_over_all_cells_finds(height, width, radius, window):
     """Windows are moved by tile, some of them partly or wholly off the grid."""
     query, memory = random_cells(height, width, 6), random_cells(2, height, width, 6, seed=1)

@@ -60,6 +60,7 @@ def read(path, decoder):
 
 @pytest.mark.parametrize("decoder", ["auto", "pyav"])
 @pytest.mark.parametrize("row", corpus_rows())
+@pytest.mark.slow
 def test_frames_and_times_are_those_of_a_plain_loop_and_damage_is_one_error(row, decoder):
     path = CORPUS / row["file"]
     frames, error = read(path, decoder)
@@ -75,6 +76,7 @@ def test_frames_and_times_are_those_of_a_plain_loop_and_damage_is_one_error(row,
 
 
 @pytest.mark.parametrize("row", corpus_rows())
+@pytest.mark.slow
 def test_decord_alone_gives_the_same_frames_or_one_error_and_no_frame(row):
     path = CORPUS / row["file"]
     frames, error = read(path, "decord")
@@ -89,6 +91,7 @@ def test_decord_alone_gives_the_same_frames_or_one_error_and_no_frame(row):
 
 
 @pytest.mark.skipif(not EXPECTED.is_file(), reason="the corpus ../shared/data/dev/decode is absent")
+@pytest.mark.slow
 def test_decord_decodes_the_ordinary_files_of_the_corpus():
     used = set()
     for path in CORPUS.glob("*"):

@@ -53,6 +53,7 @@ def frames_and_error(path, **options):
 
 
 @pytest.mark.parametrize("source", list(sources()))
+@pytest.mark.slow
 def test_a_damaged_file_gives_frames_and_at_most_one_error(drawn, tmp_path, source):
     data = (source or drawn.mp4).read_bytes()
     whole, error = frames_and_error(source or drawn.mp4)

@@ -97,6 +97,7 @@ def assert_isolated_alike(source, **options):
 
 
 @pytest.mark.parametrize("name", corpus_files())
+@pytest.mark.slow
 def test_frames_times_and_errors_are_those_of_this_process(name):
     assert assert_isolated_alike(CORPUS / name)
 
@@ -118,6 +119,7 @@ def test_a_frame_stays_as_it_was_when_later_ones_reuse_its_memory(drawn):
 
 
 @pytest.mark.parametrize(("what", "message"), DISASTERS.values(), ids=DISASTERS)
+@pytest.mark.slow
 def test_a_disaster_in_a_codec_is_one_error_and_the_next_file_is_read(
     drawn, tmp_path, monkeypatch, what, message
 ):
@@ -190,6 +192,7 @@ def test_a_child_that_waits_for_a_slow_consumer_is_not_taken_for_a_stuck_one(tmp
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("how", ["closed", "forgotten", "never read", "read to the end"])
+@pytest.mark.slow
 def test_no_child_is_left_behind(tmp_path, how):
     frames = open_video(long_folder(tmp_path, 12), isolate=True)
     pid = child_of(frames).pid
