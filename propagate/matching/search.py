@@ -136,7 +136,7 @@ def _search_along_flow(
     # But an object that is hidden in the last frame may be near any place where it ever was.
     hidden = within_reach(_labels_of_hidden(searched.labels[: last + 1]), settings.radius)
     labels = searched.labels[last : last + 1]
-    reach = hidden | _reached_from(searched.cells[last], labels[0], cells, matcher, flow)
+    reach = hidden | reached_from(searched.cells[last], labels[0], cells, matcher, flow)
     newest = local_top_k_of_each(tiles, searched.cells[last : last + 1], *window, reach)
     votes = propagate_labels(newest, labels, matcher.vote.temperature)
     # An object smaller than a cell is faint even where it was given.
@@ -188,7 +188,7 @@ def _labels_of_hidden(labels: torch.Tensor) -> torch.Tensor:
     return labels.masked_fill(wins, 0)
 
 
-def _reached_from(
+def reached_from(
     last_cells: torch.Tensor,
     last_labels: torch.Tensor,
     cells: torch.Tensor,

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from propagate.matching.top_k import (
     TILE,
+    Matches,
     best_of_each,
     global_top_k,
     local_top_k,
@@ -80,8 +81,8 @@ def test_each_frame_is_searched_as_if_it_were_alone(window):
 @pytest.mark.parametrize("window", ["square", "circle"])
 @pytest.mark.parametrize(("height", "width", "radius"), [(19, 27, 3), (TILE + 1, 5, 4)])
 @pytest.mark.slow
-def test_moved_windows_find_what_a_loop_over_all_cells_finds(height, width, radius, window):
-    """Windows are moved by tile, some of them partly or wholly off the grid."""
+def test_shifted_windows_find_what_a_loop_over_all_cells_finds(height, width, radius, window):
+    """Windows are shifted by tile, some of them partly or wholly off the grid."""
     query, memory = random_cells(height, width, 6), random_cells(2, height, width, 6, seed=1)
     rows, columns = math.ceil(height / TILE), math.ceil(width / TILE)
     rng = torch.Generator().manual_seed(2)
@@ -112,7 +113,7 @@ def test_moved_windows_find_what_a_loop_over_all_cells_finds(height, width, radi
                 assert (values[frame, y, x, count:] == -math.inf).all()
 
 
-def test_windows_that_are_not_moved_are_those_of_every_other_search():
+def test_windows_that_are_not_shifted_find_what_every_other_search_finds():
     query, memory = random_cells(20, 27, 8), random_cells(3, 20, 27, 8, seed=1)
     still = torch.zeros(3, 3, 4, 2, dtype=torch.int64)
     values, cells = top_k_around(query, memory, still, 5, 4)
@@ -123,11 +124,11 @@ def test_windows_that_are_not_moved_are_those_of_every_other_search():
 
 def test_the_best_of_each_frame_are_the_best_of_all():
     query, memory = random_cells(6, 7, 6), random_cells(3, 6, 7, 6, seed=1)
-    values, cells = best_of_each(*local_top_k_of_each(query, memory, 5, 2), 5)
+    values, cells = best_of_each(local_top_k_of_each(query, memory, 5, 2), 5)
     expected = local_top_k(query, memory, 5, 2)
     torch.testing.assert_close(values, expected[0])
     assert cells.equal(expected[1])
-    fewer, _ = best_of_each(*local_top_k_of_each(query, memory[:1], 2, 2), 5)
+    fewer, _ = best_of_each(local_top_k_of_each(query, memory[:1], 2, 2), 5)
     assert fewer.shape == (6, 7, 2)
 
 
@@ -162,14 +163,14 @@ def test_tiles_that_nobody_needs_are_left_out_and_the_others_are_as_before():
         assert cells[y, x].equal(all_cells[y, x])
     assert (values[8:16] == -torch.inf).all()
     labels = random_cells(2, 20, 27, 3).abs()
-    assert propagate_labels(values, cells, labels, 0.1)[8:16].equal(
+    assert propagate_labels(Matches(values, cells), labels, 0.1)[8:16].equal(
         torch.tensor([1.0, 0.0, 0.0]).expand(8, 27, 3)
     )
 
 
 def test_merged_matches_are_the_best_of_both():
-    first = torch.tensor([[[0.9, 0.1]]]), torch.tensor([[[3, 4]]])
-    second = torch.tensor([[[0.5, -math.inf]]]), torch.tensor([[[10, 0]]])
+    first = Matches(torch.tensor([[[0.9, 0.1]]]), torch.tensor([[[3, 4]]]))
+    second = Matches(torch.tensor([[[0.5, -math.inf]]]), torch.tensor([[[10, 0]]]))
     values, cells = merge_top_k(first, second)
     assert values.tolist() == [[[pytest.approx(0.9), 0.5]]]
     assert cells.tolist() == [[[3, 10]]]
