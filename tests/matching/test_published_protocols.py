@@ -13,6 +13,7 @@ from PIL import Image
 from propagate.config import MATCHERS, Config
 from propagate.features.colors import ColorBackbone
 from propagate.features.extract import extract_features
+from propagate.matchers import MaskSettings
 from propagate.matching.cells import normalize
 from propagate.matching.labels import ids_from_labels, labels_from_ids
 from propagate.matching.top_k import local_top_k
@@ -175,7 +176,7 @@ def test_of_equal_affinities_the_scripts_keep_all_and_we_keep_k():
     torch.testing.assert_close(theirs[1], torch.full((4, 6), 1 / 3))
     cells = normalize(features)
     matches = local_top_k(cells, cells[None], top_k, 12)
-    ours = propagate_labels(*matches, labels.permute(1, 2, 0)[None], 0.1)[..., 1]
+    ours = propagate_labels(matches, labels.permute(1, 2, 0)[None], 0.1)[..., 1]
     torch.testing.assert_close(5 * ours, (5 * ours).round())  # so many of five votes
     assert not torch.allclose(ours, theirs[1])
 
@@ -195,7 +196,9 @@ def test_at_the_size_of_davis_nearest_pixels_are_the_scripts_but_for_one_column(
     ours = labels_from_ids(torch.from_numpy(ids), [1, 2], (60, 104), "nearest").permute(2, 0, 1)
     assert torch.equal(ours, labels_of_nearest_pixels(ids, (60, 104)))
     labels = torch.rand(60, 104, 3, generator=torch.Generator().manual_seed(0))
-    ours, _, _ = ids_from_labels(labels, [1, 2], (480, 854), stride=8)
+    ours, _, _ = ids_from_labels(
+        labels, [1, 2], (480, 854), MaskSettings(through_grid=True), stride=8
+    )
     large = F.interpolate(labels.permute(2, 0, 1)[None], scale_factor=8, mode="bilinear")[0]
     image = Image.fromarray(large.argmax(0).byte().numpy())
     theirs = np.array(image.resize((854, 480), Image.Resampling.NEAREST))

@@ -8,22 +8,35 @@ import pytest
 import torch
 
 from propagate.config import MATCHERS, Config
-from propagate.features.colors import cell_colors
-from propagate.matching.subcell import Quarters, boundary, quarter_colors, quarter_labels
-from propagate.matching.top_k import local_top_k
-from propagate.matching.votes import propagate_labels
+from propagate.matchers import MemorySettings, SubcellSettings
+from propagate.matching.cells import FrameCells, Subcells
+from propagate.matching.subcell import boundary, label_subcells
+from propagate.matching.top_k import Matches, local_top_k
 from propagate.memory import TemporalMemory
 from propagate.pipeline import Propagator
+from tests.matching.drawn_cells import remembered as frames_of
 
 HEIGHT, WIDTH, LABELS, FRAMES = 6, 7, 3, 2
 TEMPERATURE, SHARPNESS = 0.05, 6.0
+SETTINGS = SubcellSettings(sharpness=SHARPNESS)
+
+
+def labels_on_subcells(labels, matches, colors, memory):
+    height, width, _ = labels.shape
+    frame = FrameCells(torch.zeros(height, width, 1), torch.zeros(height, width, 0), colors)
+    cells = [torch.zeros(height, width, 1)] * len(memory)
+    known = frames_of(cells, torch.zeros(len(memory), *labels.shape), subcells=memory)
+    subcells = label_subcells(frame, labels, matches, known, TEMPERATURE, SETTINGS)
+    assert subcells is not None
+    assert torch.equal(subcells.colors, colors)
+    return subcells.labels
 
 
 @pytest.fixture(scope="module")
 def scene():
-    """Random cells and quarters of a memory of two frames, and a frame matched with three.
+    """Random cells and subcells of a memory of two frames, and a frame matched with three.
 
-    The third frame matched has no quarters, as an object moved along has none.
+    The third frame has no subcells, as a shifted reference has none.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -31,7 +44,7 @@ def scene():
         return torch.rand(*shape, generator=generator)
 
     memory = [
-        Quarters(
+        Subcells(
             rand(2 * HEIGHT, 2 * WIDTH, 3),
             (4 * rand(2 * HEIGHT, 2 * WIDTH, LABELS)).softmax(-1),
         )
@@ -45,7 +58,7 @@ def scene():
 
 
 def literal(labels, matches, colors, memory):
-    """The same, a quarter and a vote at a time; None for quarters off the boundary."""
+    """The same, one subcell and one vote at a time; only subcells on the boundary."""
     found = {}
     for y in range(HEIGHT):
         for x in range(WIDTH):
@@ -87,9 +100,9 @@ def literal(labels, matches, colors, memory):
     return found
 
 
-def test_quarters_agree_with_a_loop_over_their_votes(scene):
+def test_subcells_agree_with_a_loop_over_their_votes(scene):
     labels, matches, colors, memory = scene
-    fine = quarter_labels(labels, matches, colors, memory, TEMPERATURE, SHARPNESS)
+    fine = labels_on_subcells(labels, matches, colors, memory)
     expected = literal(labels, matches, colors, memory)
     assert 20 < len(expected) < 4 * HEIGHT * WIDTH
     for (y, x), vote in expected.items():
@@ -103,13 +116,13 @@ def test_quarters_agree_with_a_loop_over_their_votes(scene):
                 np.testing.assert_allclose(fine[y, x], enlarged[y, x], atol=1e-6)
 
 
-def test_matches_without_quarters_leave_a_cell_as_it_is(scene):
+def test_without_matches_that_have_subcells_a_cell_keeps_its_label(scene):
     labels, matches, colors, memory = scene
-    fine = quarter_labels(labels, matches, colors, memory[:1], TEMPERATURE, SHARPNESS)
+    fine = labels_on_subcells(labels, matches, colors, memory[:1])
     assert torch.isfinite(fine).all()
     torch.testing.assert_close(fine.sum(-1), torch.ones(2 * HEIGHT, 2 * WIDTH))
-    elsewhere = matches[0], matches[1] % (HEIGHT * WIDTH) + HEIGHT * WIDTH
-    untouched = quarter_labels(labels, elsewhere, colors, memory[:1], TEMPERATURE, SHARPNESS)
+    elsewhere = Matches(matches[0], matches[1] % (HEIGHT * WIDTH) + HEIGHT * WIDTH)
+    untouched = labels_on_subcells(labels, elsewhere, colors, memory[:1])
     enlarged = torch.nn.functional.interpolate(
         labels.permute(2, 0, 1)[None], scale_factor=2, mode="bilinear"
     )[0].permute(1, 2, 0)
@@ -119,62 +132,44 @@ def test_matches_without_quarters_leave_a_cell_as_it_is(scene):
 def test_a_frame_without_a_boundary_is_interpolated():
     labels = torch.zeros(4, 5, 2)
     labels[..., 0] = 1
-    assert not boundary(labels).any()
-    matches = torch.zeros(4, 5, 1), torch.zeros(4, 5, 1, dtype=torch.int64)
-    memory = [Quarters(torch.zeros(8, 10, 3), torch.zeros(8, 10, 2))]
-    fine = quarter_labels(labels, matches, torch.zeros(8, 10, 3), memory, 0.05, 6.0)
+    assert not boundary(labels, 0.5).any()
+    matches = Matches(torch.zeros(4, 5, 1), torch.zeros(4, 5, 1, dtype=torch.int64))
+    memory = [Subcells(torch.zeros(8, 10, 3), torch.zeros(8, 10, 2))]
+    fine = labels_on_subcells(labels, matches, torch.zeros(8, 10, 3), memory)
     assert torch.equal(fine, labels[:1, :1].expand(8, 10, 2))
-
-
-def test_quarters_have_the_colours_of_their_place():
-    image = torch.arange(3 * 4 * 6).float().view(1, 3, 4, 6)
-    assert torch.equal(quarter_colors(cell_colors(image, (2, 3))[0]), image[0].permute(1, 2, 0))
-
-
-def test_votes_may_come_in_any_order():
-    """A first vote that does not count says nothing of the others."""
-    values = torch.tensor([[-torch.inf, 0.5], [-torch.inf, -torch.inf]])
-    labels = torch.tensor([[[[0.0, 1.0], [1.0, 0.0]]]])
-    voted = propagate_labels(values, torch.tensor([[1, 0], [0, 0]]), labels, 0.1)
-    assert voted.tolist() == [[0.0, 1.0], [1.0, 0.0]]
 
 
 # In the memory
 
 
-def quarters(value: float) -> Quarters:
-    return Quarters(torch.full((4, 4, 3), value), torch.full((4, 4, 2), value))
+def subcells(value: float) -> Subcells:
+    return Subcells(torch.full((4, 4, 3), value), torch.full((4, 4, 2), value))
 
 
 def remembered() -> TemporalMemory:
-    memory = TemporalMemory(2)
-    memory.add_reference(torch.zeros(2, 2, 5), torch.full((2, 2, 2), 1.0), quarters(1.0))
-    memory.add_recent(torch.zeros(2, 2, 5), torch.full((2, 2, 2), 2.0), quarters(2.0))
-    return memory
+    frames = [FrameCells(torch.zeros(2, 2, 5), torch.zeros(2, 2, 0)) for _ in range(2)]
+    memory = TemporalMemory(MemorySettings(2))
+    memory = memory.with_reference(frames[0], torch.full((2, 2, 2), 1.0), subcells(1.0))
+    return memory.with_recent(frames[1], torch.full((2, 2, 2), 2.0), subcells(2.0))
 
 
-def test_what_is_made_void_is_void_in_its_quarters():
-    memory = remembered()
+def test_a_cell_that_is_made_void_is_void_in_its_subcells():
     void = torch.tensor([[False, True], [False, False]])
-    memory.make_void([torch.zeros(2, 2, dtype=torch.bool), void])
-    known = memory.read()
+    known = remembered().voided([torch.zeros(2, 2, dtype=torch.bool), void]).read()
     assert known.labels[1, ..., 0].tolist() == [[2, 0], [2, 2]]
-    assert known.quarters[1].labels[..., 0].tolist() == [
+    assert known.subcells[1].labels[..., 0].tolist() == [
         *([2, 2, 0, 0], [2, 2, 0, 0]),
         *([2, 2, 2, 2], [2, 2, 2, 2]),
     ]
-    assert known.quarters[0].labels.min() == known.labels[0].min() == 1
+    assert known.subcells[0].labels.min() == known.labels[0].min() == 1
 
 
-def test_quarters_get_new_labels_and_survive_being_saved():
-    memory = remembered()
-    memory.widen(3)
-    memory.relabel(lambda labels: labels + 1)
-    other = TemporalMemory(2)
-    other.load_state_dict(memory.state_dict())
+def test_subcells_get_new_labels_and_survive_saving():
+    memory = remembered().widened(3).relabelled(lambda labels: labels + 1)
+    other = TemporalMemory(MemorySettings(2)).restored(memory.state_dict())
     for known in (memory.read(), other.read()):
-        assert [q.labels[0, 0].tolist() for q in known.quarters] == [[2, 2, 1], [3, 3, 1]]
-        assert [q.colors[0, 0, 0] for q in known.quarters] == [1, 2]
+        assert [q.labels[0, 0].tolist() for q in known.subcells] == [[2, 2, 1], [3, 3, 1]]
+        assert [q.colors[0, 0, 0] for q in known.subcells] == [1, 2]
     assert memory.nbytes == other.nbytes == 4 * 2 * (4 * (5 + 3) + 16 * (3 + 3))
 
 
@@ -191,8 +186,8 @@ def disc(y: float, x: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_boundaries_are_nearer_to_the_truth_than_those_of_the_grid():
-    def wrong_pixels(sharpness: float) -> list[int]:
-        matcher = replace(MATCHERS["default"], sharpness=sharpness)
+    def wrong_pixels(subcell: SubcellSettings | None) -> list[int]:
+        matcher = replace(MATCHERS["default"], subcell=subcell)
         config = Config(matcher=matcher, short_side_px=96)
         session = Propagator("color", device="cpu", config=config).session()
         wrong = []
@@ -202,22 +197,25 @@ def test_boundaries_are_nearer_to_the_truth_than_those_of_the_grid():
             wrong.append(int(np.count_nonzero((result.mask == 1) != mask)))
         return wrong[1:]
 
-    assert sum(wrong_pixels(6.0)) < 0.7 * sum(wrong_pixels(0.0))
+    assert sum(wrong_pixels(SETTINGS)) < 0.7 * sum(wrong_pixels(None))
 
 
 def test_without_colours_masks_are_made_on_the_grid_of_the_features():
-    plain = replace(MATCHERS["default"], color_weight=0.0, sharpness=0.0)
-    masks = []
-    for matcher in (plain, replace(plain, sharpness=6.0)):
-        session = Propagator(
-            "color", device="cpu", config=Config(matcher=matcher, short_side_px=96)
-        ).session()
-        session.step(*disc(44, 40))
-        masks.append(session.step(disc(45, 42)[0]).mask)
-    assert np.array_equal(*masks)
+    default = MATCHERS["default"]
+    plain = default.without_colors()
+    assert (default.labels_per_cell, plain.labels_per_cell) == (4, 1)
+    propagator = Propagator(
+        "color", device="cpu", config=Config(matcher=plain, short_side_px=96)
+    )
+    session = propagator.session()
+    session.step(*disc(44, 40))
+    features = session.extract([disc(45, 42)[0]])[0]
+    labels = session.label((96, 128), features)
+    assert labels is not None
+    assert labels.shape == (*features.shape[1:], 2)
 
 
-def test_a_session_goes_on_from_a_saved_state_with_its_quarters():
+def test_a_session_continues_from_a_saved_state_with_its_subcells():
     config = Config(short_side_px=96)
     propagator = Propagator("color", device="cpu", config=config)
     first, other = propagator.session(), propagator.session()
@@ -226,18 +224,3 @@ def test_a_session_goes_on_from_a_saved_state_with_its_quarters():
     other.load_state_dict(first.state_dict())
     image = disc(48, 42)[0]
     assert np.array_equal(first.step(image).mask, other.step(image).mask)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"sharpness": -1.0}, "sharpness: 0 or more"),
-        ({"flow_weight": -0.1}, "flow_weight: 0 or more"),
-        ({"recent_frames": 0}, "flow_weight: .* a recent frame"),
-        ({"reference_window": False}, "flow_weight: .* reference_window"),
-        ({"through_grid": True}, "sharpness: without through_grid"),
-    ],
-)
-def test_settings_that_do_not_go_together_are_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
-        replace(MATCHERS["default"], **settings)
