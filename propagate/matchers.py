@@ -66,9 +66,9 @@ class MemorySettings:
 
     def __post_init__(self) -> None:
         _check(self.recent_frames >= 0, "recent_frames", "0 or more", self.recent_frames)
-        rising = all(large % small == 0 for small, large in pairwise(self.older_every))
         _check(
-            rising and all(every >= 1 for every in self.older_every),
+            all(every >= 1 for every in self.older_every)
+            and all(large % small == 0 for small, large in pairwise(self.older_every)),
             "older_every",
             "numbers from 1 up, each a multiple of the one before",
             self.older_every,

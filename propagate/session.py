@@ -152,7 +152,7 @@ class Session:
         labels = None
         if state.object_ids:
             found = step(frame, state.memory.read(), state.tracks, matcher)
-            memory = state.memory.with_flows(found.flows)
+            memory = state.memory.with_flows(found.flows) if matcher.flow else state.memory
             if given is None:
                 memory = memory.with_recent(frame, found.labels, found.subcells)
             state = replace(state, memory=memory, tracks=found.tracks)
