@@ -50,7 +50,12 @@ def draw(*balls: tuple[int, int, np.ndarray]) -> np.ndarray:
 
 def plain(**settings) -> Config:
     """Ours, without colours: they would tell red from green by themselves."""
-    matcher = replace(MATCHERS["default"], color_weight=0.0, top_k=5, radius=12)
+    matcher = MATCHERS["default"].without_colors()
+    matcher = replace(
+        matcher,
+        vote=replace(matcher.vote, top_k=5),
+        search=replace(matcher.search, radius=12),
+    )
     return Config(matcher=matcher, short_side_px=HEIGHT, **settings)
 
 
@@ -65,7 +70,7 @@ def found_after_a_cut(config: Config) -> np.ndarray:
     return session.step(draw((32, 24, GREEN), (32, 112, RED))).mask
 
 
-def test_a_class_name_tells_apart_what_looks_alike_when_an_object_is_looked_for() -> None:
+def test_a_class_name_keeps_a_look_alike_from_being_found_in_place_of_the_object() -> None:
     without = found_after_a_cut(plain())
     assert (without[36:60, 28:52] == 1).mean() > 0.4  # the green one passes for it
     named = found_after_a_cut(plain(class_names={1: "tomato"}))
@@ -85,7 +90,7 @@ def test_objects_may_share_a_class_and_others_have_none() -> None:
     assert tomato[5, 3] > 0.05 > lime[5, 3]
 
 
-def test_a_session_with_class_names_goes_on_where_it_was_saved() -> None:
+def test_a_session_with_class_names_continues_where_it_was_saved() -> None:
     config = plain(class_names={1: "tomato"})
     ids = np.zeros((HEIGHT, WIDTH), np.uint8)
     ids[32:64, 16:48] = 1
@@ -135,7 +140,7 @@ def latent_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "model"
 
 
-def test_a_model_is_told_the_names_once(latent_folder: Path) -> None:
+def test_a_model_takes_class_names(latent_folder: Path) -> None:
     config = Config(short_side_px=96, class_names={1: "a"}, template="a {name}", recipe="dift")
     propagator = Propagator(str(latent_folder), device="cpu", dtype="float32", config=config)
     session = propagator.session()

@@ -10,9 +10,11 @@ from propagate.config import MATCHERS, Config
 from propagate.errors import DeviceError, MaskError, VideoError
 from propagate.features.colors import ColorBackbone
 from propagate.features.extract import extract_features, working_size
+from propagate.matchers import Matcher
 from propagate.pipeline import Propagator
 from propagate.records import Mask
 from propagate.session import Session
+from tests.tensors import assert_same_tensors, copies_in
 
 HEIGHT, WIDTH = 96, 128
 RED, BLUE, GREEN = (200, 30, 30), (30, 30, 220), (30, 200, 60)
@@ -48,6 +50,12 @@ def matcher(request) -> str:
 def new_session(matcher: str = "default", **options) -> Session:
     config = Config(matcher=MATCHERS[matcher], short_side_px=HEIGHT)
     return Propagator("color", device="cpu", config=config).session(**options)
+
+
+def with_radius(radius: int) -> Matcher:
+    """The default matcher with another search window."""
+    default = MATCHERS["default"]
+    return replace(default, search=replace(default.search, radius=radius))
 
 
 def test_two_moving_objects_are_followed_by_every_matcher(matcher):
@@ -112,9 +120,9 @@ def test_an_object_that_left_is_absent_and_found_again():
     assert result.scores == {1: 0.0}
     assert not result.mask.any()
     # Farther from where it left than a search window reaches, were it not for the whole frame.
-    config = replace(MATCHERS["default"], radius=2)
-    for reappear, found in [(True, True), (False, False)]:
-        matcher = replace(config, reappear=reappear)
+    config = with_radius(2)
+    for reappearance, found in [(config.reappearance, True), (None, False)]:
+        matcher = replace(config, reappearance=reappearance)
         session = Session(ColorBackbone(torch.device("cpu")), replace(SMALL, matcher=matcher))
         session.step(draw((8, 8, RED)), region((8, 8, 1)))
         for _ in range(12):
@@ -123,8 +131,8 @@ def test_an_object_that_left_is_absent_and_found_again():
         assert (iou(result.mask == 1, region((56, 88, 1)) == 1) > 0.8) == found
 
 
-@pytest.mark.parametrize("drop_strays", [True, False])
-def test_what_comes_to_light_behind_an_object_does_not_stay_its(drop_strays):
+@pytest.mark.parametrize("drops_unsupported", [True, False])
+def test_what_appears_behind_an_object_does_not_stay_a_part_of_it(drops_unsupported):
     """It looks more like the object than like the ground around, but the reference has it too."""
 
     def scene(x: int) -> np.ndarray:
@@ -133,14 +141,18 @@ def test_what_comes_to_light_behind_an_object_does_not_stay_its(drop_strays):
         frame[8:40, x : x + 32] = RED
         return frame
 
-    # The window reaches from neither of the two alike places to the other.
-    matcher = replace(MATCHERS["default"], radius=3, drop_strays=drop_strays)
+    # The window reaches from neither of the two similar places to the other.
+    matcher = with_radius(3)
+    if not drops_unsupported:
+        assert matcher.components is not None
+        components = replace(matcher.components, own_share=0, far_own_share=0)
+        matcher = replace(matcher, components=components)
     session = Session(ColorBackbone(torch.device("cpu")), replace(SMALL, matcher=matcher))
     result = session.step(scene(8), region((8, 8, 1)))
     for x in range(16, 80, 8):
         result = session.step(scene(x))
     left_behind = (result.mask[16:32, 8:24] == 1).mean()
-    assert left_behind < 0.1 if drop_strays else left_behind > 0.9
+    assert left_behind < 0.1 if drops_unsupported else left_behind > 0.9
     assert (result.mask[8:40, 72:104] == 1).mean() > 0.95
 
 
@@ -209,7 +221,7 @@ def test_probabilities_sum_to_one_and_their_largest_is_the_mask():
     assert np.array_equal(np.array(ids)[stacked.argmax(0)], result.mask)
 
 
-def test_a_saved_session_goes_on_exactly_where_it_was(tmp_path, matcher):
+def test_a_saved_session_continues_exactly_where_it_was(tmp_path, matcher):
     frames = [draw((8, 8 + 4 * i, RED), (56, 80 - 4 * i, BLUE)) for i in range(12)]
     whole, first = new_session(matcher), new_session(matcher)
     for session in (whole, first):
@@ -224,6 +236,37 @@ def test_a_saved_session_goes_on_exactly_where_it_was(tmp_path, matcher):
         assert np.array_equal(a.mask, b.mask)
         assert a.index == b.index
         assert a.scores == b.scores
+
+
+def test_everything_that_a_session_remembers_survives_saving(tmp_path, matcher):
+    session = new_session(matcher)
+    session.step(draw((8, 8, RED), (56, 80, BLUE)), region((8, 8, 1), (56, 80, 2)))
+    for i in range(1, 12):
+        session.step(draw((8, 8 + 4 * i, RED), (56, 80 - 4 * i, BLUE)))
+    state = session.state_dict()
+    torch.save(state, tmp_path / "state.pt")
+    other = new_session(matcher)
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert_same_tensors(other.state_dict(), copies_in(state))
+    assert other.object_ids == (1, 2)
+    assert other.memory_bytes == session.memory_bytes
+    again = other.state_dict()
+    for key in ("index", "size", "object_ids"):
+        assert again[key] == state[key]
+    for a, b in zip(again["tracks"], state["tracks"], strict=True):
+        assert (a["usual_cosine"], a["class_number"]) == (b["usual_cosine"], b["class_number"])
+
+
+@pytest.mark.parametrize("name", ["dino", "crw"])
+def test_without_flow_only_cells_and_labels_are_remembered(name):
+    """Of a full memory: the reference and the recent frames, all of 12 x 16 cells."""
+    session = new_session(name)
+    recent_frames = MATCHERS[name].memory.recent_frames
+    session.step(draw((8, 8, RED)), region((8, 8, 1)))
+    for i in range(recent_frames + 1):
+        features = session.extract([draw((8, 8 + i, RED))])[0]
+        session.advance((HEIGHT, WIDTH), features)
+    assert session.memory_bytes == (1 + recent_frames) * 12 * 16 * (len(features) + 2) * 4
 
 
 @pytest.mark.slow

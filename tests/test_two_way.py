@@ -181,7 +181,7 @@ def test_an_object_is_carried_back_across_a_reference_that_does_not_name_it(colo
     references = {0: only(truth[0], 1), 5: only(truth[5], 1), 10: only(truth[10], 2)}
     for mask, true in zip(masks_of(color, folder, references), truth, strict=True):
         for object_id in (1, 2):
-            # On every other frame an edge halves its cells, which background then doubts.
+            # On every other frame an edge halves its cells, and background votes there.
             assert iou(mask == object_id, true == object_id) > 0.7
 
 
@@ -542,8 +542,8 @@ def test_a_removed_object_is_in_no_result_and_the_others_go_on(color):
         assert set(np.unique(result.mask)) == {0, 2}
 
 
-def test_the_pixels_of_a_removed_object_do_not_fall_to_one_that_looks_alike(color):
-    """As background it still objects. Void in memory, seven tenths of it fell to the neighbour."""
+def test_the_pixels_of_a_removed_object_do_not_go_to_a_look_alike(color):
+    """Remembered as background, it still votes. If it were void, most would change owner."""
     session = color.session()
     session.step(draw((32, 8, RED), (32, 56, REDDISH)), region((32, 8, 1), (32, 56, 2)))
     session.remove(2)

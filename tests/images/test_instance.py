@@ -178,7 +178,7 @@ def square(y: int, x: int) -> torch.Tensor:
 
 
 SMALL = Config(short_side_px=96)
-NO_COLORS = replace(SMALL, matcher=replace(MATCHERS["default"], color_weight=0.0))
+NO_COLORS = replace(SMALL, matcher=MATCHERS["default"].without_colors())
 
 
 def test_a_look_alike_of_another_colour_counts_as_background() -> None:
@@ -228,7 +228,7 @@ def test_pictures_are_read_at_working_size_in_the_order_given() -> None:
             for image, picture in zip(images, pictures, strict=True):
                 alone = extract_features(Brightness(CPU), config, [image])[0]
                 assert torch.equal(picture.appearance, alone)
-                assert picture.color_weight == config.matcher.color_weight
+                assert picture.color_weight == config.matcher.cells.color_weight
                 assert (picture.semantic is not None) == semantic
                 if picture.semantic is not None:
                     assert picture.semantic.shape == (3, *picture.appearance.shape[1:])

@@ -21,7 +21,7 @@ from tests.tiny_models import stable_diffusion
 
 CPU = torch.device("cpu")
 SMALL = Config(short_side_px=96)
-NO_COLORS = replace(SMALL, matcher=replace(MATCHERS["default"], color_weight=0.0))
+NO_COLORS = replace(SMALL, matcher=MATCHERS["default"].without_colors())
 RED, GREEN = np.array([220, 60, 60]), np.array([60, 200, 90])
 TOMATO = torch.tensor([1.0, -0.5, -0.5])
 

@@ -10,7 +10,8 @@ from propagate.matchers import ComponentSettings, VoteSettings
 from propagate.matching.components import clean_mask, drop_specks, drop_unsupported, fill_holes
 from tests.matching.drawn_cells import labels_of, remembered
 
-# What a cell shows, as a feature of its own: ground, one object, another, and what is not on the reference.
+# What a cell shows, each a feature of its own: ground, one object, another, and something that is
+# not on the reference.
 KINDS = ".abx"
 VOTE = VoteSettings(top_k=3, temperature=0.07)
 SETTINGS = ComponentSettings(far_cells=3, speck_share=0.1)

@@ -1,4 +1,4 @@
-"""Labels of the grid from object ids, and back, against literal loops and PyTorch's own resizing."""
+"""From object ids to labels of the grid, and back, against loops and PyTorch's own resizing."""
 
 import pytest
 import torch

@@ -18,9 +18,7 @@ from propagate.matching.motion import (
 from propagate.matching.votes import Votes
 
 HEIGHT, WIDTH = 12, 40
-SETTINGS = MotionSettings(
-    contested_share=0.7, unexpected=0.1, unclear_share=0.1, velocity_rate=0.2
-)
+SETTINGS = MotionSettings(contested_share=0.7, unexpected=0.1, unclear_share=0.1, velocity_rate=0.2)
 
 
 def square(y: int, x: int, side: int = 4) -> torch.Tensor:
@@ -93,7 +91,7 @@ def test_an_object_at_rest_is_expected_where_it_is():
 
 
 def test_a_hidden_object_keeps_its_velocity_and_comes_out_on_the_other_side():
-    """The second, in front, stands still. While both contest its cells, the first moves on unseen."""
+    """The second stands still in front. While both contest its cells, the first moves unseen."""
     front = square(4, 18)
     motions = begin(labels_of(square(4, 0), front))
     for t in range(1, 12):

@@ -23,7 +23,9 @@ def absent_now(labels: torch.Tensor, before: torch.Tensor) -> list[bool]:
 @pytest.mark.parametrize(
     ("cells_now", "is_absent"), [(0, True), (1, True), (2, True), (3, False), (20, False)]
 )
-def test_an_object_is_absent_if_a_cut_leaves_no_more_than_a_tenth_of_it(cells_now: int, is_absent: bool):
+def test_an_object_is_absent_if_a_cut_leaves_no_more_than_a_tenth_of_it(
+    cells_now: int, is_absent: bool
+):
     """It had 20 cells in the frame before, and on the reference."""
 
     def labels(cells: int) -> torch.Tensor:

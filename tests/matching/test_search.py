@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from propagate.config import MATCHERS
-from propagate.matching.cells import normalize
 from propagate.matchers import FlowSettings, SearchSettings
+from propagate.matching.cells import normalize
 from propagate.matching.search import reached_from, search_memory, shift_object
 from propagate.matching.top_k import TILE
 from tests.matching.drawn_cells import remembered
@@ -78,14 +78,15 @@ def test_no_frame_is_searched_where_the_last_one_is_not() -> None:
     reference, last, now = random_cells(2), random_cells(1), random_cells(0)
     last[here] = now[here] = reference[here]
     labels = torch.stack([labels_of(here, there), labels_of(here)])
-    values, places = search_memory(now, remembered([reference, last], labels), MATCHER).by_similarity
+    known = remembered([reference, last], labels)
+    values, places = search_memory(now, known, MATCHER).by_similarity
     matched = values > -torch.inf  # (h, w, k)
     of_last = (places >= HEIGHT * WIDTH) & matched
     of_reference = (places < HEIGHT * WIDTH) & matched
     assert of_last.any()
     assert of_reference.any()
     assert not (of_reference.any(-1) & ~of_last.any(-1)).any()
-    # The object is searched for in tiles where it is, and nowhere near what only the reference holds.
+    # Tiles where the object is are searched; those where only the reference has it are not.
     assert matched[:TILE, :TILE].any(-1).all()
     assert not matched[2 * TILE :].any()
 

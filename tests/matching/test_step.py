@@ -42,9 +42,9 @@ def draw(t: int) -> np.ndarray:
     rng = np.random.default_rng(7)
     image = np.kron(rng.integers(90, 150, (12, 16, 3)), np.ones((8, 8, 1)))
     texture = np.kron(rng.integers(-25, 26, (8, 8, 3)), np.ones((4, 4, 1)))
-    image[72:96, 0:32] = (60, 160, 70) + texture[:24]
-    image[12:44, 8 + 6 * t : 40 + 6 * t] = (190, 70, 60) + texture
-    image[40:72, 88 - 6 * t : 120 - 6 * t] = (180, 80, 70) + texture
+    image[72:96, 0:32] = texture[:24] + (60, 160, 70)
+    image[12:44, 8 + 6 * t : 40 + 6 * t] = texture + (190, 70, 60)
+    image[40:72, 88 - 6 * t : 120 - 6 * t] = texture + (180, 80, 70)
     noise = np.random.default_rng(t).integers(-6, 7, image.shape)
     return (image + noise).clip(0, 255).astype(np.uint8)
 

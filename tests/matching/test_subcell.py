@@ -204,9 +204,7 @@ def test_without_colours_masks_are_made_on_the_grid_of_the_features():
     default = MATCHERS["default"]
     plain = default.without_colors()
     assert (default.labels_per_cell, plain.labels_per_cell) == (4, 1)
-    propagator = Propagator(
-        "color", device="cpu", config=Config(matcher=plain, short_side_px=96)
-    )
+    propagator = Propagator("color", device="cpu", config=Config(matcher=plain, short_side_px=96))
     session = propagator.session()
     session.step(*disc(44, 40))
     features = session.extract([disc(45, 42)[0]])[0]
