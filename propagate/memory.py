@@ -44,8 +44,9 @@ class MemoryEntry:
         cells, labels, colors, fine_labels, semantic, flow = tensors
         if cells is None or labels is None:
             raise ValueError("a remembered frame has cells and labels")
-        has_subcells = colors is not None and fine_labels is not None
-        subcells = Subcells(colors, fine_labels) if has_subcells else None
+        subcells = None
+        if colors is not None and fine_labels is not None:
+            subcells = Subcells(colors, fine_labels)
         return cls(cells, labels, subcells, semantic, flow, number)
 
     def relabelled(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "MemoryEntry":

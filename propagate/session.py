@@ -210,8 +210,10 @@ class Session:
         matcher = self._config.matcher
         classes = len(self._config.named_classes)
         colors = COLOR_CHANNELS if matcher.cells.color_weight else 0
-        parts = features.split((len(features) - classes - colors, classes, colors))
-        return frame_cells(*parts, self._state.statistics, matcher)
+        of_unet, semantic, of_colors = features.split(
+            (len(features) - classes - colors, classes, colors)
+        )
+        return frame_cells(of_unet, semantic, of_colors, self._state.statistics, matcher)
 
     def _with_mask(
         self, state: SessionState, frame: FrameCells, given: Mask, found: torch.Tensor | None
@@ -328,7 +330,9 @@ class Session:
             return {i: 1.0 if i in sure else min(1.0, by_id[i]) for i in object_ids}
 
         scores, margins = means(strength), means(margin)
-        states = {i: _state(score, matcher.mask.unsure_below) for i, score in scores.items()}
+        states: dict[int, State] = {
+            i: _state(score, matcher.mask.unsure_below) for i, score in scores.items()
+        }
         soft = None
         if self._probabilities:
             large = F.interpolate(labels.permute(2, 0, 1)[None], size, mode="bilinear")[0]

@@ -262,11 +262,11 @@ def test_without_flow_only_cells_and_labels_are_remembered(name):
     """Of a full memory: the reference and the recent frames, all of 12 x 16 cells."""
     session = new_session(name)
     recent_frames = MATCHERS[name].memory.recent_frames
+    channels = session.extract([draw()]).shape[1]
     session.step(draw((8, 8, RED)), region((8, 8, 1)))
     for i in range(recent_frames + 1):
-        features = session.extract([draw((8, 8 + i, RED))])[0]
-        session.advance((HEIGHT, WIDTH), features)
-    assert session.memory_bytes == (1 + recent_frames) * 12 * 16 * (len(features) + 2) * 4
+        session.step(draw((8, 8 + i, RED)))
+    assert session.memory_bytes == (1 + recent_frames) * 12 * 16 * (channels + 2) * 4
 
 
 @pytest.mark.slow

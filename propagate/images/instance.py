@@ -26,7 +26,7 @@ from propagate.images.pdm import class_mask, similarity_map
 from propagate.io.write.masks import check_size, mask_from_array
 from propagate.matching.cells import channel_statistics, join_colors, normalize
 from propagate.matching.labels import labels_from_ids
-from propagate.matching.top_k import global_top_k
+from propagate.matching.top_k import Matches, global_top_k
 from propagate.matching.votes import propagate_labels
 from propagate.records import Mask
 
@@ -272,7 +272,7 @@ def standardized_cells(
     return join_colors(normalize(*of_unet), normalize(*of_color), picture.color_weight)
 
 
-def _match_elsewhere(cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _match_elsewhere(cells: torch.Tensor) -> Matches:
     """Match each cell (h, w, C) with the rest of its picture: as `global_top_k`, (h, w, k) each.
 
     Neither itself nor the cells around it count: no cell of another picture has a match as close.
@@ -287,7 +287,7 @@ def _match_elsewhere(cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         similarity[:, max(0, y - 1) : y + 2].masked_fill_(near, -torch.inf)
         found.append(similarity.flatten(1).topk(min(VOTERS, height * width)))
     values, places = zip(*found, strict=True)
-    return torch.stack(values), torch.stack(places)
+    return Matches(torch.stack(values), torch.stack(places))
 
 
 def _smoothed(votes: torch.Tensor) -> torch.Tensor:

@@ -30,6 +30,7 @@ from propagate.images.instance import (
     read_pictures,
 )
 from propagate.images.pdm import VOTES, fused_map, prototype, similarity_map, vote_map
+from propagate.matchers import MaskSettings
 from propagate.matching.labels import ids_from_labels
 from propagate.records import Mask
 
@@ -146,7 +147,9 @@ class Segmenter:
         picture = self._read(image)
         maps, scores = zip(*(find(picture) for find in self._finds), strict=True)
         labels = torch.stack([torch.full_like(maps[0], BOUNDARY), *maps], dim=-1)  # (h, w, 1 + K)
-        ids, _, _ = ids_from_labels(labels, list(self._object_ids), (height, width))
+        ids, _, _ = ids_from_labels(
+            labels, self._object_ids, (height, width), MaskSettings(), self._backbone.stride
+        )
         arrays = [found.float().cpu().numpy() for found in maps]
         return Segmentation(
             mask=ids.cpu().numpy(),

@@ -28,6 +28,7 @@ from propagate.session import Session
 from tests.tensors import assert_same_tensors, copies_in, tensors_in
 
 HEIGHT, WIDTH = 96, 128
+RED, REDDISH, GREEN = np.array([(190, 70, 60), (180, 80, 70), (60, 160, 70)])
 OPTIONAL = [field.name for field in fields(Matcher) if field.default is None]
 ALONE = replace(
     MATCHERS["default"].without_colors(),
@@ -42,9 +43,9 @@ def draw(t: int) -> np.ndarray:
     rng = np.random.default_rng(7)
     image = np.kron(rng.integers(90, 150, (12, 16, 3)), np.ones((8, 8, 1)))
     texture = np.kron(rng.integers(-25, 26, (8, 8, 3)), np.ones((4, 4, 1)))
-    image[72:96, 0:32] = texture[:24] + (60, 160, 70)
-    image[12:44, 8 + 6 * t : 40 + 6 * t] = texture + (190, 70, 60)
-    image[40:72, 88 - 6 * t : 120 - 6 * t] = texture + (180, 80, 70)
+    image[72:96, 0:32] = GREEN + texture[:24]
+    image[12:44, 8 + 6 * t : 40 + 6 * t] = RED + texture
+    image[40:72, 88 - 6 * t : 120 - 6 * t] = REDDISH + texture
     noise = np.random.default_rng(t).integers(-6, 7, image.shape)
     return (image + noise).clip(0, 255).astype(np.uint8)
 
