@@ -55,9 +55,11 @@ if TYPE_CHECKING:
     from propagate.io.write.masks import read_mask, read_references, write_mask
     from propagate.io.write.overlay import OverlayWriter, draw_overlay
     from propagate.matching.appearance import appearance_map, instance_prototypes
-    from propagate.pipeline import Propagator, RunSummary
+    from propagate.pipeline import Propagator
     from propagate.records import Frame, Mask, Result, VideoInfo
     from propagate.refine.refiner import Refiner, load_refiner
+    from propagate.run import RunSummary
+    from propagate.run_options import RunOptions
     from propagate.session import Session
 
 # Where each public name lives. They are imported on first use: `propagate --help` and a reader of
@@ -100,10 +102,12 @@ _HOMES = {
     "propagate.io.decode.video": ("open_video",),
     "propagate.batch.manifest": ("BatchVideo", "ManifestError", "read_manifest"),
     "propagate.matching.appearance": ("appearance_map", "instance_prototypes"),
-    "propagate.pipeline": ("Propagator", "RunSummary"),
+    "propagate.pipeline": ("Propagator",),
     "propagate.records": ("Frame", "Mask", "Result", "VideoInfo"),
     "propagate.refine.refiner": ("Refiner", "load_refiner"),
     "propagate.images.segment": ("Segmentation", "Segmenter"),
+    "propagate.run": ("RunSummary",),
+    "propagate.run_options": ("RunOptions",),
     "propagate.session": ("Session",),
 }
 
@@ -133,6 +137,7 @@ __all__ = [
     "RayEngine",
     "Refiner",
     "Result",
+    "RunOptions",
     "RunSummary",
     "Scores",
     "Segmentation",

@@ -1,29 +1,26 @@
-"""Both ways: frames before a reference are reached backwards from it, those between two merged.
+"""Both ways: frames before a reference are reached backwards from it, frames between two merged.
 
-Frames come once and in order, so the frames up to a reference, a block, are gone over like this:
+Frames come once and in order. So the frames up to a reference, a block, are gone over like this:
 
-    forwards     as they come; features and labels of each frame go to a temporary file
-    backwards    over the features in that file, from the reference to the first frame
-    merge        the two labels of each frame, and its mask
+    forwards     as they come; the features and labels of each frame go into the feature cache
+    backwards    over the features in the cache, from the reference to the first frame
+    merge        the two labels of each frame, which give its mask
 
-A forward pass is what a one-way run does; frames outside the blocks come out as from one. Pixels
+The forward pass is what a one-way run does, and frames outside the blocks come out the same. Pixels
 are never kept.
 """
 
 import logging
-import os
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
-from math import prod
-from tempfile import TemporaryFile, gettempdir
-from typing import Self
 
 import torch
 import torch.nn.functional as F
 
-from propagate.errors import OutputError, PropagateError
+from propagate.errors import PropagateError
+from propagate.feature_cache import FeatureCache, Place
 from propagate.records import Frame, Mask, Result
 from propagate.session import Session
 
@@ -31,11 +28,6 @@ log = logging.getLogger(__name__)
 
 Clock = Callable[[str], AbstractContextManager[None]]
 Numbered = Iterator[tuple[int, tuple[Frame, torch.Tensor]]]
-
-# The temporary file's largest size: 2,500 frames of 854x480 with `tiny`.
-SPOOL_BYTES = 4 * 2**30
-VALUE_BYTES = 2  # float16
-LARGEST = torch.finfo(torch.float16).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,35 +37,31 @@ class Block:
     Attributes:
         start: The first of them.
         end: The last: a frame with a reference.
-        whole: Whether they are all that should be; if not, the limit in bytes cut them short.
+        whole: Whether the block is complete; if not, the limit of the feature cache cut it short.
     """
 
     start: int
     end: int
     whole: bool
 
-
-def frame_bytes(
-    channels: int, grid: tuple[int, int], objects: int, labels_per_cell: int = 1
-) -> int:
-    """Bytes that one frame takes in the temporary file: features, and labels of both passes."""
-    labels = 2 * (objects + 1) * labels_per_cell
-    return grid[0] * grid[1] * (channels + labels) * VALUE_BYTES
+    def moved(self, by: int) -> "Block":
+        """The same block, if frames are counted from another one."""
+        return Block(self.start + by, self.end + by, self.whole)
 
 
 def plan_blocks(named: Mapping[int, Collection[int]], most_frames: int) -> list[Block]:
     """Choose the frames to go back over.
 
-    A block reaches from a reference back to the frame after the one before. It goes on across a
-    reference that does not name all objects of the later ones: what is first named on frame 120 was
-    there before frame 60 as well, whatever somebody corrected on that frame.
+    A block reaches from a reference back to the frame after the reference before it. It continues
+    across a reference that does not name all objects of the later ones: an object first named on
+    frame 120 was there before frame 60 too, whatever was corrected on frame 60.
 
     Args:
         named: Frame of each reference -> ids of the objects in it.
-        most_frames: Longest block. One that is longer loses its first frames.
+        most_frames: Length of the longest block; a longer one loses its first frames.
 
     Returns:
-        The blocks in order, without overlap; none for a reference on the frame after another.
+        The blocks in order, without overlap. A reference on the frame after another has none.
     """
     references = sorted(named)
     later: set[int] = set()
@@ -100,7 +88,7 @@ def follow_both_ways(
     blocks: Iterable[Block],
     clock: Clock,
 ) -> Generator[Result, None, None]:
-    """Follow the objects through frames, in the blocks backwards too.
+    """Follow the objects through frames, and backwards through the blocks.
 
     Args:
         session: A new one.
@@ -110,31 +98,31 @@ def follow_both_ways(
         clock: Counts the time of the stage "match".
 
     Yields:
-        One result per frame, in order; those of a block when its last frame has been read.
+        One result per frame, in order. The results of a block come when its last frame was read.
 
     Raises:
         OutputError: The temporary file cannot be written.
-        PropagateError: What reading and matching raise, after the results of the frames before.
+        PropagateError: What reading and matching raise, after the results of the frames before it.
     """
     frames: Numbered = enumerate(read)
     done = 0
-    with Spool() as spool:
+    with FeatureCache() as cache:
         for block in blocks:
             if not block.whole:
                 log.warning(
-                    "going back from frame %d ends at frame %d: more would take more temporary "
-                    "space than the limit; frames before are followed without it",
+                    "going back from frame %d ends at frame %d, because the feature cache is full; "
+                    "frames before that are followed forwards only",
                     block.end,
                     block.start,
                 )
             yield from _forwards(session, islice(frames, block.start - done), masks, clock)
             inside = islice(frames, block.end + 1 - block.start)
-            passed = _pass_forwards(session, inside, masks, spool, clock)
-            yield from _merged(session, passed, masks, spool, clock)
+            passed = _pass_forwards(session, inside, masks, cache, clock)
+            yield from _merged(session, passed, masks, cache, clock)
             if passed.failure is not None:
                 raise passed.failure
             done = block.end + 1
-            spool.clear()
+            cache.clear()
         yield from _forwards(session, frames, masks, clock)
 
 
@@ -149,71 +137,77 @@ def _forwards(
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
-    """A frame of a block, its tensors in the temporary file."""
+class _CachedFrame:
+    """A frame of a block. Its tensors are in the feature cache."""
 
     index: int
     size: tuple[int, int]
     time_s: float
-    features: "Place"
-    labels: "Place | None"
+    features: Place
+    labels: Place | None
 
 
 @dataclass(frozen=True, slots=True)
-class _Passed:
+class _ForwardPass:
     """A block after its forward pass.
 
     Attributes:
-        held: Its frames.
-        turn: Its last reference.
-        back: A session that begins there; None if reading broke off before any reference.
+        frames: Its frames.
+        last_reference: The frame where the backward pass starts.
+        backward: A session that starts there; None if reading broke off before any reference.
         failure: Why reading broke off, if it did.
     """
 
-    held: list[_Held]
-    turn: int
-    back: Session | None
+    frames: list[_CachedFrame]
+    last_reference: int
+    backward: Session | None
     failure: PropagateError | None
 
 
 def _pass_forwards(
-    session: Session, frames: Numbered, masks: Mapping[int, Mask], spool: "Spool", clock: Clock
-) -> _Passed:
-    held: list[_Held] = []
-    turn, back = 0, None
+    session: Session, frames: Numbered, masks: Mapping[int, Mask], cache: FeatureCache, clock: Clock
+) -> _ForwardPass:
+    cached: list[_CachedFrame] = []
+    last_reference, backward = 0, None
     try:
         for index, (frame, features) in frames:
             size = frame.image.shape[:2]
             with clock("match"):
                 labels = session.label(size, features, masks.get(index))
-                places = spool.put(features), None if labels is None else spool.put(labels)
-            held.append(_Held(index, size, frame.time_s, *places))
+                places = cache.put(features), None if labels is None else cache.put(labels)
+            cached.append(_CachedFrame(index, size, frame.time_s, *places))
             if index in masks:
-                turn, back = index, session.reversed()
+                last_reference, backward = index, session.reversed()
     except PropagateError as error:
-        # The frames before it come out first, as they do one way.
-        return _Passed(held, turn, back, error)
-    return _Passed(held, turn, back, None)
+        # The frames before it come out first, as in a one-way run.
+        return _ForwardPass(cached, last_reference, backward, error)
+    return _ForwardPass(cached, last_reference, backward, None)
 
 
 def _merged(
-    session: Session, passed: _Passed, masks: Mapping[int, Mask], spool: "Spool", clock: Clock
+    session: Session,
+    passed: _ForwardPass,
+    masks: Mapping[int, Mask],
+    cache: FeatureCache,
+    clock: Clock,
 ) -> Iterator[Result]:
     """Go back over a block; give its results in order."""
-    backward: dict[int, Place] = {}
-    for frame in reversed(passed.held):
-        if passed.back is not None and frame.index < passed.turn:
+    labels_backward: dict[int, Place] = {}
+    for frame in reversed(passed.frames):
+        if passed.backward is not None and frame.index < passed.last_reference:
             with clock("match"):
                 given = masks.get(frame.index)
-                labels = passed.back.label(frame.size, spool.get(frame.features), given)
-                assert labels is not None  # it began with objects
-                backward[frame.index] = spool.put(labels)
-    known = {index: mask.object_ids for index, mask in masks.items() if index <= passed.turn}
-    for frame in passed.held:
+                labels = passed.backward.label(frame.size, cache.get(frame.features), given)
+                assert labels is not None  # it started with objects
+                labels_backward[frame.index] = cache.put(labels)
+    known = {
+        index: mask.object_ids for index, mask in masks.items() if index <= passed.last_reference
+    }
+    for frame in passed.frames:
         with clock("match"):
-            labels = None if frame.labels is None else spool.get(frame.labels)
-            if frame.index in backward:
-                other = spool.get(backward[frame.index])
+            labels = None if frame.labels is None else cache.get(frame.labels)
+            if frame.index in labels_backward:
+                other = cache.get(labels_backward[frame.index])
                 share = forward_share(frame.index, session.object_ids, known)
                 labels = merge_labels(labels, other, other.new_tensor(share))
             given = masks.get(frame.index)
@@ -224,15 +218,15 @@ def _merged(
 def forward_share(
     index: int, object_ids: Sequence[int], named: Mapping[int, Collection[int]]
 ) -> list[float]:
-    """How much of each object's label is the forward pass's, 0..1.
+    """How much the forward pass counts for each object, 0..1.
 
-    A pass counts by how near the reference is that it brings the object from; one that brings it
-    from none does not know it and does not count.
+    A pass counts more the nearer the reference is that it brings the object from. A pass without
+    such a reference does not know the object and does not count.
 
     Args:
         index: The frame.
         object_ids: The objects.
-        named: Frame of each reference that either pass has seen -> ids of the objects in it.
+        named: Frame of each reference seen by either pass -> ids of the objects in it.
     """
     shares = []
     for object_id in object_ids:
@@ -249,10 +243,10 @@ def forward_share(
 def merge_labels(
     forward: torch.Tensor | None, backward: torch.Tensor, share: torch.Tensor
 ) -> torch.Tensor:
-    """Join the labels of two passes over a frame, object by object.
+    """Merge the labels of two passes over a frame, object by object.
 
-    Background is what no object claims; where the objects claim more than there is, for each comes
-    from a pass that may not know the other, they share it in proportion.
+    Background is what no object claims. Each object may come from a pass that does not know the
+    others, so together they may claim more than one; then they share the cell in proportion.
 
     Args:
         forward: (h, w, Lf), background first; objects that joined later are missing at the end.
@@ -271,72 +265,3 @@ def merge_labels(
     total = objects.sum(-1, keepdim=True)
     background = (1 - total).clamp_min(0)
     return torch.cat([background, objects], dim=-1) / total.clamp_min(1)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a tensor lies in a spool: byte offset and shape; and the device it came from."""
-
-    offset: int
-    shape: tuple[int, ...]
-    device: torch.device
-
-
-class Spool:
-    """Tensors in a temporary file, as float16. Use it in a `with` block.
-
-    The file has no name from the start where the system allows that (Linux, macOS), so that even a
-    kill leaves nothing behind.
-    """
-
-    def __init__(self) -> None:
-        """Make the file, in the system's folder for temporary files."""
-        with _writing():
-            self._file = TemporaryFile(prefix="propagate-")  # noqa: SIM115
-
-    def put(self, tensor: torch.Tensor) -> Place:
-        """Write a tensor at the end.
-
-        Raises:
-            OutputError: There is no space.
-        """
-        # No number becomes infinite: one that large is as good as the largest.
-        values = tensor.clamp(-LARGEST, LARGEST).half().cpu().contiguous().numpy()
-        with _writing():
-            offset = self._file.seek(0, os.SEEK_END)
-            self._file.write(values.data)
-            # Buffered, a failure would come with some later call.
-            self._file.flush()
-        return Place(offset, tuple(tensor.shape), tensor.device)
-
-    def get(self, place: Place) -> torch.Tensor:
-        """Read a tensor back to where it came from, as float32."""
-        buffer = bytearray(prod(place.shape) * VALUE_BYTES)
-        self._file.seek(place.offset)
-        self._file.readinto(buffer)
-        values = torch.frombuffer(buffer, dtype=torch.float16).view(place.shape)
-        return values.to(place.device).float()
-
-    def clear(self) -> None:
-        """Forget everything, and give the space back."""
-        self._file.truncate(0)
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Remove the file."""
-        with suppress(OSError):  # closing tries once more to write what did not fit
-            self._file.close()
-
-
-@contextmanager
-def _writing() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"{gettempdir()}: no temporary file for going backwards ({error.strerror}): set TMPDIR "
-            "to a folder with room, or pass --forward-only"
-        ) from error

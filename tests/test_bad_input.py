@@ -14,6 +14,7 @@ from diffusers import UNet2DModel
 from PIL import Image
 
 import propagate.pipeline
+import propagate.plan
 from propagate.errors import MaskError
 from propagate.features.colors import ColorBackbone
 from propagate.io.decode.video import open_source
@@ -190,7 +191,7 @@ def test_a_stream_that_stops_keeps_its_frames(
 ):
     stream = write_video(tmp_path / "live.ts", drawn.images * 3)
     patient = functools.partial(open_source, live_deadline_s=1)
-    monkeypatch.setattr(propagate.pipeline, "open_source", patient)
+    monkeypatch.setattr(propagate.plan, "open_source", patient)
     with server_that_stops(stream.read_bytes()) as url:
         finished = run(*overlay, "--batch-size", 2, source=url.replace("//", "//me:secret@"))
         first = files_of(tmp_path / "out")

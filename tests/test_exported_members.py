@@ -34,6 +34,7 @@ PUBLIC = [
     "RayEngine",
     "Refiner",
     "Result",
+    "RunOptions",
     "RunSummary",
     "Scores",
     "Segmentation",

@@ -17,16 +17,15 @@ from PIL import Image
 
 from propagate.config import MATCHERS, Config
 from propagate.errors import MaskError, OutputError, VideoError
+from propagate.feature_cache import FeatureCache, frame_bytes
 from propagate.features.extract import channel_count
 from propagate.pipeline import Propagator
 from propagate.records import Frame, Mask
 from propagate.stage_clock import StageClock
 from propagate.two_way import (
     Block,
-    Spool,
     follow_both_ways,
     forward_share,
-    frame_bytes,
     merge_labels,
     plan_blocks,
 )
@@ -249,11 +248,13 @@ def test_the_limit_keeps_its_word_in_bytes(color, passing, tmp_path, monkeypatch
         color.config.matcher.labels_per_cell,
     )
     sizes = []
-    put = Spool.put
+    put = FeatureCache.put
     monkeypatch.setattr(
-        Spool, "put", lambda self, tensor: sizes.append(tensor.numel() * 2) or put(self, tensor)
+        FeatureCache,
+        "put",
+        lambda self, tensor: sizes.append(tensor.numel() * 2) or put(self, tensor),
     )
-    masks = masks_of(color, folder, {7: truth[7]}, spool_bytes=limit)
+    masks = masks_of(color, folder, {7: truth[7]}, feature_cache_bytes=limit)
     assert [bool(mask.any()) for mask in masks] == [False] * 4 + [True] * 8
     assert iou(masks[4] == 1, truth[4] == 1) > 0.75
     assert 0 < sum(sizes) <= limit
@@ -262,8 +263,8 @@ def test_the_limit_keeps_its_word_in_bytes(color, passing, tmp_path, monkeypatch
 
 def test_a_limit_below_one_byte_is_a_value_error(color, passing):
     folder, truth = passing
-    with pytest.raises(ValueError, match="spool_bytes: more than 0"):
-        next(color.propagate(folder, {7: truth[7]}, spool_bytes=0))
+    with pytest.raises(ValueError, match="feature_cache_bytes: above 0"):
+        next(color.propagate(folder, {7: truth[7]}, feature_cache_bytes=0))
 
 
 # Merging
@@ -306,7 +307,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="looks at open files 
 
 
 @pytest.fixture
-def open_spools(tmp_path, monkeypatch):
+def open_caches(tmp_path, monkeypatch):
     """Counts the temporary files that are open, and fails where one has a name."""
     folder = tmp_path / "temporary"
     folder.mkdir()
@@ -326,28 +327,28 @@ def open_spools(tmp_path, monkeypatch):
 
 
 @linux
-def test_the_temporary_file_is_gone_after_the_last_frame(color, passing, open_spools):
+def test_the_temporary_file_is_gone_after_the_last_frame(color, passing, open_caches):
     folder, truth = passing
     results = color.propagate(folder, {7: truth[7]})
     next(results)
-    assert open_spools() == 1
+    assert open_caches() == 1
     list(results)
-    assert open_spools() == 0
+    assert open_caches() == 0
 
 
 @linux
-def test_the_temporary_file_is_gone_when_nobody_asks_for_more(color, passing, open_spools):
+def test_the_temporary_file_is_gone_when_nobody_asks_for_more(color, passing, open_caches):
     folder, truth = passing
     results = color.propagate(folder, {7: truth[7]})
     next(results)
-    assert open_spools() == 1
+    assert open_caches() == 1
     del results
     gc.collect()
-    assert open_spools() == 0
+    assert open_caches() == 0
 
 
 @linux
-def test_the_temporary_file_is_gone_after_a_failure(color, passing, open_spools, tmp_path):
+def test_the_temporary_file_is_gone_after_a_failure(color, passing, open_caches, tmp_path):
     folder, truth = passing
     seen = []
 
@@ -355,14 +356,14 @@ def test_the_temporary_file_is_gone_after_a_failure(color, passing, open_spools,
         pass
 
     def stop(done: int, total: int | None) -> None:
-        seen.append(open_spools())
+        seen.append(open_caches())
         if done == 3:
             raise Stop
 
     with pytest.raises(Stop):
         color.run(folder, {7: truth[7]}, tmp_path / "out", progress=stop)
     assert seen == [1, 1, 1]
-    assert open_spools() == 0
+    assert open_caches() == 0
 
 
 def test_no_room_for_the_temporary_file_is_one_error(color, passing, file_size_limit):
@@ -372,14 +373,14 @@ def test_no_room_for_the_temporary_file_is_one_error(color, passing, file_size_l
         list(results)
 
 
-def test_a_spool_gives_back_what_was_put_into_it():
+def test_a_feature_cache_gives_back_what_was_put_into_it():
     tensors = [torch.randn(3, 4, 5), torch.tensor([[1e9, -1e9, 0.0]])]
-    with Spool() as spool:
-        places = [spool.put(tensor) for tensor in tensors]
-        torch.testing.assert_close(spool.get(places[0]), tensors[0], rtol=1e-3, atol=1e-3)
-        assert spool.get(places[1]).tolist() == [[65504.0, -65504.0, 0.0]]
-        spool.clear()
-        assert torch.equal(spool.get(spool.put(tensors[1] * 0)), tensors[1] * 0)
+    with FeatureCache() as cache:
+        places = [cache.put(tensor) for tensor in tensors]
+        torch.testing.assert_close(cache.get(places[0]), tensors[0], rtol=1e-3, atol=1e-3)
+        assert cache.get(places[1]).tolist() == [[65504.0, -65504.0, 0.0]]
+        cache.clear()
+        assert torch.equal(cache.get(cache.put(tensors[1] * 0)), tensors[1] * 0)
 
 
 def test_pixels_are_not_kept_while_a_block_is_read(color):

@@ -15,8 +15,8 @@ from propagate.errors import PropagateError
 from propagate.stage_clock import StageClock
 
 if TYPE_CHECKING:
-    from propagate.pipeline import RunSummary
     from propagate.records import Progress
+    from propagate.run import RunSummary
 
 Tell = Callable[[Event], None]
 

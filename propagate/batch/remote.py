@@ -19,7 +19,7 @@ from propagate.errors import OutputError, PropagateError
 from propagate.io.write.lock import take_lock
 
 if TYPE_CHECKING:
-    from propagate.pipeline import RunSummary
+    from propagate.run import RunSummary
 
 # Files that go up together, between two signs of life.
 UPLOADED_AT_ONCE = 64

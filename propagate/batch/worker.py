@@ -18,9 +18,10 @@ from propagate.batch.records import BatchSettings, Task
 from propagate.batch.remote import is_url, run_and_upload
 
 if TYPE_CHECKING:
-    from propagate.pipeline import Propagator, RunSummary
+    from propagate.pipeline import Propagator
     from propagate.records import Mask, Progress
     from propagate.refine.refiner import Refiner
+    from propagate.run import RunSummary
 
 
 class Stopped(BaseException):

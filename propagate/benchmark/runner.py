@@ -30,8 +30,9 @@ from propagate.eval.report.html import ReadFrame, ReportFrame, html_report
 from propagate.io.decode.image_folder import ImageFolder
 from propagate.io.write.files import guard_writing, write_atomically
 from propagate.io.write.run_folder import RunFolder, read_report
-from propagate.pipeline import Propagator, versions
+from propagate.pipeline import Propagator
 from propagate.records import BACKGROUND_ID, Frame, Mask, Progress, Result, State
+from propagate.run_settings import versions
 
 # The name of the baseline, given in place of a model: it copies the first mask to every frame. A
 # method that does not score above it has followed nothing.

@@ -77,7 +77,7 @@ def find(
     from propagate.images.find_report import check_free, format_found, write_found
     from propagate.io.decode.live import label
     from propagate.io.decode.one_frame import read_frame
-    from propagate.pipeline import versions
+    from propagate.run_settings import versions
 
     if out is not None:
         check_free(out, overwrite)

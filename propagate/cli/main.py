@@ -54,8 +54,8 @@ from propagate.errors import PropagateError
 
 if TYPE_CHECKING:
     from propagate.batch.events import Pulse, Run
-    from propagate.pipeline import RunSummary
     from propagate.records import Progress
+    from propagate.run import RunSummary
 
 app = typer.Typer(
     name="propagate",

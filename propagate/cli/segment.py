@@ -106,7 +106,7 @@ def segment(
     if perseg is None and mask is None and name is None:
         raise typer.BadParameter("give a mask, or a class name with --name", param_hint="--mask")
 
-    from propagate.pipeline import versions
+    from propagate.run_settings import versions
 
     def load() -> "Backbone":
         return load_asked(model, device, dtype, recipe, name, template)

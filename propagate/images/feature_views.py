@@ -35,7 +35,7 @@ from propagate.io.write.panels import draw_label, fitted_size
 from propagate.matching.appearance import appearance_floor, appearance_map, instance_prototypes
 from propagate.matching.cells import channel_statistics, normalize
 from propagate.matching.labels import labels_from_ids
-from propagate.pipeline import Source
+from propagate.plan import Source
 from propagate.records import Frame, Mask, Progress
 
 Draw = Callable[[Frame, torch.Tensor], list[np.ndarray]]

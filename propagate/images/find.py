@@ -40,7 +40,7 @@ from propagate.io.decode.video import open_source
 from propagate.io.write.overlay import draw_overlay
 from propagate.io.write.panels import fitted_size
 from propagate.matching.top_k import global_top_k
-from propagate.pipeline import Source
+from propagate.plan import Source
 from propagate.records import Frame, Mask, Progress, VideoInfo
 
 # Seconds between the frames that are looked at.

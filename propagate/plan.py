@@ -1,0 +1,134 @@
+"""The plan of a video: what is settled before its first frame is followed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from os import PathLike
+
+import numpy as np
+
+from propagate.config import Config
+from propagate.errors import MaskError
+from propagate.feature_cache import frame_bytes
+from propagate.features.backbone import Backbone
+from propagate.features.extract import channel_count, working_size
+from propagate.io.decode.frame_range import FrameRange, places_of
+from propagate.io.decode.video import FrameSource, is_live, open_source
+from propagate.io.write.masks import mask_from_array
+from propagate.records import Mask
+from propagate.run_options import RunOptions
+from propagate.two_way import Block, plan_blocks
+
+Source = str | PathLike[str] | int
+References = Mapping[int, Mask | np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a source is followed.
+
+    Attributes:
+        open: Opens the source, as often as it has to be read.
+        references: The masks given, by frame index of the source.
+        masks: The same masks, by the place of their frame among the frames that are read.
+        blocks: The frames to go back over.
+    """
+
+    open: Callable[[], FrameSource]
+    references: Mapping[int, Mask]
+    masks: Mapping[int, Mask]
+    blocks: Sequence[Block]
+
+
+def plan_source(
+    source: Source, references: References, options: RunOptions, backbone: Backbone, config: Config
+) -> Plan:
+    """Plan how a source is followed.
+
+    Raises:
+        MaskError: A reference cannot be used, or is not on one of the frames that are read.
+        VideoError: The source cannot be opened.
+    """
+    opened = options.source_options
+    open_again = partial(open_source, source, opened)
+    given = as_masks(references)
+    masks: Mapping[int, Mask] = given
+    if opened.frame_range is not None:
+        live = is_live(source)
+        masks = _places_in_range(given, opened.frame_range, open_again, live, options.max_frames)
+    backwards = options.both_ways and opened.follow_timeout_s is None and not is_live(source)
+    blocks = _blocks(masks, options.feature_cache_bytes, backbone, config) if backwards else []
+    return Plan(open_again, given, masks, blocks)
+
+
+def as_masks(references: References) -> dict[int, Mask]:
+    """Check references before the first frame is decoded.
+
+    Raises:
+        MaskError: There is none, or one cannot be used.
+    """
+    if not references:
+        raise MaskError("no reference: give the mask of at least one frame")
+    return {index: _as_mask(index, mask) for index, mask in references.items()}
+
+
+def _as_mask(index: int, mask: Mask | np.ndarray) -> Mask:
+    if index < 0:
+        raise MaskError(f"reference on frame {index}: frames are counted from 0")
+    if isinstance(mask, Mask):
+        return mask
+    return mask_from_array(mask, source=f"mask of frame {index}")
+
+
+def check_within(references: Mapping[int, object], count: int | None) -> None:
+    """Refuse references on frames that do not exist; `count` is None if it is not known.
+
+    Raises:
+        MaskError: There is one.
+    """
+    beyond = [index for index in references if count is not None and index >= count]
+    if beyond:
+        raise MaskError(
+            f"the reference on frame {min(beyond)} is past the end: there are {count} frames, "
+            f"0 to {count - 1}; name the frame that the mask was drawn on"
+            if count
+            else "there are no frames to follow anything through"
+        )
+
+
+def _places_in_range(
+    masks: Mapping[int, Mask],
+    frame_range: FrameRange,
+    open_again: Callable[[], FrameSource],
+    live: bool,
+    max_frames: int | None,
+) -> dict[int, Mask]:
+    """Number references by their place among the frames of a range, as a session counts them.
+
+    The source is read up to the last of them now, and once more later. A live source cannot be.
+    """
+    if not live:
+        with open_again() as frames:
+            places = places_of(masks, islice(frames, max_frames))
+        return {places[index]: mask for index, mask in masks.items()}
+    if masks.keys() != {0} or frame_range.start or frame_range.start_s:
+        raise MaskError(
+            "a live source is read only once: with a range, give the mask of its first frame, and "
+            "start at that frame"
+        )
+    return dict(masks)
+
+
+def _blocks(
+    masks: Mapping[int, Mask], cache_bytes: int, backbone: Backbone, config: Config
+) -> list[Block]:
+    """Choose the frames to go back over, as many as the feature cache has room for."""
+    height, width = next(iter(masks.values())).ids.shape
+    rows, columns = working_size(height, width, config, backbone.multiple)
+    grid = rows // backbone.stride, columns // backbone.stride
+    named = {index: mask.object_ids for index, mask in masks.items()}
+    objects = len(set().union(*named.values()))
+    channels = channel_count(backbone, config)
+    per_frame = frame_bytes(channels, grid, objects, config.matcher.labels_per_cell)
+    return plan_blocks(named, max(1, cache_bytes // per_frame))

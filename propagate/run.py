@@ -1,0 +1,324 @@
+"""A run: follow objects through a video, and write the folder of its results."""
+
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing, nullcontext
+from dataclasses import asdict, dataclass
+from itertools import islice
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from propagate.errors import VideoError
+from propagate.features.batch_size import MOST_FRAMES
+from propagate.features.read_ahead import batch_frames
+from propagate.io.decode.video import FrameSource
+from propagate.io.write.masks import check_size
+from propagate.io.write.run_folder import RunFolder, find_finished
+from propagate.pipeline import Propagator
+from propagate.plan import Plan, References, Source, check_within, plan_source
+from propagate.records import Frame, Progress, Result
+from propagate.run_options import RunOptions
+from propagate.run_settings import run_settings, versions
+from propagate.saved_state import Saves, dump_session, load_session
+from propagate.session import Session
+from propagate.stage_clock import STAGES, StageClock
+
+if TYPE_CHECKING:
+    from propagate.refine.refiner import Refiner
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What a run left behind.
+
+    Attributes:
+        folder: The folder of the video.
+        frames: How many were written.
+        object_ids: The objects that were followed.
+        seconds: Wall clock, without loading the model; of a run that was interrupted, the time of
+            its frames in all sittings.
+        stage_s: Seconds of each stage: "decode" (waiting for frames), "features", "match",
+            "refine", "write". The first two go on while the frame before is matched and written, so
+            together the stages are longer than `seconds`.
+        written: The files, for a person to read.
+        resumed_at: The frames at which it continued after an interruption.
+        was_finished: Whether it had been finished before, and nothing had to be done.
+    """
+
+    folder: Path
+    frames: int
+    object_ids: tuple[int, ...]
+    seconds: float
+    stage_s: dict[str, float]
+    written: tuple[str, ...]
+    resumed_at: tuple[int, ...] = ()
+    was_finished: bool = False
+
+
+def run_into_folder(
+    propagator: Propagator,
+    source: Source,
+    references: References,
+    out: str | PathLike[str],
+    options: RunOptions,
+    refine: "Refiner | None" = None,
+    name: str | None = None,
+    keep_finished: bool = False,
+    progress: Progress | None = None,
+    clock: StageClock | None = None,
+) -> RunSummary:
+    """Follow objects through a video and write `out/<name of the video>/`.
+
+    An interrupted run, killed or not, continues from its last saved state. Its files end byte for
+    byte as those of an uninterrupted run, except "timing" in the report. The frames up to there are
+    decoded again, but not computed again. Live sources cannot be continued.
+
+    Args:
+        propagator: The model and its settings.
+        source, references: See `Propagator.propagate`. With a frame range, masks keep the names
+            that they have in a run over all frames.
+        out: Folder for the folders of videos.
+        options: How the source is read, and what is written.
+        refine: Refines the mask of each frame without a reference. Refined masks go into
+            `refined/`, beside the others.
+        name: Of the video's folder, instead of its own name.
+        keep_finished: Whether to leave a finished run of the same settings as it is, instead of an
+            error.
+        progress: Called after each frame, also after those of earlier sittings.
+        clock: Adds up the seconds of each stage.
+
+    Raises:
+        VideoError, MaskError, OutputError: See there. Frames written so far are kept, and
+            `incomplete.json` stands where `result.json` would.
+    """
+    started, clock = time.monotonic(), clock or StageClock()
+    plan = plan_source(source, references, options, propagator.backbone, propagator.config)
+    with plan.open() as frames:
+        _check_references(plan, frames, options)
+        settings = run_settings(propagator, source, plan, options, refine)
+        path = Path(out) / (name or frames.info.name)
+        if keep_finished and not options.overwrite:
+            report = find_finished(path, settings, options.formats, options.overlay)
+            if report is not None:
+                return _summary_of(path, report)
+        made_by = {**versions(), "device": str(propagator.backbone.device)}
+        # Frames that are gone back over are read a second time, beside their results.
+        twice = plan.open() if plan.blocks else nullcontext(frames)
+        with (
+            twice as beside,
+            RunFolder(
+                path,
+                settings,
+                formats=options.formats,
+                overlay=options.overlay,
+                refined=refine is not None,
+                fps=frames.info.fps,
+                overwrite=options.overwrite,
+                made_by=None if "started" in settings else made_by,
+            ) as folder,
+        ):
+            run = _Run(propagator, plan, options, folder, frames, beside, clock, progress, started)
+            run.resume()
+            run.write_frames(refine)
+            run.complete_report()
+        return run.summary()
+
+
+def _check_references(plan: Plan, frames: FrameSource, options: RunOptions) -> None:
+    """Refuse references past the end, where the count is exact, and references of another size."""
+    info = frames.info
+    if info.decoder == "images" and options.source_options.frame_range is None:
+        check_within(plan.masks, _at_most(info.frame_count, options.max_frames))
+    else:
+        check_within(plan.masks, options.max_frames)
+    for mask in plan.masks.values():
+        check_size(mask, info.height, info.width)
+
+
+class _Run:
+    """One sitting of a run."""
+
+    def __init__(
+        self,
+        propagator: Propagator,
+        plan: Plan,
+        options: RunOptions,
+        folder: RunFolder,
+        frames: FrameSource,
+        beside: FrameSource,
+        clock: StageClock,
+        progress: Progress | None,
+        started: float,
+    ) -> None:
+        """Take the open source, opened a second time as `beside` if there are blocks."""
+        self._propagator, self._plan, self._options = propagator, plan, options
+        self._folder, self._frames, self._beside = folder, frames, beside
+        self._clock, self._progress, self._started = clock, progress, started
+        self._session: Session = propagator.session()
+        self._done, self._seconds = folder.done, 0.0
+        self._total = _at_most(frames.info.frame_count, options.max_frames)
+
+    def resume(self) -> None:
+        """Continue from the saved state, if there is one."""
+        folder, device = self._folder, self._propagator.backbone.device
+        if folder.session is not None:
+            load_session(self._session, folder.session, device, folder.path)
+            self._clock.seconds.update(folder.stage_s)
+            self._started -= folder.seconds
+        for number, frame in enumerate(self._read_again(self._beside), 1):
+            folder.rewrite(frame)
+            self._report(number)
+        if self._beside is not self._frames:
+            deque(self._read_again(self._frames), maxlen=0)
+
+    def write_frames(self, refine: "Refiner | None") -> None:
+        """Follow the objects through all frames that are left, and write each frame."""
+        saves = Saves(self._options.save_every_s)
+        # Closed at once if writing fails: its thread reads from the source.
+        with closing(self._results()) as results:
+            for frame, result in results:
+                refined = self._refined(refine, frame, result)
+                with self._clock("write"):
+                    self._folder.write(frame, result, refined)
+                self._done += 1
+                if saves.is_due() and self._may_save():
+                    with saves, self._clock("write"):
+                        spent = time.monotonic() - self._started
+                        state = dump_session(self._session)
+                        self._folder.save(state, frame, spent, self._clock.seconds)
+                self._report(self._done)
+
+    def complete_report(self) -> None:
+        """Complete the report, which the folder writes when it is closed."""
+        folder, info = self._folder, self._frames.info
+        self._seconds = time.monotonic() - self._started
+        timing: dict[str, Any] = {"seconds": round(self._seconds, 3), **self._clock.rounded()}
+        if folder.resumed_at:
+            timing["resumed_at"] = folder.resumed_at
+        folder.report(timing=timing)
+        if info.gaps:
+            folder.report(gaps=[asdict(gap) for gap in info.gaps])
+        folder.report(
+            decoder=info.decoder,
+            object_ids=list(self._session.object_ids),
+            device=str(self._propagator.backbone.device),
+            versions=versions(),
+        )
+
+    def summary(self) -> RunSummary:
+        """Summarize the run, once its folder is closed."""
+        return RunSummary(
+            self._folder.path,
+            self._done,
+            self._session.object_ids,
+            self._seconds,
+            dict(self._clock.seconds),
+            tuple(self._folder.written),
+            self._folder.resumed_at,
+        )
+
+    def _report(self, done: int) -> None:
+        if self._progress is not None:
+            self._progress(done, self._total)
+
+    def _results(self) -> Generator[tuple[Frame, Result], None, None]:
+        """Give each frame that is left with its result; go back over the blocks, if any."""
+        propagator, plan, options = self._propagator, self._plan, self._options
+        if plan.blocks:
+            results = propagator.follow_blocks(
+                self._session,
+                self._frames,
+                plan.masks,
+                plan.blocks,
+                self._done,
+                options.batch_size,
+                options.max_frames,
+                self._clock,
+            )
+            return _with_frames(results, self._beside, self._clock)
+        return propagator.follow(
+            self._session,
+            self._frames,
+            plan.masks,
+            first=self._done,
+            batch_size=options.batch_size,
+            max_frames=options.max_frames,
+            clock=self._clock,
+        )
+
+    def _refined(self, refine: "Refiner | None", frame: Frame, result: Result) -> np.ndarray | None:
+        """Refine a mask, unless a person drew it."""
+        if refine is None:
+            return None
+        with self._clock("refine"):
+            is_given = result.index in self._plan.masks
+            return result.mask if is_given else refine.refine(frame.image, result.mask)
+
+    def _may_save(self) -> bool:
+        """Whether a run that continues from here gives the same masks."""
+        in_block = any(block.start < self._done <= block.end for block in self._plan.blocks)
+        if not self._folder.can_save or in_block:
+            return False  # a session has seen a whole block before its first result
+        # On a GPU, features of a frame in a batch of another size agree to rounding only.
+        batch = self._options.batch_size or MOST_FRAMES
+        return self._propagator.backbone.device.type == "cpu" or self._done % batch == 0
+
+    def _read_again(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Read the frames of earlier sittings again, with the deadline of all reading."""
+        propagator, count = self._propagator, 0
+        read = batch_frames(
+            islice(frames, self._folder.done),
+            propagator.backbone,
+            propagator.config,
+            batch_size=1,
+            clock=self._clock,
+        )
+        with closing(read):
+            for (frame,) in read:
+                count += 1
+                yield frame
+        if count < self._folder.done:
+            raise VideoError(
+                f"frame {count} was there before this run was interrupted, and is gone",
+                "pass {overwrite=True} to start again",
+            )
+
+
+def _with_frames(
+    results: Generator[Result, None, None], frames: FrameSource, clock: StageClock
+) -> Generator[tuple[Frame, Result], None, None]:
+    """Give each result with its frame, read for a second time."""
+    with frames, closing(results):
+        for result in results:
+            with clock("decode"):
+                frame = next(frames, None)
+            if frame is None:
+                raise VideoError(
+                    f"frame {result.index} was there when the source was read first, and is gone",
+                    "leave the source as it is while it is followed",
+                )
+            yield frame, result
+
+
+def _summary_of(path: Path, report: Mapping[str, Any]) -> RunSummary:
+    """Summarize a run that was finished before."""
+    timing = report["timing"]
+    return RunSummary(
+        path,
+        report["frames"],
+        tuple(report["object_ids"]),
+        timing["seconds"],
+        {stage: timing[f"{stage}_s"] for stage in STAGES},
+        (),
+        tuple(timing.get("resumed_at", ())),
+        was_finished=True,
+    )
+
+
+def _at_most(count: int | None, limit: int | None) -> int | None:
+    known = [number for number in (count, limit) if number is not None]
+    return min(known, default=None)

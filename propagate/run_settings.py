@@ -1,0 +1,63 @@
+"""Everything that decides the masks of a run, as plain values for its report."""
+
+import hashlib
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from propagate.io.decode.live import label
+from propagate.io.decode.video import is_live
+from propagate.plan import Plan, Source
+from propagate.run_options import RunOptions
+
+if TYPE_CHECKING:
+    from propagate.pipeline import Propagator
+    from propagate.refine.refiner import Refiner
+
+
+def run_settings(
+    propagator: "Propagator",
+    source: Source,
+    plan: Plan,
+    options: RunOptions,
+    refine: "Refiner | None",
+) -> dict[str, Any]:
+    """Give the settings of a run. Two runs with the same settings write the same masks."""
+    live, frame_range = is_live(source), options.source_options.frame_range
+    reading = propagator.backbone.reading
+    settings: dict[str, Any] = {
+        "source": label(str(source)) if live else str(source),
+        "model": propagator.model,
+        "dtype": propagator.dtype,
+        "reading": None if reading is None else asdict(reading),
+        "config": propagator.config.to_json(),
+        "references_sha256": {
+            str(index): hashlib.sha256(mask.ids.tobytes()).hexdigest()
+            for index, mask in sorted(plan.references.items())
+        },
+        "backwards": [
+            {"from": block.end, "to": block.start, "whole": block.whole} for block in plan.blocks
+        ],
+        "max_frames": options.max_frames,
+    }
+    if live:
+        # A camera does not show the same twice, so a second run must not replace the first.
+        settings["started"] = datetime.now(UTC).isoformat(timespec="seconds")
+    if frame_range is not None:
+        settings["frame_range"] = frame_range.to_json()
+    if refine is not None:
+        settings["refiner"] = refine.settings
+    return settings
+
+
+def versions() -> dict[str, str]:
+    """Name the versions of this program and of the libraries that decide its masks."""
+    names = ("propagate-video", "torch", "diffusers", "transformers", "av", "decord2", "numpy")
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
