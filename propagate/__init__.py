@@ -19,8 +19,8 @@ from propagate.features.quick_import import collector_paused
 if TYPE_CHECKING:
     from propagate.batch.manifest import BatchVideo, ManifestError, read_manifest
     from propagate.batch.ray import RayEngine
-    from propagate.batch.records import BatchSettings
     from propagate.batch.schedule import run_batch
+    from propagate.batch.tasks import BatchSettings
     from propagate.config import MATCHERS, Config, Matcher
     from propagate.errors import (
         ClusterError,
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "propagate.batch.schedule": ("run_batch",),
     "propagate.batch.ray": ("RayEngine",),
-    "propagate.batch.records": ("BatchSettings",),
+    "propagate.batch.tasks": ("BatchSettings",),
     "propagate.config": ("MATCHERS", "Config", "Matcher"),
     "propagate.errors": (
         "ClusterError",

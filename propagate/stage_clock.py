@@ -1,4 +1,4 @@
-"""How the seconds of a run are spent."""
+"""How the seconds of a run are divided among its stages."""
 
 import time
 from collections.abc import Iterator

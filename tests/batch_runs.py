@@ -5,7 +5,7 @@ from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
 
-from propagate.batch.records import Lost
+from propagate.batch.events import Lost
 from propagate.batch.worker import Runner
 
 

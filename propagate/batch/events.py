@@ -1,4 +1,4 @@
-"""What is said of a run while it goes on: by a worker of a batch, and by `propagate run`."""
+"""Events: what workers report while videos are run, one by one or in a batch."""
 
 import os
 import socket
@@ -6,11 +6,10 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from propagate.batch.records import Advanced, Event, Failed, Finished, Started
 from propagate.errors import PropagateError
 from propagate.stage_clock import StageClock
 
@@ -18,46 +17,117 @@ if TYPE_CHECKING:
     from propagate.records import Progress
     from propagate.run import RunSummary
 
-Tell = Callable[[Event], None]
-
-# Between two words about a video.
-TELL_EVERY_S = 0.5
-# A trace goes through a pipe that takes so much at once.
+# Seconds between two reports on how far a video is.
+REPORT_EVERY_S = 0.5
+# Of a traceback: a pipe takes this many characters at once.
 MOST_TRACE = 4000
-# The speed told is that of so many seconds.
+# The reported speed is an average over this many seconds.
 SPEED_S = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A worker has its model, and starts a video."""
+
+    worker: int
+    number: int
+    host: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """A worker is alive, and has done this many frames; `total` is what the container claims."""
+
+    worker: int
+    number: int
+    done: int
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A video is done, now or before this batch with the same settings.
+
+    Attributes:
+        seconds: The time of its frames, in all sittings together.
+        resumed_at: The frames at which it continued after an interruption.
+    """
+
+    worker: int
+    number: int
+    frames: int
+    objects: int
+    seconds: float
+    resumed_at: tuple[int, ...]
+    was_finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A video cannot be done, as far as this worker can tell.
+
+    Attributes:
+        reason: One line.
+        hint: What to do; see `PropagateError`.
+        trace: The traceback of an error that is no `PropagateError`.
+    """
+
+    worker: int
+    number: int
+    reason: str
+    hint: str = ""
+    trace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A worker is gone, with the video that it had."""
+
+    worker: int
+    reason: str
+
+
+Event = Started | Advanced | Finished | Failed | Lost
+EventHandler = Callable[[Event], None]
+
+
 class Run(Protocol):
-    """`Propagator.run`, all of its arguments given but these."""
+    """`Propagator.run`, with all arguments given but these."""
 
     def __call__(self, *, progress: "Progress", clock: "Pulse") -> "RunSummary":
         """Run."""
         ...
 
 
-def run_telling(
-    run: Run, worker: int, number: int, tell: Tell, check: Callable[[], None] | None = None
+def run_reporting(
+    run: Run,
+    worker: int,
+    number: int,
+    on_event: EventHandler,
+    check: Callable[[], None] | None = None,
 ) -> "RunSummary":
-    """Run a video, and tell of its beginning, of how far it is now and then, and of its end.
+    """Run a video, and report its start, how far it is now and then, and its end.
 
     Args:
-        run: The run; its failures are told by `telling_failures`.
-        worker: Whose word it is.
+        run: The run. Its failures are reported by `reporting_failures`.
+        worker: Who runs it.
         number: Of the video among several.
-        tell: Takes the events.
-        check: Called before every stage of every frame; what it raises ends the run there.
+        on_event: Takes the events.
+        check: Called before every stage of every frame; an exception that it raises ends the run.
     """
-    tell(Started(worker, number, socket.gethostname(), os.getpid()))
-    voice = _Voice(lambda done, total: tell(Advanced(worker, number, done, total)))
+    on_event(Started(worker, number, socket.gethostname(), os.getpid()))
+    reporter = _ProgressReporter(
+        lambda done, total: on_event(Advanced(worker, number, done, total))
+    )
 
     def beat() -> None:
         if check is not None:
             check()
-        voice.alive()
+        reporter.alive()
 
-    summary = run(progress=voice.progress, clock=Pulse(beat))
-    tell(
+    summary = run(progress=reporter.progress, clock=Pulse(beat))
+    on_event(
         Finished(
             worker,
             number,
@@ -72,29 +142,29 @@ def run_telling(
 
 
 @contextmanager
-def telling_failures(worker: int, number: int, tell: Tell) -> Iterator[None]:
-    """Tell of what the block raises, which goes on its way after that."""
+def reporting_failures(worker: int, number: int, on_event: EventHandler) -> Iterator[None]:
+    """Report what the block raises, and raise it again."""
     try:
         yield
     except PropagateError as error:
-        tell(Failed(worker, number, " ".join(str(error).split())))
+        on_event(Failed(worker, number, " ".join(error.message.split()), error.hint))
         raise
     except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        tell(Failed(worker, number, reason[:MOST_TRACE], traceback.format_exc()[-MOST_TRACE:]))
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:MOST_TRACE]
+        on_event(Failed(worker, number, reason, trace=traceback.format_exc()[-MOST_TRACE:]))
         raise
 
 
 class Speed:
-    """Frames per second, lately."""
+    """Frames per second over the last seconds."""
 
     def __init__(self) -> None:
-        """Begin with the first word."""
+        """Start with the first call of `add`."""
         self.fps: float | None = None
         self._since: tuple[float, int] | None = None
 
     def add(self, done: int) -> float | None:
-        """Take how many frames are done now; return the speed, as soon as there is one."""
+        """Take how many frames are done now; return the speed, as soon as it is known."""
         now = time.monotonic()
         since, frames = self._since or (now, done)
         if now - since > 1:
@@ -114,11 +184,11 @@ def as_plain(event: Event, video: str, **more: Any) -> dict[str, Any]:
     return {**about, **asdict(event), **more}
 
 
-class _Voice:
-    """Passes on how far a video is, now and then."""
+class _ProgressReporter:
+    """Reports now and then how far a video is."""
 
-    def __init__(self, tell: Callable[[int, int | None], None]) -> None:
-        self._tell = tell
+    def __init__(self, report: "Progress") -> None:
+        self._report = report
         self._done: int = 0
         self._total: int | None = None
         self._last = time.monotonic()
@@ -131,16 +201,19 @@ class _Voice:
 
     def alive(self) -> None:
         now = time.monotonic()
-        if now - self._last >= TELL_EVERY_S:
+        if now - self._last >= REPORT_EVERY_S:
             self._last = now
-            self._tell(self._done, self._total)
+            self._report(self._done, self._total)
 
 
 class Pulse(StageClock):
-    """Says with every stage of every frame that the work goes on: some frames come out late."""
+    """A clock that also shows, with every stage of every frame, that the work goes on.
+
+    Some frames come out late, so progress alone does not show it.
+    """
 
     def __init__(self, beat: Callable[[], None]) -> None:
-        """Start at zero; `beat` is called."""
+        """Start at zero; call `beat` at the start of every stage."""
         super().__init__()
         self.beat = beat
 

@@ -11,10 +11,11 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Self
 
-from propagate.batch.records import BatchSettings, Event, Lost, Task
+from propagate.batch.events import Event, Lost
+from propagate.batch.tasks import BatchSettings, Task
 from propagate.batch.worker import work
 
-# What a worker needs at most to finish its files.
+# Seconds that a worker needs at most to finish its files.
 STOP_S = 20.0
 
 
@@ -25,16 +26,15 @@ class _Worker:
 
 
 class LocalEngine:
-    """Runs tasks in processes of this machine. Use it in a `with` block, which ends them."""
+    """Runs tasks in processes on this machine. Use it in a `with` block, which ends them."""
 
     def __init__(self, settings: BatchSettings, out: Path | str, jobs: int | None) -> None:
-        """Take the number of workers; each is started with its first task.
+        """Take the number of workers. Each is started with its first task.
 
         Args:
             settings: Of the batch.
             out: Its folder, or a URL.
-            jobs: How many workers. One computes as `propagate run` does; several divide the cores.
-                None: one.
+            jobs: How many workers. One worker uses all cores; several divide them. None: one.
         """
         jobs = jobs or 1
         self.workers = range(jobs)
@@ -43,24 +43,24 @@ class LocalEngine:
         self._started: dict[int, _Worker] = {}
 
     def submit(self, worker: int, task: Task) -> None:
-        """Give a worker that has none a task."""
+        """Give a task to a worker that has none."""
         started = self._started.get(worker)
         if started is not None and not started.process.is_alive():
-            # It died while it had nothing to do: no video's fault.
+            # It died while it was idle, so no video is to blame.
             started.connection.close()
             started = None
         if started is None:
             started = self._started[worker] = self._start(worker)
-        # One that dies right now is found by `poll`.
+        # If it dies right now, `poll` finds out.
         with suppress(OSError):
             started.connection.send(task)
 
     def kill(self, worker: int) -> None:
-        """End a worker that does not answer; `poll` then says that it is lost."""
+        """End a worker that does not answer. `poll` then reports it as lost."""
         self._started[worker].process.kill()
 
     def poll(self, timeout_s: float) -> list[Event]:
-        """Wait for events; none after the time given."""
+        """Wait for events; return none after the given time."""
         started = self._started.values()
         listened = [w.connection for w in started] + [w.process.sentinel for w in started]
         if not listened:
@@ -70,10 +70,10 @@ class LocalEngine:
         events: list[Event] = []
         for number, worker in list(self._started.items()):
             if worker.connection in ready or worker.process.sentinel in ready:
-                events += self._hear(number, worker)
+                events += self._receive(number, worker)
         return events
 
-    def _hear(self, number: int, worker: _Worker) -> list[Event]:
+    def _receive(self, number: int, worker: _Worker) -> list[Event]:
         events: list[Event] = []
         alive = worker.process.is_alive()
         try:
@@ -91,7 +91,7 @@ class LocalEngine:
         return events
 
     def _start(self, worker: int) -> _Worker:
-        # A fork of a process with threads may hang, and CUDA does not survive one.
+        # A forked process may hang if its parent had threads, and CUDA does not survive a fork.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(
@@ -100,7 +100,7 @@ class LocalEngine:
             name=f"propagate-{worker}",
         )
         process.start()
-        # Held here too, it would never end when the worker does.
+        # Kept open here, the pipe would not close when the worker ends.
         theirs.close()
         return _Worker(process, ours)
 
@@ -109,7 +109,7 @@ class LocalEngine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End all workers: those in the middle of a video finish its files."""
+        """End all workers. A worker in the middle of a video finishes its files."""
         workers = list(self._started.values())
         self._started.clear()
         try:
@@ -126,7 +126,7 @@ class LocalEngine:
 
 
 def count_cores() -> int:
-    """Count the threads that there are to divide: what the user allows, else the cores."""
+    """Count the threads to divide: OMP_NUM_THREADS if it is set, else the cores."""
     allowed = os.environ.get("OMP_NUM_THREADS", "")
     if allowed.isdecimal() and int(allowed) > 0:
         return int(allowed)
@@ -138,6 +138,6 @@ def count_cores() -> int:
 def _how_it_ended(status: int | None) -> str:
     if status is not None and status < 0:
         name = signal.Signals(-status).name
-        hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
+        hint = ", as systems do when memory runs out" if name == "SIGKILL" else ""
         return f"its worker was killed by {name}{hint}"
     return f"its worker ended with status {status}"

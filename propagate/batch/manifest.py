@@ -1,10 +1,10 @@
-"""What a batch is to do: a manifest with a line for each video, or a folder of videos and masks.
+"""The manifest of a batch: a table with one row for each video, or a folder of videos and masks.
 
     video,mask,folder,max_frames
     clips/a.mp4,masks/a.png,,
     clips/b/c.mp4,masks/b_c/,b_c,500
 
-As JSON lines, one object with the same names on each line. Paths count from the manifest's folder.
+JSON lines have one object with the same names on each line. Paths are relative to the manifest.
 """
 
 import csv
@@ -20,9 +20,9 @@ from propagate.config import MATCHERS
 from propagate.errors import PropagateError
 from propagate.io.decode.frame_range import FrameRange
 
-# A list longer than this tells nobody more.
+# Most problems that are listed.
 MOST_SHOWN = 20
-# Encoded frames of common clips take about so much, which is enough to tell long from short.
+# A rough size of an encoded frame, enough to tell long videos from short ones.
 FILE_BYTES_PER_FRAME = 20_000
 
 
@@ -38,9 +38,9 @@ class BatchVideo:
         video: A video file or a folder of images.
         folder: Name of its folder of results.
         mask: Mask of frame 0, or a folder of `<frame number>.png`.
-        references: Frame -> mask, beside or in place of `mask`.
+        references: Frame -> mask, besides `mask` or instead of it.
         names: Object id -> name of its class.
-        options: Of this video, in place of the batch's: "max_frames", "matcher", "overlay",
+        options: For this video instead of those of the batch: "max_frames", "matcher", "overlay",
             "frame_range".
     """
 
@@ -53,7 +53,7 @@ class BatchVideo:
 
     @property
     def about_frames(self) -> float:
-        """How long it is, guessed from what its files take: no decoder sees it before a worker."""
+        """Guess its length from the size of its files: only a worker decodes it."""
         try:
             if self.video.is_dir():
                 count = sum(1 for _ in self.video.iterdir())
@@ -65,21 +65,21 @@ class BatchVideo:
 
 
 def read_manifest(path: str | Path) -> list[BatchVideo]:
-    """Read what a batch is to do.
+    """Read a manifest.
 
     Args:
         path: A .csv or .jsonl file with the columns video, mask, references ("0=a.png;120=b.png"),
             names ("1=dog;2=cat"), folder, max_frames, matcher, overlay, and start, end, stride, fps
             as `FrameRange.parse` takes them; in JSON, `references` and `names` may be objects. Or a
-            folder that holds `videos/` and `masks/`: the mask of
-            videos/a.mp4 is masks/a.png, or masks/a/ with `<frame number>.png`.
+            folder with `videos/` and `masks/`: the mask of videos/a.mp4 is masks/a.png, or masks/a/
+            with `<frame number>.png`.
 
     Returns:
         The videos, in order.
 
     Raises:
-        ManifestError: It cannot be read, or something in it is wrong: all of it in one message,
-            with the numbers of the lines.
+        ManifestError: It cannot be read, or something in it is wrong. One message lists all
+            problems with their line numbers.
     """
     path = Path(path)
     if path.is_dir():
@@ -87,12 +87,13 @@ def read_manifest(path: str | Path) -> list[BatchVideo]:
     readers = {".csv": _csv_rows, ".jsonl": _json_rows}
     if path.suffix.lower() not in readers:
         raise ManifestError(
-            f"{path}: no manifest: give a .csv or .jsonl file, or a folder with videos/ and masks/"
+            f"{path}: not a manifest",
+            "give a .csv or .jsonl file, or a folder with videos/ and masks/",
         )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path}: cannot be read ({error}): save it as UTF-8 text") from error
+        raise ManifestError(f"{path}: cannot be read ({error})", "save it as UTF-8 text") from error
     problems: list[str] = []
     rows: list[tuple[str, BatchVideo]] = []
     for number, row in readers[path.suffix.lower()](text):
@@ -113,8 +114,8 @@ def _read_folder(path: Path) -> list[BatchVideo]:
     for part in ("videos", "masks"):
         if not (path / part).is_dir():
             raise ManifestError(
-                f"{path}: no folder {part}/ in it: put videos into videos/, and <name>.png for "
-                "each into masks/; or give a manifest"
+                f"{path}: it has no folder {part}/",
+                "put videos into videos/ and <name>.png for each into masks/, or give a manifest",
             )
     for file in sorted((path / "videos").iterdir()):
         if file.name.startswith("."):
@@ -132,14 +133,14 @@ def _read_folder(path: Path) -> list[BatchVideo]:
 def _checked(
     path: Path, rows: list[tuple[str, BatchVideo]], problems: list[str]
 ) -> list[BatchVideo]:
-    """Refuse what is wrong, or two videos of one folder; name all of it."""
+    """Refuse a manifest with problems, or with two videos that write into one folder."""
     places: dict[str, str] = {}
     for place, video in rows:
-        # Some file systems do not tell Clip from clip.
+        # On some file systems, Clip and clip are the same.
         first = places.setdefault(video.folder.casefold(), place)
         if first != place:
             problems.append(
-                f"{place}: writes into the folder {video.folder!r} as {first} does: name another "
+                f"{place}: writes into the folder {video.folder!r}, like {first}: name another one "
                 "in the column folder"
             )
     if not rows and not problems:
@@ -155,7 +156,7 @@ Row = Mapping[str, Any] | str
 
 
 def _csv_rows(text: str) -> Iterator[tuple[int, Row]]:
-    """Give each row with its line number; a text in place of a row says what is wrong with it."""
+    """Give each row with its line number; a text instead of a row says what is wrong."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] | None = None
     try:
@@ -193,7 +194,7 @@ def _json_rows(text: str) -> Iterator[tuple[int, Row]]:
 
 
 def _video_of(row: Mapping[str, Any], root: Path) -> tuple[BatchVideo | None, list[str]]:
-    """Read a row: the video, unless something is wrong; and what is."""
+    """Read a row: the video, or None, and what is wrong."""
     problems: list[str] = []
 
     def value(name: str, read: Callable[[Any], Any], default: Any = None) -> Any:
@@ -249,7 +250,7 @@ def _video_of(row: Mapping[str, Any], root: Path) -> tuple[BatchVideo | None, li
 def _existing(text: Any, root: Path) -> Path:
     if not isinstance(text, str) or not text or "\0" in text:
         raise ValueError(f"{text!r}: no path")
-    # Absolute, so that the same batch can be gone on with from another working directory.
+    # Absolute, so that the batch can be continued from another working directory.
     path = (root / text).absolute()
     try:
         path.stat()
@@ -259,7 +260,7 @@ def _existing(text: Any, root: Path) -> Path:
 
 
 def _folder_name(text: Any) -> str:
-    """One name, so that nothing is written outside of the folder of the batch."""
+    """Check a folder name, so that nothing is written outside the folder of the batch."""
     if (
         not isinstance(text, str)
         or not text.isprintable()
@@ -267,13 +268,13 @@ def _folder_name(text: Any) -> str:
         or text.casefold() == SUMMARY
     ):
         raise ValueError(
-            f"{text!r}: no name of a folder: one name without /, \\ and :, not beginning with a dot"
+            f"{text!r}: not a folder name: one name without /, \\ and :, not beginning with a dot"
         )
     return text
 
 
 def _numbered(value: Any) -> dict[int, str]:
-    """Read "0=a.png;120=b.png", or an object or list that says the same."""
+    """Read "0=a.png;120=b.png", or the same as an object or a list."""
     if isinstance(value, str):
         value = [part for part in value.split(";") if part.strip()]
     if isinstance(value, Mapping):

@@ -1,8 +1,9 @@
 """The engine of a cluster: Ray actors, each with a share of a machine and a worker process on it.
 
-An actor computes nothing: it holds a `LocalEngine` of one worker. What runs is then the same as
-without Ray, and a worker that hangs is killed by the system of its machine. `ray.kill` alone calls
-a stopped process dead, and leaves it there with its memory and its share (Ray 2.60).
+An actor computes nothing: it holds a `LocalEngine` with one worker. So the same code runs as
+without Ray, and a worker that hangs is killed by its machine. `ray.kill` alone reports a stopped
+process as dead, but leaves it running with its memory and its share (Ray 2.60). Waiting has fixed
+deadlines here, and no call is repeated with growing pauses, so `tenacity` would have no use.
 """
 
 import logging
@@ -18,31 +19,32 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
+from propagate.batch.events import Event, Failed, Finished, Lost
 from propagate.batch.local import STOP_S, LocalEngine, count_cores
-from propagate.batch.records import BatchSettings, Event, Failed, Finished, Lost, Task
 from propagate.batch.remote import is_url
+from propagate.batch.tasks import BatchSettings, Task
 from propagate.errors import ClusterError, PropagateError
 from propagate.io.write.lock import is_held, read_owner, remove_lock_of, take_lock
 
 CONNECT_S = 10.0
-# A cluster that grows on demand takes some minutes for a machine.
+# A cluster that grows on demand needs some minutes for a new machine.
 ROOM_S = 900.0
-# An actor that is there answers in this time when its worker is to be killed.
+# A living actor confirms within this time that its worker was killed.
 KILL_S = 20.0
-# The lock of a lost machine is removed when it has been silent; it must fall silent in this time.
+# The lock of a lost machine is removed once it is silent, which happens within this time.
 SILENT_S = 120.0
-# Between two words of an actor: without a task it is not to miss the next one.
+# Between two answers of an actor: an idle one answers more often, to take its next task soon.
 IDLE_S, BUSY_S = 0.2, 1.0
 GET_S = 10.0
-# Actors that cannot be started, in a row.
+# Actors in a row that cannot be started.
 MOST_FAILED_STARTS = 3
-# Nothing large goes through Ray. It takes no less.
+# The least that Ray accepts; nothing large goes through it.
 STORE_BYTES = 80 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What each worker is given.
+    """What each worker gets.
 
     Attributes:
         workers: How many there are.
@@ -59,12 +61,12 @@ def divide(machines: Iterable[Mapping[str, float]], jobs: int | None, device: st
     """Divide a cluster among workers.
 
     Args:
-        machines: "CPU" and "GPU" of each.
-        jobs: How many workers; None: one for each GPU, or for each machine where there is none.
+        machines: "CPU" and "GPU" of each machine.
+        jobs: How many workers; None: one for each GPU, or for each machine if there is no GPU.
         device: "auto" takes GPUs if there are any, "cuda" always, "cpu" never.
 
     Returns:
-        The largest share of which there are so many.
+        The largest share that all workers can have.
     """
     sizes = [(int(m.get("CPU", 0)), int(m.get("GPU", 0))) for m in machines]
     gpus = sum(gpu for _, gpu in sizes)
@@ -81,19 +83,19 @@ def divide(machines: Iterable[Mapping[str, float]], jobs: int | None, device: st
 
 @dataclass(frozen=True, slots=True)
 class _Greeting:
-    """An actor is there."""
+    """An actor has started."""
 
     host: str
     version: str
 
 
 class _Actor:
-    """What runs on a machine of the cluster, one call after the other."""
+    """Runs on a machine of the cluster and answers one call after the other."""
 
     def __init__(self, settings: BatchSettings, out: Path | str, folder: str, cpus: int) -> None:
-        # Of the worker process, which takes it over.
+        # The worker process inherits it.
         os.environ["OMP_NUM_THREADS"] = str(cpus)
-        # Names of models may be paths from where the command was given.
+        # Model names may be paths relative to the folder in which the command was given.
         with suppress(OSError):
             os.chdir(folder)
         self._out = out
@@ -108,7 +110,7 @@ class _Actor:
         self._engine.submit(0, task)
 
     def kill(self) -> None:
-        # It may have ended by itself.
+        # The worker may have ended by itself.
         with suppress(KeyError):
             self._engine.kill(0)
 
@@ -124,7 +126,7 @@ class _Actor:
 
 
 def _remove_dead_lock(folder: Path) -> None:
-    """Clear away what a worker left that died here: other machines cannot ask for it."""
+    """Remove the lock of a worker that died here: other machines cannot tell that it is dead."""
     with suppress(OSError, PropagateError):
         if read_owner(folder) is not None and not is_held(folder):
             take_lock(folder).release()
@@ -136,10 +138,10 @@ class _Slot:
 
     Attributes:
         actor: Ray's handle.
-        call: What it has been asked and has not answered; there is always something.
-        host: Its machine; None until it is there.
-        folder: Of the video that it has.
-        killed_at: When its worker was to be killed.
+        call: The question that it has not answered yet; there is always one.
+        host: Its machine; None until it has started.
+        folder: Of its current video.
+        killed_at: When its worker was told to end.
     """
 
     actor: Any
@@ -151,9 +153,9 @@ class _Slot:
 
 @dataclass(frozen=True, slots=True)
 class _Gone:
-    """A worker that was lost with its machine, as far as can be told from here.
+    """A worker that seems to be lost with its machine.
 
-    Its process may still write for a moment: nobody else is to begin before its lock is silent.
+    Its process may still write for a moment, so nobody else starts before its lock is silent.
     """
 
     folder: Path
@@ -173,21 +175,21 @@ class RayEngine:
         *,
         address: str | None = None,
     ) -> None:
-        """Take what to do; nothing is started yet.
+        """Take the settings; nothing is started yet.
 
         Args:
             settings: Of the batch.
-            out: Its folder, which all machines reach under this path; or a URL.
+            out: Its folder, which has this path on all machines; or a URL.
             jobs: How many workers; None: see `divide`.
-            address: Of the head of a cluster, host:port, or "auto" for that of this machine; None:
-                one is started here, and ended at the end.
+            address: host:port of the head of a cluster, or "auto" for the cluster of this machine.
+                None: a cluster is started here, and ended at the end.
 
         Raises:
-            ClusterError: The device is a GPU by its number.
+            ClusterError: The device is a single GPU by its number.
         """
         if settings.device.startswith("cuda:"):
             raise ClusterError(
-                f"{settings.device}: a cluster gives each worker its GPU; use --device cuda"
+                f"{settings.device}: a cluster gives each worker its GPU", "use {device=cuda}"
             )
         self._settings, self._jobs, self._address = settings, jobs, address
         self._out = out if is_url(out) else Path(out).absolute()
@@ -198,23 +200,23 @@ class RayEngine:
 
     @property
     def workers(self) -> list[int]:
-        """The numbers of the workers that are there: of a cluster, not all have to be."""
+        """The numbers of the present workers: on a cluster, not all have to be there."""
         return [number for number, slot in self._slots.items() if slot.host is not None]
 
     def submit(self, worker: int, task: Task) -> None:
-        """Give a worker that has none a task."""
+        """Give a task to a worker that has none."""
         slot = self._slots[worker]
         slot.folder = task.video.folder
         slot.actor.submit.remote(task)
 
     def kill(self, worker: int) -> None:
-        """End a worker that does not answer; `poll` then says that it is lost."""
+        """End a worker that does not answer. `poll` then reports it as lost."""
         slot = self._slots[worker]
         slot.killed_at = time.monotonic()
         slot.actor.kill.remote()
 
     def poll(self, timeout_s: float) -> list[Event]:
-        """Wait for events; none after the time given.
+        """Wait for events; return none after the given time.
 
         Raises:
             ClusterError: The cluster has no room for any worker, cannot start one, or is gone.
@@ -229,16 +231,16 @@ class RayEngine:
             self._ray.wait(list(calls), num_returns=1, timeout=0 if events else timeout_s)
             ready, _ = self._ray.wait(list(calls), num_returns=len(calls), timeout=0)
             for call in ready:
-                events += self._hear(calls[call], call)
+                events += self._receive(calls[call], call)
             return events
-        # Ray's way to say that its own process on this machine is gone.
+        # Ray raises this when its own process on this machine is gone.
         except SystemExit as error:
             raise ClusterError(
-                "Ray has ended on this machine, or was killed: give the same command again to go on"
+                "Ray has ended on this machine, or was killed", "run the batch again to continue"
             ) from error
 
     def _fill(self) -> None:
-        """Ask for the workers that are missing; they come when there is room."""
+        """Ask for the missing workers; they come when there is room."""
         for number in range(self._share.workers):
             if number not in self._slots and number not in self._gone:
                 actor = self._actors.remote(
@@ -251,11 +253,11 @@ class RayEngine:
         elif now - self._last_room > ROOM_S:
             gpu = " and a GPU" if self._share.gpus else ""
             raise ClusterError(
-                f"the cluster has no room for a worker of {self._share.cpus} cores{gpu}: wait for "
-                "it to be free, or divide it further with --jobs"
+                f"the cluster has no room for a worker of {self._share.cpus} cores{gpu}",
+                "wait until it is free, or divide it further with {jobs}",
             )
 
-    def _hear(self, number: int, call: Any) -> list[Event]:
+    def _receive(self, number: int, call: Any) -> list[Event]:
         slot = self._slots[number]
         try:
             answer = self._ray.get(call, timeout=GET_S)
@@ -274,16 +276,16 @@ class RayEngine:
         return events
 
     def _drop(self, number: int, reason: str) -> list[Event]:
-        """Take note that an actor is gone; what it had is lost when nothing writes there."""
+        """Drop an actor that is gone. Its video is lost once nothing writes there any more."""
         slot = self._slots.pop(number)
-        # One that is only out of reach must not go on.
+        # An actor that is only out of reach must not continue.
         self._ray.kill(slot.actor)
         if slot.host is None:
             self._failed_starts += 1
             if self._failed_starts >= MOST_FAILED_STARTS:
                 raise ClusterError(
-                    f"the cluster cannot start a worker ({reason}): is propagate-video installed "
-                    "on all its machines?"
+                    f"the cluster cannot start a worker ({reason})",
+                    "install propagate-video on all its machines",
                 )
             return []
         reason = f"its worker on {slot.host} is gone ({reason})"
@@ -318,13 +320,13 @@ class RayEngine:
             num_cpus=self._share.cpus,
             num_gpus=self._share.gpus,
             max_restarts=0,
-            # Over the machines, so that the loss of one costs the least.
+            # Over all machines, so that losing one costs least.
             scheduling_strategy="SPREAD",
         )
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End all workers: those in the middle of a video finish its files."""
+        """End all workers. A worker in the middle of a video finishes its files."""
         slots, self._slots = list(self._slots.values()), {}
         try:
             # See `poll`.
@@ -345,7 +347,7 @@ def _join(address: str | None, cpus: int) -> Any:
         import ray
     except ImportError as error:
         raise ClusterError(
-            f'Ray cannot be imported ({error}): pip install "propagate-video[cluster]"'
+            f"Ray cannot be imported ({error})", 'pip install "propagate-video[cluster]"'
         ) from error
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
@@ -357,46 +359,51 @@ def _join(address: str | None, cpus: int) -> Any:
         }
     elif address != "auto":
         _knock(address)
-    # Ray puts its own in the place of ours, which finishes files.
+    # Ray replaces our handler, which finishes files.
     handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address, **options)
     except Exception as error:
         reason = _reason(error)
         raise ClusterError(
-            f"a Ray cluster cannot be started here ({reason}): try it with ray start --head"
-            if address == "local"
-            else f"{address}: this machine cannot join the Ray cluster ({reason}): run the command "
-            "on a machine of the cluster, all with one version of Ray and of Python"
+            *(
+                (f"a Ray cluster cannot be started here ({reason})", "try `ray start --head`")
+                if address == "local"
+                else (
+                    f"{address}: this machine cannot join the Ray cluster ({reason})",
+                    "run it on a machine of the cluster, with one version of Ray and Python on all",
+                )
+            )
         ) from error
     finally:
-        # Outside of the main thread neither can set one.
+        # Only the main thread can set one.
         with suppress(ValueError):
             signal.signal(signal.SIGTERM, handler)
     return ray
 
 
 def _knock(address: str) -> None:
-    """Find out soon whether anything listens there: Ray would try for a minute, and at length."""
+    """Find out soon whether anything listens there: Ray would try for a minute."""
     host, _, port = address.rpartition(":")
     if "://" in address or not host or not port.isdecimal():
         raise ClusterError(
-            f"{address}: no address of a Ray cluster: give host:port of its head, or auto"
+            f"{address}: not the address of a Ray cluster", "give host:port of its head, or auto"
         )
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
     except (OSError, OverflowError) as error:
         raise ClusterError(
-            f"{address}: no Ray cluster answers ({error}): give the host:port that ray start "
-            "--head named, or leave --address away to start one here"
+            f"{address}: no Ray cluster answers ({error})",
+            "give the host:port that `ray start --head` printed, or leave the address out to start "
+            "a cluster here",
         ) from error
 
 
 def _check_version(greeting: _Greeting) -> None:
     if greeting.version != _version():
         raise ClusterError(
-            f"propagate-video is {greeting.version} on {greeting.host} and {_version()} here: "
-            "install one version on all machines"
+            f"propagate-video is {greeting.version} on {greeting.host} and {_version()} here",
+            "install one version on all machines",
         )
 
 
@@ -405,7 +412,7 @@ def _version() -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """What Ray says in many lines, in a few words."""
+    """Shorten what Ray says in many lines."""
     text = " ".join(str(error).split()) or type(error).__name__
     found = re.search(r"The actor (is dead|died) because (.*)", text)
     text = found[2] if found else text

@@ -1,7 +1,8 @@
-"""Results on a store that is no file system: made in a folder here, and uploaded when complete.
+"""Results at a URL: made in a local folder, and uploaded when complete.
 
-A run needs renames and locks, which object stores lack. The report goes up last, so that its
-presence means there, too, that all is there.
+A run needs renames and locks, which object stores lack. The report is uploaded last, so a folder
+that has one is complete. Retries are left to fsspec and to the batch, which tries a failed video
+again; the local folder is a temporary one, private to the user.
 """
 
 import hashlib
@@ -21,24 +22,24 @@ from propagate.io.write.lock import take_lock
 if TYPE_CHECKING:
     from propagate.run import RunSummary
 
-# Files that go up together, between two signs of life.
+# Files that are uploaded together, between two signs of life.
 UPLOADED_AT_ONCE = 64
 REPORT, INCOMPLETE = "result.json", "incomplete.json"
-# Of a run; the last may be there from an attempt that failed.
+# The files of a run; the last one may be left from an attempt that failed.
 _OF_RUNS = ("masks", "refined", "masks.json", "overlay.mp4", REPORT, INCOMPLETE)
 
 
 def is_url(out: str | Path) -> TypeGuard[str]:
-    """Whether results go to a store of fsspec, s3://bucket/folder say, and not to a folder."""
+    """Whether results go to a URL such as s3://bucket/folder, not to a local folder."""
     return isinstance(out, str) and "://" in out
 
 
 def scratch_of(out: str | Path, *parts: object) -> Path:
-    """Name the folder of this machine for what goes to a URL; of any other place, that itself.
+    """Name the local folder for results that go to a URL; a folder stands for itself.
 
     Args:
         out: A URL or a folder.
-        parts: What else tells it from others.
+        parts: What else the name of the local folder depends on.
     """
     if not is_url(out):
         return Path(out)
@@ -47,17 +48,17 @@ def scratch_of(out: str | Path, *parts: object) -> Path:
 
 
 class RemoteOutput:
-    """A folder of a store.
+    """A folder at a URL.
 
     Attributes:
-        url: Where it is.
+        url: Its address.
     """
 
     def __init__(self, url: str) -> None:
-        """Find out how to get there.
+        """Find the file system for the URL.
 
         Raises:
-            OutputError: There is no way, as far as is installed here.
+            OutputError: None that is installed knows it.
         """
         self.url = url.rstrip("/")
         try:
@@ -66,13 +67,13 @@ class RemoteOutput:
             self._store, root = fsspec.url_to_fs(url)
         except (ImportError, ValueError) as error:
             raise OutputError(
-                f'{url}: cannot be written to ({error}): pip install "propagate-video[cluster]" '
-                "and what fsspec needs for this kind of URL"
+                f"{url}: cannot be written to ({error})",
+                'pip install "propagate-video[cluster]" and what fsspec needs for this kind of URL',
             ) from error
         self._root = root.rstrip("/")
 
     def read(self, name: str) -> bytes | None:
-        """Read a file; None where there is none.
+        """Read a file; return None if there is none.
 
         Raises:
             OutputError: It cannot be read.
@@ -105,7 +106,7 @@ class RemoteOutput:
                 self._store.rm_file(self._path(name))
 
     def files(self, folder: str) -> list[str]:
-        """Name all files in a folder, "masks/00000.png" say.
+        """List all files in a folder, such as "masks/00000.png".
 
         Raises:
             OutputError: It cannot be read.
@@ -116,11 +117,11 @@ class RemoteOutput:
             return sorted(path[start:] for path in self._store.find(self._path(folder)))
 
     def upload(self, source: Path, folder: str, alive: Callable[[], None]) -> None:
-        """Replace a run by that in a folder of this machine; the report goes last.
+        """Replace a run by the one in a local folder; the report goes last.
 
         Args:
-            source: Its files; those that begin with a dot stay here.
-            folder: Where to put them. What is there of another run is removed.
+            source: The local folder. Files that begin with a dot are not uploaded.
+            folder: Where to put the files. Files of another run there are removed.
             alive: Called now and then.
 
         Raises:
@@ -156,12 +157,12 @@ class RemoteOutput:
     def _guarded(self, name: str) -> Iterator[None]:
         try:
             yield
-        # Every store has failures of its own.
+        # Every kind of store raises errors of its own.
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise OutputError(
-                f"{self.url}/{name}: cannot be reached or written ({reason[:300]}): check the "
-                "address and what you may do there, and run it again"
+                f"{self.url}/{name}: cannot be reached or written ({reason[:300]})",
+                "check the address and your permissions, and run it again",
             ) from error
 
 
@@ -173,21 +174,21 @@ def run_and_upload(
     overwrite: bool,
     alive: Callable[[], None],
 ) -> "RunSummary":
-    """Run a video in a folder of this machine, and upload what came out.
+    """Run a video in a local folder, and upload the results.
 
-    A run that is finished at the URL is left as it is. One that was interrupted goes on if it is
-    on this machine that it is tried again.
+    A run that is finished at the URL is left as it is. An interrupted run continues if it is tried
+    again on this machine.
 
     Args:
-        run: `Propagator.run` but for `out` and `overwrite`.
+        run: `Propagator.run` without `out` and `overwrite`.
         url: Where results go.
         name: Of the video's folder.
-        key: All that decides the masks.
+        key: Everything that decides the masks.
         overwrite: Whether to replace a run that is there.
-        alive: Called now and then while files go up.
+        alive: Called now and then during the upload.
 
     Raises:
-        PropagateError: Of the run, whose frames so far go up too; or of the upload.
+        PropagateError: The run failed (its frames so far are uploaded), or the upload did.
     """
     output = RemoteOutput(url)
     report = output.read(f"{name}/{REPORT}")
@@ -207,12 +208,12 @@ def run_and_upload(
     with take_lock(folder):
         output.upload(folder, name, alive)
     shutil.rmtree(scratch, ignore_errors=True)
-    # If it was, its upload was interrupted.
+    # If it was finished before, only its upload had been interrupted.
     return replace(summary, was_finished=False)
 
 
 def _is_whole(report: bytes) -> bool:
-    """Not every store has files appear at once."""
+    """Whether a report is complete: in some stores, files do not appear at once."""
     try:
         return isinstance(json.loads(report), dict)
     except ValueError:
@@ -222,7 +223,7 @@ def _is_whole(report: bytes) -> bool:
 def _compare(
     run: Callable[..., "RunSummary"], output: RemoteOutput, name: str, report: bytes
 ) -> "RunSummary":
-    """Let a run find its report, and that the other files are there, which is all it looks at."""
+    """Let a run compare its settings with the report: it looks only at that and at file names."""
     with tempfile.TemporaryDirectory(prefix="propagate-") as place:
         folder = Path(place) / name
         folder.mkdir()
@@ -232,4 +233,4 @@ def _compare(
         try:
             return run(out=Path(place), overwrite=False)
         except OutputError as error:
-            raise OutputError(str(error).replace(place, output.url)) from error
+            raise OutputError(error.message.replace(place, output.url), error.hint) from error

@@ -1,8 +1,9 @@
-"""Many videos, left alone: longest first, each in a worker, tried again when that dies or hangs.
+"""The schedule of a batch: which worker runs which video, and what happens when one fails.
 
-The schedule knows nothing of processes. An engine takes tasks and gives events (`batch_records`);
-what is written is the same whichever engine runs it, because a video is written by one worker at a
-time, goes on from where it was, and is left as it is when it is done.
+The longest videos come first. A video whose worker dies or hangs is tried again after all others.
+The schedule knows nothing about processes: an engine takes tasks and returns events. The results do
+not depend on the engine, because one worker at a time writes a video, an interrupted video
+continues where it was, and a finished one is left as it is.
 """
 
 import json
@@ -14,29 +15,29 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from propagate.batch.events import Speed, as_plain
-from propagate.batch.local import LocalEngine
-from propagate.batch.manifest import SUMMARY, BatchVideo
-from propagate.batch.records import (
+from propagate.batch.events import (
     Advanced,
-    BatchSettings,
     Event,
     Failed,
     Finished,
     Lost,
+    Speed,
     Started,
-    Task,
+    as_plain,
 )
+from propagate.batch.local import LocalEngine
+from propagate.batch.manifest import SUMMARY, BatchVideo
 from propagate.batch.remote import RemoteOutput, is_url, scratch_of
 from propagate.batch.status import VideoStatus, write_status
-from propagate.errors import OutputError
+from propagate.batch.tasks import BatchSettings, Task
+from propagate.errors import OutputError, PropagateError
 from propagate.io.write.files import write_atomically
 from propagate.io.write.lock import take_lock
 
-Tell = Callable[[dict[str, Any]], None]
+PlainEventHandler = Callable[[dict[str, Any]], None]
 MakeEngine = Callable[[BatchSettings, Path | str, int | None], AbstractContextManager["Engine"]]
 
-# A model may have to be fetched before a video begins.
+# A model may have to be downloaded before a video starts.
 LOAD_S = 3600.0
 POLL_S = 0.5
 STATUS_EVERY_S = 2.0
@@ -47,25 +48,25 @@ class Engine(Protocol):
 
     @property
     def workers(self) -> Sequence[int]:
-        """The numbers of the workers that are there; one that was lost may come back later."""
+        """The numbers of the present workers; a lost one may come back later."""
         ...
 
     def submit(self, worker: int, task: Task) -> None:
-        """Give a worker that has none a task; one that was lost is replaced first."""
+        """Give a task to a worker that has none; a lost worker is replaced first."""
         ...
 
     def kill(self, worker: int) -> None:
-        """End a worker that does not answer; a `Lost` follows."""
+        """End a worker that does not answer; a `Lost` event follows."""
         ...
 
     def poll(self, timeout_s: float) -> list[Event]:
-        """Wait for events; none after the time given."""
+        """Wait for events; return none after the given time."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class BatchSummary:
-    """What became of a batch.
+    """The outcome of a batch.
 
     Attributes:
         out: Its folder, or a URL.
@@ -79,7 +80,7 @@ class BatchSummary:
 
     @property
     def failed(self) -> tuple[VideoStatus, ...]:
-        """Those that could not be done."""
+        """The videos that could not be done."""
         return tuple(video for video in self.videos if video.state == "failed")
 
 
@@ -93,27 +94,27 @@ def run_batch(
     stall_s: float = 600.0,
     overwrite: bool = False,
     engine: MakeEngine = LocalEngine,
-    tell: Tell | None = None,
+    on_event: PlainEventHandler | None = None,
 ) -> BatchSummary:
     """Follow the objects of many videos, in several processes.
 
-    Every video is written as `Propagator.run` writes it. Called again, a batch that was ended,
-    killed or not, goes on: finished videos are skipped, others go on from their last saved state.
-    A script needs the guard `if __name__ == "__main__":`, since workers import it.
+    Every video is written as `Propagator.run` writes it. An interrupted batch, killed or not,
+    continues when it is called again: finished videos are skipped, others continue from their last
+    saved state. A script needs the guard `if __name__ == "__main__":`, because workers import it.
 
     Args:
         videos: From `read_manifest`; their folders differ.
         out: Folder for the folders of videos, and for `summary.jsonl`; or a URL that fsspec knows,
-            s3://bucket/folder say, to which each video is uploaded when it is done.
+            such as s3://bucket/folder, to which each video is uploaded when it is done.
         settings: How every video is run.
-        jobs: Worker processes; each loads the model, and they divide the cores. None: as many as
-            the engine takes for right.
+        jobs: Worker processes. Each loads the model, and they divide the cores. None: the engine
+            decides.
         retry: How often a video that failed is tried again, after all others.
-        stall_s: A worker that says nothing for so long is killed, and its video tried again.
+        stall_s: A worker without a sign of life for this long is killed; its video is tried again.
         overwrite: Whether to replace the runs that are there.
-        engine: Makes where tasks are run, of the settings, `out` and the number of workers:
-            `RayEngine` for a cluster.
-        tell: Called with every event as plain values: "event", "time", "video", ...
+        engine: Makes the engine from the settings, `out` and the number of workers: `RayEngine` for
+            a cluster.
+        on_event: Called with every event as plain values: "event", "time", "video", ...
 
     Raises:
         OutputError: Another batch writes there, or nothing can be written.
@@ -127,15 +128,15 @@ def run_batch(
         raise ValueError("videos: two of them share a folder")
     store = RemoteOutput(out) if is_url(out) else None
     out = out if is_url(out) else Path(out)
-    # Stores have no locks: two batches of one machine keep each other off, two machines do not.
+    # URLs have no locks: only batches on the same machine exclude each other.
     home = scratch_of(out)
     started = time.monotonic()
     with _claimed(home), engine(settings or BatchSettings(), out, jobs) as running:
-        # Where it is, the batch is at its end.
+        # A folder that has a summary is complete.
         (home / SUMMARY).unlink(missing_ok=True)
         if store is not None:
             store.remove(SUMMARY)
-        schedule = _Schedule(videos, home, running, retry, stall_s, overwrite, tell)
+        schedule = _Schedule(videos, home, running, retry, stall_s, overwrite, on_event)
         try:
             schedule.run()
         finally:
@@ -154,23 +155,28 @@ def _claimed(out: Path) -> Iterator[None]:
         lock = take_lock(out)
     except OSError as error:
         raise OutputError(
-            f"{out}: cannot be used as output folder ({error.strerror}); choose another with -o"
+            f"{out}: cannot be used as output folder ({error.strerror})",
+            "choose another one with {out}",
         ) from error
     with lock:
         yield
 
 
 def _plain(video: VideoStatus) -> dict[str, Any]:
-    """A line of the summary."""
+    """Make a line of the summary."""
     return {
         "video": video.video,
         "folder": video.folder,
         "status": video.state,
-        "reason": video.reason if video.state == "failed" else None,
+        "reason": _reason(video) if video.state == "failed" else None,
         "frames": video.frames,
         "seconds": video.seconds,
         "attempts": video.attempts,
     }
+
+
+def _reason(video: VideoStatus) -> str:
+    return str(PropagateError(video.reason or "", video.hint))
 
 
 @dataclass(slots=True)
@@ -179,21 +185,21 @@ class _Running:
 
     Attributes:
         number: Of the video.
-        heard: When the worker last said something.
-        begun: Whether it has its model.
+        last_event_s: When the last event of the worker came.
+        has_started: Whether the worker has its model.
         speed: Of its frames.
         killed: Why its worker was killed.
     """
 
     number: int
-    heard: float
-    begun: bool = False
+    last_event_s: float
+    has_started: bool = False
     speed: Speed = field(default_factory=Speed)
     killed: str | None = None
 
 
 class _Schedule:
-    """Hands out tasks, and keeps what became of each."""
+    """Hands out tasks, and keeps the status of each video."""
 
     def __init__(
         self,
@@ -203,17 +209,17 @@ class _Schedule:
         retry: int,
         stall_s: float,
         overwrite: bool,
-        tell: Tell | None,
+        on_event: PlainEventHandler | None,
     ) -> None:
         self._given, self._out, self._engine = videos, out, engine
         self._retry, self._stall_s, self._overwrite = retry, stall_s, overwrite
-        self._tell = tell or (lambda event: None)
+        self._on_event = on_event or (lambda event: None)
         self.videos = [VideoStatus(video.folder, str(video.video)) for video in videos]
-        # A long one started last would keep one worker busy while the others have nothing to do.
+        # A long video started last would keep one worker busy while the others are idle.
         longest_first = sorted(range(len(videos)), key=lambda n: -videos[n].about_frames)
         self._waiting = deque(longest_first)
         self._running: dict[int, _Running] = {}
-        # What `overwrite` has begun anew goes on from there when it is tried again.
+        # With `overwrite`, a video starts again once; a second attempt continues the first.
         self._advanced: set[int] = set()
         self._written = 0.0
 
@@ -228,7 +234,7 @@ class _Schedule:
                 self.write_status()
 
     def write_status(self) -> None:
-        """Write down how far it is; a full disk must not end the batch."""
+        """Write the status; a full disk must not end the batch."""
         with suppress(OutputError):
             write_status(self._out, self.videos)
         self._written = time.monotonic()
@@ -246,18 +252,18 @@ class _Schedule:
     def _take(self, event: Event) -> None:
         running = self._running.get(event.worker)
         if running is None:
-            return  # a worker without a task is gone
+            return  # a worker without a task was lost
         number = running.number
-        running.heard = time.monotonic()
+        running.last_event_s = time.monotonic()
         match event:
             case Started():
-                running.begun = True
-                self._say(event, number)
+                running.has_started = True
+                self._report(event, number)
             case Advanced():
                 self._advanced.add(number)
                 fps = running.speed.add(event.done)
                 self._change(number, done=event.done, total=event.total, fps=fps)
-                self._say(event, number, fps=fps)
+                self._report(event, number, fps=fps)
             case Finished():
                 del self._running[event.worker]
                 state = "skipped" if event.was_finished else "done"
@@ -270,27 +276,28 @@ class _Schedule:
                     frames=event.frames,
                     seconds=event.seconds,
                 )
-                self._say(event, number)
+                self._report(event, number)
             case Failed() | Lost():
                 del self._running[event.worker]
                 reason = running.killed or event.reason
+                hint = event.hint if isinstance(event, Failed) and not running.killed else ""
                 again = self.videos[number].attempts <= self._retry
                 state = "waiting" if again else "failed"
-                self._change(number, state=state, reason=reason, fps=None)
+                self._change(number, state=state, reason=reason, hint=hint, fps=None)
                 if again:
                     self._waiting.append(number)
-                self._say(event, number, reason=reason, again=again)
+                self._report(event, number, reason=reason, hint=hint, again=again)
 
     def _end_stalled(self) -> None:
         now = time.monotonic()
         for worker, running in self._running.items():
-            allowed_s = self._stall_s if running.begun else max(self._stall_s, LOAD_S)
-            if running.killed is None and now - running.heard > allowed_s:
+            allowed_s = self._stall_s if running.has_started else max(self._stall_s, LOAD_S)
+            if running.killed is None and now - running.last_event_s > allowed_s:
                 running.killed = f"no progress for {allowed_s:g} s: its worker was killed"
                 self._engine.kill(worker)
 
     def _change(self, number: int, **entries: Any) -> None:
         self.videos[number] = replace(self.videos[number], **entries)
 
-    def _say(self, event: Event, number: int, **more: Any) -> None:
-        self._tell(as_plain(event, self._given[number].folder, **more))
+    def _report(self, event: Event, number: int, **more: Any) -> None:
+        self._on_event(as_plain(event, self._given[number].folder, **more))

@@ -1,4 +1,4 @@
-"""How far a batch is, in a file that anybody may read while it runs."""
+"""The status of a batch, in a file that can be read while it runs."""
 
 import json
 import time
@@ -16,19 +16,20 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class VideoStatus:
-    """How far a video of a batch is.
+    """The status of one video of a batch.
 
     Attributes:
         folder: Its folder of results.
         video: The video.
         state: "waiting", "running", "done", "skipped" (done before), or "failed".
-        done: Frames.
-        total: What the container claims, if it does.
-        fps: Frames per second, lately.
-        attempts: How often it was begun.
-        reason: Why it failed, or why the last attempt did.
+        done: Frames done.
+        total: Frames that the container claims, if it does.
+        fps: Frames per second over the last seconds.
+        attempts: How often it was started.
+        reason: Why it failed, or why the last attempt failed.
         frames: How many it has; None until it is done.
-        seconds: What they took.
+        seconds: The time of its frames.
+        hint: What to do about the failure; see `PropagateError`.
     """
 
     folder: str
@@ -41,16 +42,17 @@ class VideoStatus:
     reason: str | None = None
     frames: int | None = None
     seconds: float | None = None
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchStatus:
-    """How far a batch is.
+    """The status of a batch.
 
     Attributes:
         videos: In the order of the manifest.
-        owner: The process that runs it; None: none does.
-        age_s: Seconds since it was last written down.
+        owner: The process that runs it; None: nobody runs it now.
+        age_s: Seconds since the status was written.
     """
 
     videos: tuple[VideoStatus, ...]
@@ -63,7 +65,7 @@ class BatchStatus:
 
 
 def write_status(out: Path, videos: Sequence[VideoStatus]) -> None:
-    """Replace what is said of a batch.
+    """Write the status of a batch.
 
     Raises:
         OutputError: It cannot be written.
@@ -73,25 +75,27 @@ def write_status(out: Path, videos: Sequence[VideoStatus]) -> None:
 
 
 def read_status(out: str | Path) -> BatchStatus:
-    """Read how far a batch is, from its folder alone.
+    """Read the status of a batch from its folder alone.
 
     Raises:
-        OutputError: No batch writes there, or not one of this version.
+        OutputError: No batch of this version writes there.
     """
     out = Path(out)
     try:
         content = json.loads((out / STATUS).read_bytes())
         if content["format"] != FORMAT:
-            raise OutputError(f"{out}: a batch of another version of propagate: ask that one")
+            raise OutputError(
+                f"{out}: a batch of another version of propagate", "read it with that version"
+            )
         videos = tuple(VideoStatus(**video) for video in content["videos"])
         age_s = max(0.0, time.time() - content["time"])
     except FileNotFoundError as error:
         raise OutputError(
-            f"{out}: no batch writes here; give the folder that -o of propagate batch named"
+            f"{out}: no batch writes here", "give the output folder of a batch"
         ) from error
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise OutputError(f"{out / STATUS}: cannot be read ({error})") from error
-    # Who may read a folder may not always write there, which asking a dead owner's age needs.
+    # Whoever may read a folder may not write there, which the check of a dead owner needs.
     try:
         owner = read_owner(out) if is_held(out) else None
     except OSError:

@@ -12,24 +12,25 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from propagate.batch.events import Pulse, Tell, run_telling, telling_failures
+from propagate.batch.events import EventHandler, Pulse, reporting_failures, run_reporting
 from propagate.batch.manifest import BatchVideo
-from propagate.batch.records import BatchSettings, Task
 from propagate.batch.remote import is_url, run_and_upload
+from propagate.batch.tasks import BatchSettings, Task
 
 if TYPE_CHECKING:
     from propagate.pipeline import Propagator
     from propagate.records import Mask, Progress
     from propagate.refine.refiner import Refiner
     from propagate.run import RunSummary
+    from propagate.run_options import RunOptions
 
 
 class Stopped(BaseException):
-    """The batch ends: files are finished, and the worker goes."""
+    """The batch ends: the worker finishes its files and ends too."""
 
 
 class Runner:
-    """Runs tasks in this process and tells of them; whatever brings it the tasks is an engine's."""
+    """Runs tasks in this process and reports events. An engine brings it the tasks."""
 
     def __init__(
         self,
@@ -39,14 +40,14 @@ class Runner:
         threads: int | None,
         check: Callable[[], None] | None = None,
     ) -> None:
-        """Take what is the same for all tasks; the model is loaded with the first.
+        """Take what all tasks share. The model is loaded with the first task.
 
         Args:
             settings: Of the batch.
             out: Its folder, or a URL.
             worker: The number of this worker.
             threads: How many to compute with; None: as many as PyTorch takes.
-            check: See `run_telling`.
+            check: See `run_reporting`.
         """
         self._settings, self._out = settings, out
         self._worker, self._threads, self._check = worker, threads, check
@@ -54,29 +55,22 @@ class Runner:
         self._propagator: Propagator | None = None
         self._refiner: Refiner | None = None
 
-    def run(self, task: Task, tell: Tell) -> None:
-        """Run a video; a failure is an event and no exception."""
+    def run(self, task: Task, on_event: EventHandler) -> None:
+        """Run a video. A failure is an event, not an exception."""
         worker, number, video = self._worker, task.number, task.video
-        settings = self._settings
-        with suppress(Exception), telling_failures(worker, number, tell):
+        options = _options_of(video, self._settings.run)
+        with suppress(Exception), reporting_failures(worker, number, on_event):
             run = partial(
                 self._loaded(video).run,
                 str(video.video),
-                _references(video, settings.source_options.max_pixels),
-                source_options=replace(
-                    settings.source_options, frame_range=video.options.get("frame_range")
-                ),
-                name=video.folder,
-                formats=settings.formats,
-                overlay=video.options.get("overlay", settings.overlay),
+                _references(video, options.source_options.max_pixels),
+                options=options,
                 refine=self._refiner,
-                batch_size=settings.batch_size,
-                max_frames=video.options.get("max_frames", settings.max_frames),
-                both_ways=settings.both_ways,
+                name=video.folder,
                 keep_finished=True,
-                save_every_s=settings.save_every_s,
             )
-            run_telling(partial(self._run_into, run, task), worker, number, tell, self._check)
+            into = partial(self._run_into, run, task)
+            run_reporting(into, worker, number, on_event, self._check)
 
     def _run_into(
         self,
@@ -86,7 +80,7 @@ class Runner:
         progress: "Progress",
         clock: Pulse,
     ) -> "RunSummary":
-        """Run into the folder of the batch, or, where that is a store, beside it first."""
+        """Run into the folder of the batch; for a URL, run into a local folder and upload."""
         run = partial(run, progress=progress, clock=clock)
         if not is_url(self._out):
             return run(out=self._out, overwrite=task.overwrite)
@@ -95,7 +89,7 @@ class Runner:
         return run_and_upload(run, self._out, folder, key, task.overwrite, clock.beat)
 
     def _loaded(self, video: BatchVideo) -> "Propagator":
-        """The model for a video: that of the last one, if their settings are the same."""
+        """Load the model for a video, or keep that of the last video if it fits."""
         from propagate.config import Config
 
         settings = self._settings
@@ -121,13 +115,21 @@ class Runner:
         device = settings.device
         if device in ("auto", "cuda") and torch.cuda.device_count() > 1:
             device = f"cuda:{self._worker % torch.cuda.device_count()}"
-        # Two at once might not fit.
+        # Two models at once might not fit into the memory.
         self._propagator = None
         propagator = Propagator(settings.model, device=device, dtype=settings.dtype, config=config)
         if settings.refine is not None and self._refiner is None:
             self._refiner = load_refiner(settings.refine, device=device, dtype=settings.dtype)
         self._propagator, self._key = propagator, key
         return propagator
+
+
+def _options_of(video: BatchVideo, options: "RunOptions") -> "RunOptions":
+    """Replace what the row of a video says."""
+    row = dict(video.options)
+    row.pop("matcher", None)
+    source_options = replace(options.source_options, frame_range=row.pop("frame_range", None))
+    return replace(options, source_options=source_options, **row)
 
 
 def _references(video: BatchVideo, max_pixels: int) -> "dict[int, Mask]":
@@ -148,14 +150,14 @@ def work(
     worker: int,
     threads: int | None,
 ) -> None:
-    """Be a worker process: tasks and events come and go through a pipe."""
-    # Ctrl-C goes to all processes of a terminal; who started this one says when to stop.
+    """Be a worker process: tasks come and events go through a pipe."""
+    # Ctrl-C reaches all processes of a terminal. The batch decides when its workers stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stop = _Stop()
     signal.signal(signal.SIGTERM, stop.ask)
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     if threads is not None:
-        # Read when PyTorch is imported, which nothing has done yet.
+        # PyTorch reads this when it is imported, which has not happened yet.
         os.environ["OMP_NUM_THREADS"] = str(threads)
     runner = Runner(settings, out, worker, threads, stop.check)
     try:
@@ -166,10 +168,10 @@ def work(
 
 
 class _Stop:
-    """SIGTERM ends a worker between two stages of a frame, or while it waits for a task.
+    """Lets SIGTERM end a worker between two stages of a frame, or while it waits for a task.
 
-    An exception out of a signal handler may come between any two steps, the taking of a lock and
-    the `with` that gives it back among them.
+    An exception raised in the signal handler could come between any two steps, even between taking
+    a lock and the `with` that releases it.
     """
 
     def __init__(self) -> None:
@@ -177,7 +179,7 @@ class _Stop:
         self._waits = False
 
     def ask(self, number: int, _frame: object) -> None:
-        """Be the signal's handler."""
+        """Handle the signal."""
         self._reason = f"stopped by {signal.Signals(number).name}"
         if self._waits:
             self.check()
@@ -188,7 +190,7 @@ class _Stop:
             raise Stopped(self._reason)
 
     def wait_for(self, connection: Connection) -> Task | None:
-        """Receive a task, and wait no longer than until the signal."""
+        """Receive a task; the signal ends the waiting."""
         self._waits = True
         self.check()
         task = connection.recv()
@@ -197,7 +199,7 @@ class _Stop:
 
 
 def _end_with_parent() -> None:
-    """Die as from a kill when the batch was killed: the next one wants the folders."""
+    """End at once when the batch was killed: the next batch needs the folders."""
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])

@@ -33,7 +33,7 @@ from propagate.cli.options import (
     Template,
     parse_formats,
 )
-from propagate.cli.terminal import GO_ON, if_interrupted, say, show
+from propagate.cli.terminal import GO_ON, error_text, if_interrupted, say, show
 from propagate.config import SHORT_SIDE_PX, TEMPLATE
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from propagate.batch.schedule import MakeEngine
     from propagate.batch.status import VideoStatus
 
-# Between two lines about how far it is.
+# Seconds between two lines about progress.
 LINE_EVERY_S = 10.0
-# A longer table is cut down to what failed or is being worked on.
+# A longer table shows only failed and running videos.
 MOST_ROWS = 60
 
 
@@ -86,7 +86,7 @@ def batch(
     ] = 1,
     stall: Annotated[
         float,
-        typer.Option(metavar="MINUTES", help="Kill a worker that gets nowhere for so long."),
+        typer.Option(metavar="MINUTES", help="Kill a worker that makes no progress for this long."),
     ] = 10.0,
     engine: Annotated[
         EngineName, typer.Option(help="Where workers run: this machine, or a Ray cluster.")
@@ -123,7 +123,7 @@ def batch(
     isolate: Annotated[
         bool,
         typer.Option(
-            help="Decode in a process of its own: what crashes or hangs there costs one video."
+            help="Decode in a separate process, so that a crash or a hang costs one video only."
         ),
     ] = True,
     max_pixels: MaxPixels = None,
@@ -131,10 +131,11 @@ def batch(
     overwrite: Overwrite = False,
     max_frames: MaxFrames = None,
 ) -> None:
-    """Follow objects through many videos, each into OUT/<name>/, and go on after any end.
+    """Follow objects through many videos, each into OUT/<name>/.
 
-    The same command again skips what is done, and goes on with the rest from its last saved state.
-    OUT/summary.jsonl is written at the end; the exit status is 1 if a video failed.
+    Give the same command again to continue after an interruption: finished videos are skipped, the
+    others continue from their last saved state. OUT/summary.jsonl is written at the end. The exit
+    status is 1 if a video failed.
 
     Example: propagate batch clips.csv -o out --jobs 4
     """
@@ -145,10 +146,11 @@ def batch(
         raise typer.BadParameter("with --engine ray only", param_hint="--address")
 
     from propagate.batch.manifest import read_manifest
-    from propagate.batch.records import BatchSettings
     from propagate.batch.schedule import run_batch
+    from propagate.batch.tasks import BatchSettings
     from propagate.io.decode.options import SourceOptions
     from propagate.io.decode.pixel_limit import MAX_PIXELS
+    from propagate.run_options import RunOptions
 
     videos = read_manifest(manifest)
     settings = BatchSettings(
@@ -160,24 +162,26 @@ def batch(
         short_side_px=short_side,
         matcher=matcher.value,
         refine=refine,
-        formats=chosen,
-        overlay=overlay,
-        batch_size=batch_size,
-        source_options=SourceOptions(
-            decoder=decoder.value, isolate=isolate, max_pixels=max_pixels or MAX_PIXELS
+        run=RunOptions(
+            source_options=SourceOptions(
+                decoder=decoder.value, isolate=isolate, max_pixels=max_pixels or MAX_PIXELS
+            ),
+            formats=chosen,
+            overlay=overlay,
+            batch_size=batch_size,
+            max_frames=max_frames,
+            both_ways=not forward_only,
+            save_every_s=save_every,
         ),
-        max_frames=max_frames,
-        both_ways=not forward_only,
-        save_every_s=save_every,
     )
     lines = _Lines(len(videos))
-    # Ray prints what it has to say of lost machines; results go to stdout.
+    # Ray prints messages about lost machines; stdout is for results.
     aside = redirect_stdout(sys.stderr) if engine is EngineName.ray else nullcontext()
     with event_log(log_json) as log, aside, if_interrupted(GO_ON):
 
-        def tell(event: dict[str, Any]) -> None:
+        def on_event(event: dict[str, Any]) -> None:
             log(event)
-            lines.tell(event)
+            lines.show(event)
 
         summary = run_batch(
             videos,
@@ -188,7 +192,7 @@ def batch(
             stall_s=60 * stall,
             overwrite=overwrite,
             engine=_engine_of(engine, address),
-            tell=tell,
+            on_event=on_event,
         )
     _show_table(summary.videos)
     counts = {state: 0 for state in ("done", "skipped", "failed")}
@@ -204,11 +208,13 @@ def batch(
 
 
 def status(
-    out: Annotated[str, typer.Argument(metavar="OUT", help="What -o of propagate batch named.")],
+    out: Annotated[
+        str, typer.Argument(metavar="OUT", help="The output folder or URL of the batch.")
+    ],
 ) -> None:
-    """Show how far a batch is; reads its folder only, from anywhere.
+    """Show how far a batch is, from its folder alone.
 
-    Of a batch that writes to a URL, it is asked on the machine that runs it.
+    If a batch writes to a URL, ask on the machine that runs it.
 
     Example: propagate status out
     """
@@ -248,15 +254,15 @@ def _engine_of(name: EngineName, address: str | None) -> "MakeEngine":
 
 
 class _Lines:
-    """Lines on stderr: each end of a video, and now and then where the others are."""
+    """Lines on stderr: the end of each video, and now and then the progress of the others."""
 
     def __init__(self, count: int) -> None:
         self._count, self._ended, self._failed = count, 0, 0
         self._running: dict[str, str] = {}
         self._last = time.monotonic()
 
-    def tell(self, event: dict[str, Any]) -> None:
-        """Take an event of a batch."""
+    def show(self, event: dict[str, Any]) -> None:
+        """Show an event of a batch."""
         video = event["video"]
         match event["event"]:
             case "advanced":
@@ -265,16 +271,18 @@ class _Lines:
                 self._running[video] = f"{video} {event['done']}{total}{fps}"
             case "finished":
                 self._end(video)
-                went_on = f", went on at {event['resumed_at'][-1]}" if event["resumed_at"] else ""
-                how = "was done before" if event["was_finished"] else f"done{went_on}"
+                continued = (
+                    f", continued at {event['resumed_at'][-1]}" if event["resumed_at"] else ""
+                )
+                how = "was done before" if event["was_finished"] else f"done{continued}"
                 say(f"{self._so_far()}: {video}: {how}, {event['frames']} frames")
             case "failed" | "lost" if event["again"]:
                 self._running.pop(video, None)
-                say(f"{video}: {event['reason']}; it will be tried again")
+                say(f"{video}: {_reason_of(event)}; it will be tried again")
             case "failed" | "lost":
                 self._failed += 1
                 self._end(video)
-                say(f"{self._so_far()}: {video}: failed: {event['reason']}")
+                say(f"{self._so_far()}: {video}: failed: {_reason_of(event)}")
         if self._running and time.monotonic() - self._last >= LINE_EVERY_S:
             self._last = time.monotonic()
             say(f"{self._so_far()}: {'; '.join(self._running.values())}")
@@ -286,6 +294,10 @@ class _Lines:
     def _so_far(self) -> str:
         failed = f", {self._failed} failed" if self._failed else ""
         return f"{self._ended} of {self._count} videos{failed}"
+
+
+def _reason_of(event: dict[str, Any]) -> str:
+    return error_text(event["reason"], event.get("hint", ""))
 
 
 def _show_table(videos: "Sequence[VideoStatus]", running: bool = False) -> None:
@@ -308,6 +320,8 @@ def _show_table(videos: "Sequence[VideoStatus]", running: bool = False) -> None:
             frames,
             f"{fps:.1f}" if fps else "",
             str(video.attempts or ""),
-            "" if video.state in ("done", "skipped") else video.reason or "",
+            ""
+            if video.state in ("done", "skipped")
+            else error_text(video.reason or "", video.hint),
         )
     show(table)

@@ -1,4 +1,4 @@
-"""The option --log-json: every event of a run or batch in a file, a JSON object a line."""
+"""The option --log-json: every event of a run or batch in a file, one JSON object a line."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -10,14 +10,14 @@ from propagate.cli.terminal import say
 from propagate.errors import OutputError
 
 if TYPE_CHECKING:
-    from propagate.batch.events import Tell
+    from propagate.batch.events import EventHandler
 
 Log = Callable[[dict[str, Any]], None]
 
 
 @contextmanager
 def event_log(path: Path | None) -> Iterator[Log]:
-    """Give what takes events and adds them to the file; None: drops them.
+    """Open the file, and give a function that adds events to it. None: events are dropped.
 
     Raises:
         OutputError: The file cannot be written.
@@ -29,7 +29,7 @@ def event_log(path: Path | None) -> Iterator[Log]:
         file = path.open("a", buffering=1)
     except OSError as error:
         raise OutputError(
-            f"{path}: cannot be written ({error.strerror}): name another --log-json"
+            f"{path}: cannot be written ({error.strerror})", "choose another {log_json}"
         ) from error
     broken = False
 
@@ -40,31 +40,30 @@ def event_log(path: Path | None) -> Iterator[Log]:
         try:
             file.write(json.dumps(event) + "\n")
         except OSError as error:
-            # The videos matter more.
+            # The videos matter more than the log.
             broken = True
             say(f"warning: {path}: {error.strerror}: events are missing from here on")
 
     try:
         yield write
     finally:
-        # With a full disk, closing tries once more to write what did not fit.
+        # On a full disk, closing tries once more to write what did not fit.
         with suppress(OSError):
             file.close()
 
 
-def telling(log: Log, video: str) -> "Tell":
-    """Give what logs the events of the one run of a video, as a batch logs them.
+def logging_to(log: Log, video: str) -> "EventHandler":
+    """Give a handler that logs the events of a single run as a batch logs them.
 
     Args:
         log: From `event_log`.
         video: Its folder of results.
     """
-    from propagate.batch.events import Speed, as_plain
-    from propagate.batch.records import Advanced, Event, Failed
+    from propagate.batch.events import Advanced, Event, Failed, Speed, as_plain
 
     speed = Speed()
 
-    def tell(event: Event) -> None:
+    def on_event(event: Event) -> None:
         more: dict[str, Any] = {}
         if isinstance(event, Advanced):
             more = {"fps": speed.add(event.done)}
@@ -72,4 +71,4 @@ def telling(log: Log, video: str) -> "Tell":
             more = {"again": False}
         log(as_plain(event, video, **more))
 
-    return tell
+    return on_event

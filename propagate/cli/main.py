@@ -13,7 +13,7 @@ import typer
 from propagate.cli.batch import batch, status
 from propagate.cli.benchmark import benchmark_app
 from propagate.cli.evaluate import eval_app
-from propagate.cli.event_log import event_log, telling
+from propagate.cli.event_log import event_log, logging_to
 from propagate.cli.features import features
 from propagate.cli.find import find
 from propagate.cli.models import models
@@ -232,7 +232,7 @@ def run(
             param_hint="--name",
         )
 
-    from propagate.batch.events import run_telling, telling_failures
+    from propagate.batch.events import reporting_failures, run_reporting
     from propagate.io.decode.video import is_live, name_of
     from propagate.pipeline import Propagator
 
@@ -274,14 +274,14 @@ def run(
                 # it are done.
                 keep_finished=len(sources) > 1,
             )
-            tell = telling(log, name_of(source))
+            on_event = logging_to(log, name_of(source))
             try:
                 with (
                     if_interrupted(LIVE_IS_OVER if is_live(source) else GO_ON),
-                    telling_failures(0, number, tell),
+                    reporting_failures(0, number, on_event),
                     progress_of(label(source)) as show,
                 ):
-                    summary = run_telling(partial(_showing, show, go), 0, number, tell)
+                    summary = run_reporting(partial(_showing, show, go), 0, number, on_event)
             except PropagateError as error:
                 if len(sources) == 1:
                     raise

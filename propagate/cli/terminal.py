@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from propagate.errors import PropagateError
+from propagate.errors import PropagateError, as_keyword
 
 if TYPE_CHECKING:
     from propagate.records import Progress
@@ -34,6 +34,11 @@ def if_interrupted(advice: str) -> Iterator[None]:
 def say(text: str) -> None:
     """Print a line to stderr, under the program's name."""
     print(f"propagate: {text}", file=sys.stderr)
+
+
+def error_text(message: str, hint: str) -> str:
+    """Join an error's message and hint on one line."""
+    return PropagateError(message, hint).text(as_keyword)
 
 
 def say_error(error: PropagateError) -> None:

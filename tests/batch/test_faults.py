@@ -7,15 +7,16 @@ from contextlib import contextmanager
 
 import pytest
 
+from propagate.batch.events import Advanced, Failed
 from propagate.batch.manifest import BatchVideo
-from propagate.batch.records import Advanced, BatchSettings, Failed
 from propagate.batch.schedule import run_batch
 from propagate.batch.status import STATUS, VideoStatus, read_status, write_status
+from propagate.batch.tasks import BatchSettings
 from propagate.config import Config
 from propagate.errors import OutputError
-from propagate.io.decode.options import SourceOptions
 from propagate.io.write.masks import read_mask
 from propagate.pipeline import Propagator
+from propagate.run_options import RunOptions
 from tests.batch_runs import HereEngine, assert_same
 from tests.small_disk import small_disk
 
@@ -99,16 +100,13 @@ def test_a_run_whose_disk_fails_in_the_middle_goes_on_when_it_is_mended(
 def test_a_disk_that_fails_for_a_while_costs_a_batch_one_video_which_goes_on_later(
     drawn, whole, tmp_path, monkeypatch, fault
 ):
-    monkeypatch.setattr("propagate.batch.events.TELL_EVERY_S", 0.0)
+    monkeypatch.setattr("propagate.batch.events.REPORT_EVERY_S", 0.0)
     videos = [BatchVideo(drawn.mp4, name, drawn.mask) for name in ("one", "two")]
     settings = BatchSettings(
         model="color",
         device="cpu",
         short_side_px=64,
-        source_options=SourceOptions(),
-        formats=FORMATS,
-        overlay=True,
-        save_every_s=0,
+        run=RunOptions(formats=FORMATS, overlay=True, save_every_s=0),
     )
     with small_disk(tmp_path / "disk", fault) as disk:
         broken = []
@@ -134,7 +132,7 @@ def test_a_disk_that_fails_for_a_while_costs_a_batch_one_video_which_goes_on_lat
         assert re.search(REASONS[fault], failed.reason)
         events = []
         again = run_batch(
-            videos, disk.path / "out", settings, retry=0, engine=engine, tell=events.append
+            videos, disk.path / "out", settings, retry=0, engine=engine, on_event=events.append
         )
         assert {v.folder: v.state for v in again.videos} == {"one": "done", "two": "skipped"}
         finished = [event for event in events if event["event"] == "finished"]

@@ -142,13 +142,13 @@ def test_all_that_is_wrong_is_said_at_once_with_line_numbers(root):
 )
 def test_no_name_of_a_folder_leads_out_of_the_output(root, name):
     message = refusal(jsonl(root, {"video": "a.mp4", "mask": "a.png", "folder": name}))
-    assert f"line 1: folder: {name!r}: no name of a folder" in message
+    assert f"line 1: folder: {name!r}: not a folder name" in message
 
 
 @pytest.mark.parametrize("second", ["clips/a.mp4,a.png,", "b.mp4,a.png,A"])
 def test_two_videos_of_one_folder_are_refused_with_both_lines(root, second):
     message = refusal(csv(root, "video,mask,folder", "a.mp4,a.png,", second))
-    assert re.search(r"line 3: writes into the folder '[aA]' as line 2 does", message)
+    assert re.search(r"line 3: writes into the folder '[aA]', like line 2", message)
     assert read_manifest(csv(root, "video,mask,folder", "a.mp4,a.png,", "clips/a.mp4,a.png,a2"))
 
 
@@ -217,7 +217,7 @@ def test_a_video_without_a_mask_is_named_in_a_folder(tmp_path):
     (tmp_path / "masks/a.png").touch()
     message = refusal(tmp_path)
     assert "videos/b.mp4: no masks/b.png and no masks/b/" in message
-    assert "videos/a.mp4: writes into the folder 'a' as videos/a.mov does" in message
+    assert "videos/a.mp4: writes into the folder 'a', like videos/a.mov" in message
 
 
 def test_a_long_list_of_problems_is_cut(root):

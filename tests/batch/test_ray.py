@@ -16,18 +16,25 @@ from PIL import Image
 
 from propagate.batch.manifest import BatchVideo
 from propagate.batch.ray import RayEngine, Share, divide
-from propagate.batch.records import BatchSettings
 from propagate.batch.schedule import run_batch
+from propagate.batch.tasks import BatchSettings
 from propagate.config import Config
 from propagate.errors import ClusterError
+from propagate.io.decode.options import SourceOptions
 from propagate.io.write import lock
 from propagate.io.write.lock import LOCK, remove_lock_of, take_lock
 from propagate.pipeline import Propagator
+from propagate.run_options import RunOptions
 from tests.batch_runs import assert_same
 from tests.paths import ROOT
 
 SETTINGS = BatchSettings(
-    model="color", device="cpu", short_side_px=64, formats=("png", "rle"), save_every_s=0
+    model="color",
+    device="cpu",
+    short_side_px=64,
+    run=RunOptions(
+        source_options=SourceOptions(isolate=True), formats=("png", "rle"), save_every_s=0
+    ),
 )
 
 
@@ -96,7 +103,7 @@ def run(clips, out, cluster, on_advance=lambda event, pids: None, **options):
             on_advance(event, pids)
 
     engine = partial(RayEngine, address=cluster.address)
-    summary = run_batch(clips, out, SETTINGS, jobs=2, engine=engine, tell=tell, **options)
+    summary = run_batch(clips, out, SETTINGS, jobs=2, engine=engine, on_event=tell, **options)
     assert [video.state for video in summary.videos] == ["done"] * len(clips)
     assert len(pids) == 2
     return summary, events, done
@@ -218,8 +225,8 @@ def test_the_command_starts_a_cluster_here_and_ends_it(ray, clips, whole, tmp_pa
     ("address", "what"),
     [
         ("127.0.0.1:1", "127.0.0.1:1: no Ray cluster answers"),
-        ("ray://127.0.0.1:1", "no address of a Ray cluster: give host:port of its head, or auto"),
-        ("head", "no address of a Ray cluster"),
+        ("ray://127.0.0.1:1", "not the address of a Ray cluster; give host:port of its head"),
+        ("head", "not the address of a Ray cluster"),
     ],
 )
 def test_an_address_without_a_cluster_is_one_line(ray, clips, tmp_path, address, what):
@@ -237,7 +244,7 @@ def test_without_ray_the_extra_is_named(clips, tmp_path, monkeypatch):
 
 
 def test_a_gpu_by_its_number_is_refused(tmp_path):
-    with pytest.raises(ClusterError, match="use --device cuda"):
+    with pytest.raises(ClusterError, match=r"use device=.cuda"):
         RayEngine(BatchSettings(device="cuda:1"), tmp_path, 1)
 
 

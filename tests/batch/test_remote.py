@@ -11,21 +11,20 @@ from PIL import Image
 
 from propagate.batch import remote as remote_output
 from propagate.batch.manifest import BatchVideo
-from propagate.batch.records import BatchSettings
 from propagate.batch.remote import RemoteOutput, is_url, scratch_of
 from propagate.batch.schedule import run_batch
+from propagate.batch.tasks import BatchSettings
 from propagate.config import Config
 from propagate.errors import OutputError
-from propagate.io.decode.options import SourceOptions
 from propagate.pipeline import Propagator
+from propagate.run_options import RunOptions
 from tests.batch_runs import HereEngine, files_of
 
 SETTINGS = BatchSettings(
     model="color",
     device="cpu",
     short_side_px=64,
-    source_options=SourceOptions(),
-    formats=("png", "rle"),
+    run=RunOptions(formats=("png", "rle")),
 )
 
 

@@ -15,15 +15,17 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from propagate.batch.events import Finished, Lost
 from propagate.batch.manifest import BatchVideo
-from propagate.batch.records import BatchSettings, Finished, Lost
 from propagate.batch.schedule import run_batch
 from propagate.batch.status import STATUS, VideoStatus, read_status, write_status
+from propagate.batch.tasks import BatchSettings
 from propagate.config import Config
 from propagate.errors import OutputError
 from propagate.io.decode.options import SourceOptions
 from propagate.io.write.lock import take_lock
 from propagate.pipeline import Propagator
+from propagate.run_options import RunOptions
 from tests.batch_runs import HereEngine, assert_same, here
 from tests.paths import ROOT
 
@@ -31,9 +33,7 @@ SETTINGS = BatchSettings(
     model="color",
     device="cpu",
     short_side_px=64,
-    formats=("png", "rle"),
-    source_options=SourceOptions(),
-    save_every_s=0,
+    run=RunOptions(formats=("png", "rle"), save_every_s=0),
 )
 
 
@@ -79,7 +79,7 @@ def test_any_engine_leaves_the_files_of_single_runs(clips, whole, tmp_path):
 @pytest.mark.slow
 def test_the_longest_video_is_begun_first(clips, tmp_path):
     events = []
-    run_batch(videos_of(clips), tmp_path, SETTINGS, engine=here, tell=events.append)
+    run_batch(videos_of(clips), tmp_path, SETTINGS, engine=here, on_event=events.append)
     begun = [event["video"] for event in events if event["event"] == "started"]
     assert begun == ["four", "three", "two"]
 
@@ -91,7 +91,7 @@ def test_a_bad_video_is_tried_again_after_the_others_and_stops_none(clips, tmp_p
     videos = [BatchVideo(bad, "bad", clips / "masks/two.png"), *videos_of(clips)]
     events = []
     summary = run_batch(
-        videos, tmp_path / "out", SETTINGS, engine=here, retry=2, tell=events.append
+        videos, tmp_path / "out", SETTINGS, engine=here, retry=2, on_event=events.append
     )
     assert [video.state for video in summary.videos] == ["failed", "done", "done", "done"]
     (failed,) = summary.failed
@@ -108,13 +108,13 @@ def test_a_bad_video_is_tried_again_after_the_others_and_stops_none(clips, tmp_p
 
 
 def test_a_failure_of_the_program_is_one_of_the_video_too(clips, tmp_path):
-    settings = replace(SETTINGS, formats=("png", "gif"))
+    settings = replace(SETTINGS, recipe="nothing")
     events = []
     summary = run_batch(
-        videos_of(clips)[:1], tmp_path, settings, engine=here, retry=0, tell=events.append
+        videos_of(clips)[:1], tmp_path, settings, engine=here, retry=0, on_event=events.append
     )
-    assert summary.failed[0].reason == "ValueError: formats: of png, rle, not gif"
-    assert "run_folder.py" in events[-1]["trace"]
+    assert summary.failed[0].reason.startswith("ValueError: no recipe is named 'nothing'")
+    assert "registry.py" in events[-1]["trace"]
 
 
 def test_options_of_a_video_count_before_those_of_the_batch(clips, tmp_path):
@@ -125,7 +125,7 @@ def test_options_of_a_video_count_before_those_of_the_batch(clips, tmp_path):
             "three": {},
         }.items()
     )
-    settings = replace(SETTINGS, formats=("png",), max_frames=5)
+    settings = replace(SETTINGS, run=replace(SETTINGS.run, formats=("png",), max_frames=5))
     run_batch([two, three], tmp_path, settings, engine=here)
     reports = {n: json.loads((tmp_path / n / "result.json").read_text()) for n in ("two", "three")}
     assert (reports["two"]["frames"], reports["three"]["frames"]) == (3, 5)
@@ -195,8 +195,10 @@ def test_numbers_that_make_no_sense_are_refused(clips, tmp_path):
 @pytest.mark.slow
 def test_two_workers_leave_the_files_of_single_runs(clips, whole, tmp_path):
     events = []
-    settings = replace(SETTINGS, source_options=SourceOptions(isolate=True))
-    summary = run_batch(videos_of(clips), tmp_path, settings, jobs=2, tell=events.append)
+    settings = replace(
+        SETTINGS, run=replace(SETTINGS.run, source_options=SourceOptions(isolate=True))
+    )
+    summary = run_batch(videos_of(clips), tmp_path, settings, jobs=2, on_event=events.append)
     assert [video.state for video in summary.videos] == ["done"] * 3
     assert len({event["pid"] for event in events if event["event"] == "started"}) == 2
     assert_same(tmp_path, whole)
@@ -220,7 +222,7 @@ def test_a_worker_that_dies_or_hangs_is_replaced_and_its_video_goes_on(
             os.kill(pids[event["worker"]], number)
 
     # A worker that hangs is found out by its silence: longer than the slowest frame here takes.
-    summary = run_batch(videos_of(clips), tmp_path, SETTINGS, jobs=2, stall_s=8, tell=tell)
+    summary = run_batch(videos_of(clips), tmp_path, SETTINGS, jobs=2, stall_s=8, on_event=tell)
     assert [video.state for video in summary.videos] == ["done"] * 3
     (lost,) = [event for event in events if event["event"] == "lost"]
     assert lost["video"] == hit[0]
@@ -403,11 +405,11 @@ def test_a_worker_tells_of_life_where_no_frame_comes_out(clips, drawn, tmp_path)
     Image.fromarray(drawn.truth[11]).save(tmp_path / "m.png")
     video = BatchVideo(clips / "videos/two.mp4", "two", None, {11: tmp_path / "m.png"})
     events = []
-    kept, run_events.TELL_EVERY_S = run_events.TELL_EVERY_S, 0.0
+    kept, run_events.REPORT_EVERY_S = run_events.REPORT_EVERY_S, 0.0
     try:
-        run_batch([video], tmp_path / "out", SETTINGS, engine=here, tell=events.append)
+        run_batch([video], tmp_path / "out", SETTINGS, engine=here, on_event=events.append)
     finally:
-        run_events.TELL_EVERY_S = kept
+        run_events.REPORT_EVERY_S = kept
     done = [event["done"] for event in events if event["event"] == "advanced"]
     assert done.count(0) > 12
     assert done[-1] == 24

@@ -1,0 +1,83 @@
+"""The direction of imports, read from every module, imports for type checkers included."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.paths import ROOT
+
+# Each layer may import from itself and from the layers behind it.
+FOUNDATION = {"errors", "records", "matchers", "config", "stage_clock"}
+LAYERS: dict[str, set[str]] = {
+    "matching": FOUNDATION,
+    "memory": FOUNDATION | {"matching"},
+    "io": {"errors", "records", "config"},
+    "eval": {"errors", "records", "config", "io"},
+    "features": FOUNDATION | {"io"},
+    "session": FOUNDATION | {"matching", "memory", "features", "io"},
+    "run_options": {"io"},
+    "feature_cache": {"errors"},
+}
+LAYERS["two_way"] = LAYERS["session"] | {"session", "feature_cache"}
+LAYERS["plan"] = LAYERS["two_way"] | {"two_way", "run_options"}
+LAYERS["refine"] = FOUNDATION | {"features", "io"}
+LAYERS["pipeline"] = LAYERS["plan"] | {"plan", "refine"}
+LAYERS["saved_state"] = LAYERS["session"] | {"session"}
+LAYERS["run_settings"] = LAYERS["pipeline"] | {"pipeline"}
+LAYERS["run"] = LAYERS["pipeline"] | {"pipeline", "run_settings", "saved_state"}
+LAYERS["images"] = LAYERS["run"] | {"run", "eval"}
+LAYERS["batch"] = LAYERS["run"] | {"run"}
+LAYERS["benchmark"] = LAYERS["run"] | {"run", "eval"}
+LAYERS["cli"] = LAYERS["run"] | {"run", "images", "batch", "benchmark", "refine", "eval"}
+# `Propagator.run` is a method of the pipeline, and its work is done in run.py.
+ALLOWED = {("pipeline", "run")}
+
+
+def part_of(module: str) -> str:
+    return module.split(".")[1]
+
+
+def imported_parts(file: Path) -> set[str]:
+    parts = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = (
+                [node.module]
+                if "." in node.module
+                else [f"{node.module}.{alias.name}" for alias in node.names]
+            )
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        parts |= {part_of(name) for name in names if name.startswith("propagate.")}
+    return parts
+
+
+def modules() -> list[tuple[str, Path]]:
+    found = []
+    for file in sorted((ROOT / "propagate").rglob("*.py")):
+        inside = file.relative_to(ROOT / "propagate")
+        if inside.parts[0] not in ("io", "eval", "__init__.py", "__main__.py"):
+            found.append((inside.parts[0].removesuffix(".py"), file))
+    for part in ("io", "eval"):
+        found += [(part, file) for file in sorted((ROOT / part).rglob("*.py"))]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("part", "file"), modules(), ids=lambda value: str(value).removeprefix(f"{ROOT}/")
+)
+def test_a_module_imports_only_from_the_layers_behind_it(part: str, file: Path) -> None:
+    if part in FOUNDATION:
+        allowed = FOUNDATION
+    else:
+        allowed = LAYERS[part] | {part} | {to for here, to in ALLOWED if here == part}
+    assert imported_parts(file) <= allowed
+
+
+def test_the_check_sees_an_import_that_points_the_wrong_way(tmp_path: Path) -> None:
+    file = tmp_path / "wrong.py"
+    file.write_text("def f():\n    from propagate.pipeline import Propagator\n")
+    assert imported_parts(file) - LAYERS["matching"] == {"pipeline"}
