@@ -15,26 +15,14 @@ from propagate.cli.event_log import event_log
 from propagate.cli.options import (
     DecoderName,
     Decoding,
-    Device,
-    Dtype,
-    DtypeName,
-    Formats,
-    ForwardOnly,
     LogJson,
-    MatcherName,
-    Matching,
-    MaxFrames,
     MaxPixels,
-    Model,
-    Overlay,
-    Overwrite,
-    Recipe,
-    ShortSide,
-    Template,
+    ModelChoice,
+    OutputChoice,
     parse_formats,
+    spread,
 )
-from propagate.cli.terminal import GO_ON, error_text, if_interrupted, say, show
-from propagate.config import SHORT_SIDE_PX, TEMPLATE
+from propagate.cli.terminal import CONTINUE, error_text, if_interrupted, say, show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +43,7 @@ class EngineName(StrEnum):
     ray = "ray"
 
 
+@spread
 def batch(
     manifest: Annotated[
         Path,
@@ -71,6 +60,7 @@ def batch(
             "-o", "--out", help="Folder for the results, or a URL such as s3://bucket/folder."
         ),
     ],
+    *,
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -104,21 +94,8 @@ def batch(
         float,
         typer.Option(min=0, metavar="SECONDS", help="Between two saved states of a video."),
     ] = 30.0,
-    model: Model = "tiny",
-    recipe: Recipe = None,
-    matcher: Matching = MatcherName.default,
-    template: Template = TEMPLATE,
-    device: Device = "auto",
-    dtype: Dtype = DtypeName.auto,
-    short_side: ShortSide = SHORT_SIDE_PX,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Frames through the U-Net at once.")
-    ] = None,
-    overlay: Overlay = False,
-    formats: Formats = "png",
-    refine: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Refine the masks with SAM, see run.")
-    ] = None,
+    model: ModelChoice,
+    output: OutputChoice,
     decoder: Decoding = DecoderName.auto,
     isolate: Annotated[
         bool,
@@ -127,9 +104,6 @@ def batch(
         ),
     ] = True,
     max_pixels: MaxPixels = None,
-    forward_only: ForwardOnly = False,
-    overwrite: Overwrite = False,
-    max_frames: MaxFrames = None,
 ) -> None:
     """Follow objects through many videos, each into OUT/<name>/.
 
@@ -139,7 +113,7 @@ def batch(
 
     Example: propagate batch clips.csv -o out --jobs 4
     """
-    chosen = parse_formats(formats)
+    parse_formats(output.formats)
     if stall <= 0:
         raise typer.BadParameter("more than 0", param_hint="--stall")
     if address is not None and engine is not EngineName.ray:
@@ -150,34 +124,26 @@ def batch(
     from propagate.batch.tasks import BatchSettings
     from propagate.io.decode.options import SourceOptions
     from propagate.io.decode.pixel_limit import MAX_PIXELS
-    from propagate.run_options import RunOptions
 
     videos = read_manifest(manifest)
+    source_options = SourceOptions(
+        decoder=decoder.value, isolate=isolate, max_pixels=max_pixels or MAX_PIXELS
+    )
     settings = BatchSettings(
-        model=model,
-        device=device,
-        dtype=dtype.value,
-        recipe=recipe,
-        template=template,
-        short_side_px=short_side,
-        matcher=matcher.value,
-        refine=refine,
-        run=RunOptions(
-            source_options=SourceOptions(
-                decoder=decoder.value, isolate=isolate, max_pixels=max_pixels or MAX_PIXELS
-            ),
-            formats=chosen,
-            overlay=overlay,
-            batch_size=batch_size,
-            max_frames=max_frames,
-            both_ways=not forward_only,
-            save_every_s=save_every,
-        ),
+        model=model.model,
+        device=model.device,
+        dtype=model.dtype.value,
+        recipe=model.recipe,
+        template=model.template,
+        short_side_px=model.short_side,
+        matcher=model.matcher.value,
+        refine=output.refine,
+        run=output.run_options(source_options, save_every_s=save_every),
     )
     lines = _Lines(len(videos))
     # Ray prints messages about lost machines; stdout is for results.
     aside = redirect_stdout(sys.stderr) if engine is EngineName.ray else nullcontext()
-    with event_log(log_json) as log, aside, if_interrupted(GO_ON):
+    with event_log(log_json) as log, aside, if_interrupted(CONTINUE):
 
         def on_event(event: dict[str, Any]) -> None:
             log(event)
@@ -190,7 +156,7 @@ def batch(
             jobs=jobs,
             retry=retry,
             stall_s=60 * stall,
-            overwrite=overwrite,
+            overwrite=output.overwrite,
             engine=_engine_of(engine, address),
             on_event=on_event,
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from propagate.cli.terminal import GO_ON, if_interrupted, progress_of, say, show
+from propagate.cli.terminal import CONTINUE, if_interrupted, progress_of, say, show
 
 if TYPE_CHECKING:
     from propagate.benchmark.datasets import Dataset
@@ -154,7 +154,7 @@ def _benchmark(
         configurations = combine(models, matchers, recipes or [None])
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    with if_interrupted(GO_ON):
+    with if_interrupted(CONTINUE):
         result = benchmark(
             data,
             configurations,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from propagate.cli.terminal import GO_ON, if_interrupted, say, show
+from propagate.cli.terminal import CONTINUE, if_interrupted, say, show
 
 
 def models(
@@ -47,7 +47,7 @@ def _download(model: str) -> None:
     else:
         size = f", {preset.size_mb:,.0f} MB" if preset.size_mb else ""
         say(f"{model}: fetching {preset.source}{size}")
-    with if_interrupted(GO_ON):
+    with if_interrupted(CONTINUE):
         folder = open_model_folder(model, preset.source, preset.unet_weights)
     print(folder.path)
     if folder.unet_weights is not None:

@@ -1,18 +1,23 @@
-"""Options that several commands share, and what is made of them."""
+"""Options that several commands share, each declared once, and the records made of them."""
 
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from propagate.cli.terminal import say
-from propagate.config import TEMPLATE
+from propagate.config import SHORT_SIDE_PX, TEMPLATE, Config
 
 if TYPE_CHECKING:
     from propagate.features.backbone import Backbone
     from propagate.io.decode.options import SourceOptions
     from propagate.records import Mask
+    from propagate.run_options import RunOptions
 
 
 class DtypeName(StrEnum):
@@ -34,7 +39,7 @@ class MatcherName(StrEnum):
 
 
 class DecoderName(StrEnum):
-    """Who decodes a video file."""
+    """The decoder of video files."""
 
     auto = "auto"
     decord = "decord"
@@ -47,76 +52,89 @@ Model = Annotated[
 Recipe = Annotated[
     str | None,
     typer.Option(
-        help="What is read of a Stable Diffusion model: default, dift, dift-semantic, paper, "
-        "official. [what the preset or its folder says, else default]"
+        help="Which features are read from a Stable Diffusion model: default, dift, dift-semantic, "
+        "paper, official. [what the preset or its folder says, else default]"
     ),
 ]
 Device = Annotated[str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N.")]
 Dtype = Annotated[DtypeName, typer.Option(help="Precision of the U-Net.")]
-Template = Annotated[str, typer.Option(help="The prompt around class names.")]
+Template = Annotated[str, typer.Option(help="Prompt around class names.")]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")]
 ShortSide = Annotated[
     int,
-    typer.Option(min=16, metavar="PX", help="Size of the short side at which features are read."),
+    typer.Option(min=16, metavar="PX", help="Short side at which features are read."),
 ]
 Matching = Annotated[
-    MatcherName, typer.Option(help="How labels travel: our default, or another method's.")
+    MatcherName, typer.Option(help="How labels are matched: our default, or a published method.")
 ]
-Decoding = Annotated[DecoderName, typer.Option(help="Who decodes files.")]
+Decoding = Annotated[DecoderName, typer.Option(help="Decoder of video files.")]
 ForwardOnly = Annotated[
     bool,
-    typer.Option("--forward-only", help="Do not go back from a reference to the frames before it."),
+    typer.Option("--forward-only", help="Do not follow objects backwards from a reference."),
 ]
 Overlay = Annotated[bool, typer.Option("--overlay", help="Write overlay.mp4 with the masks drawn.")]
+Refine = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Refine the masks with SAM: sam, sam2, a folder in transformers layout, or a hub id. "
+        "Refined masks go into refined/, beside masks/, and into the overlay.",
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Frames through the U-Net at once. [as many as fit, 1 on a CPU]"),
+]
 Formats = Annotated[
     str, typer.Option("--format", help="png (palette, DAVIS layout), rle (COCO), or png,rle.")
 ]
-MaxFrames = Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")]
+MaxFrames = Annotated[int | None, typer.Option(min=1, help="Stop after this many frames.")]
 Start = Annotated[
     str | None,
     typer.Option(
         metavar="PLACE",
         help="First frame to read: a frame number (250) or a time (10s, 2.5s, 1:30). Frames keep "
-        "their numbers and times; those that are not read get no mask.",
+        "their numbers and times. Frames that are not read get no mask.",
     ),
 ]
 End = Annotated[
-    str | None, typer.Option(metavar="PLACE", help="Frame or time before which reading ends.")
+    str | None,
+    typer.Option(metavar="PLACE", help="Frame or time at which reading ends; it is not read."),
 ]
-Stride = Annotated[int, typer.Option(min=1, help="Read every so many frames.")]
+Stride = Annotated[int, typer.Option(min=1, help="Read one frame in this many.")]
 Fps = Annotated[
     str | None,
-    typer.Option(metavar="RATE", help="Read so many frames per second: 5, 29.97, 30000/1001."),
+    typer.Option(metavar="RATE", help="Read this many frames per second: 5, 29.97, 30000/1001."),
 ]
 Isolate = Annotated[
     bool,
     typer.Option(
         "--isolate",
-        help="Decode in a process of its own: what crashes or hangs there is an error.",
+        help="Decode in a separate process: a crash or a hang there is one error.",
     ),
 ]
 MaxPixels = Annotated[
     int | None,
-    typer.Option(min=1, help="Most pixels of a frame or mask. [67108864, which is 8192x8192]"),
+    typer.Option(min=1, help="Largest frame or mask, in pixels. [67108864, which is 8192x8192]"),
 ]
 LogJson = Annotated[
     Path | None,
     typer.Option(
-        "--log-json", metavar="FILE", help="Add every event to this file, a JSON object a line."
+        "--log-json", metavar="FILE", help="Add every event to this file, one JSON object a line."
     ),
 ]
 Reconnect = Annotated[
     float,
     typer.Option(
-        min=0, metavar="SECONDS", help="Wait so long for a camera or stream that went away."
+        min=0, metavar="SECONDS", help="Wait this long for a camera or stream that went away."
     ),
 ]
 Follow = Annotated[
     bool,
     typer.Option(
         "--follow",
-        help="Read a folder of images while it is written: until it holds a file END, or no image "
-        "came for --follow-timeout.",
+        help="Read a folder of images while it is being written, until it holds a file END or no "
+        "image came for --follow-timeout.",
     ),
 ]
 FollowTimeout = Annotated[
@@ -125,6 +143,131 @@ FollowTimeout = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the files of an earlier run.")
 ]
+
+
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take groups of options: dataclasses whose fields are options.
+
+    A parameter whose type is a group is replaced by the options of its fields; the command gets the
+    group. So several commands share one declaration of their options.
+    """
+    signature = inspect.signature(command)
+    groups: dict[str, Any] = {
+        name: parameter.annotation
+        for name, parameter in signature.parameters.items()
+        if is_dataclass(parameter.annotation)
+    }
+    options: list[inspect.Parameter] = []
+    for name, parameter in signature.parameters.items():
+        if name not in groups:
+            options.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        for field in fields(groups[name]):
+            default = inspect.Parameter.empty if field.default is MISSING else field.default
+            options.append(
+                inspect.Parameter(
+                    field.name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=default,
+                    annotation=field.type,
+                )
+            )
+
+    @wraps(command)
+    def with_groups(**values: Any) -> None:
+        for name, group in groups.items():
+            chosen = {field.name: values.pop(field.name) for field in fields(group)}
+            values[name] = group(**chosen)
+        command(**values)
+
+    with_groups.__signature__ = signature.replace(parameters=options)  # type: ignore[attr-defined]
+    with_groups.__annotations__ = {option.name: option.annotation for option in options}
+    return with_groups
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """The model, and how its features are matched."""
+
+    model: Model = "tiny"
+    recipe: Recipe = None
+    matcher: Matching = MatcherName.default
+    template: Template = TEMPLATE
+    device: Device = "auto"
+    dtype: Dtype = DtypeName.auto
+    short_side: ShortSide = SHORT_SIDE_PX
+
+    def config(self, class_names: Mapping[int, str]) -> Config:
+        """Make the configuration."""
+        return Config.named(
+            self.matcher.value,
+            short_side_px=self.short_side,
+            recipe=self.recipe,
+            class_names=class_names,
+            template=self.template,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class OutputChoice:
+    """What is written of each video."""
+
+    overlay: Overlay = False
+    formats: Formats = "png"
+    refine: Refine = None
+    batch_size: BatchSize = None
+    max_frames: MaxFrames = None
+    forward_only: ForwardOnly = False
+    overwrite: Overwrite = False
+
+    def run_options(self, source_options: "SourceOptions", **others: Any) -> "RunOptions":
+        """Make the record of a run."""
+        from propagate.run_options import RunOptions
+
+        return RunOptions(
+            source_options=source_options,
+            formats=parse_formats(self.formats),
+            overlay=self.overlay,
+            batch_size=self.batch_size,
+            max_frames=self.max_frames,
+            both_ways=not self.forward_only,
+            **others,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SourceChoice:
+    """How a source is opened, and which of its frames are read."""
+
+    decoder: Decoding = DecoderName.auto
+    start: Start = None
+    end: End = None
+    stride: Stride = 1
+    fps: Fps = None
+    isolate: Isolate = False
+    max_pixels: MaxPixels = None
+    follow: Follow = False
+    follow_timeout: FollowTimeout = 10.0
+    reconnect: Reconnect = 0.0
+
+    def source_options(self) -> "SourceOptions":
+        """Make the record; values that do not go together are a usage error."""
+        from propagate.io.decode.frame_range import FrameRange
+        from propagate.io.decode.options import SourceOptions
+        from propagate.io.decode.pixel_limit import MAX_PIXELS
+
+        try:
+            frames = FrameRange.parse(self.start, self.end, self.stride, self.fps)
+            return SourceOptions(
+                decoder=self.decoder.value,
+                frame_range=None if frames == FrameRange() else frames,
+                isolate=self.isolate,
+                max_pixels=self.max_pixels or MAX_PIXELS,
+                follow_timeout_s=self.follow_timeout if self.follow else None,
+                reconnect_s=self.reconnect,
+            )
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
 
 
 def parse_formats(formats: str) -> tuple[str, ...]:
@@ -143,7 +286,7 @@ def load_asked(
     class_name: str | None = None,
     template: str = TEMPLATE,
 ) -> "Backbone":
-    """Load a model as the options say; a value that cannot be is a usage error."""
+    """Load a model as the options say; a wrong value is a usage error."""
     from propagate.features.registry import load_backbone
 
     try:
@@ -160,14 +303,14 @@ def load_asked(
 
 
 def limited_to(max_pixels: int | None) -> "SourceOptions":
-    """How pictures and videos are opened where their size is all that can be chosen."""
+    """Make source options where only the largest size can be chosen."""
     from propagate.io.decode.options import SourceOptions
 
     return SourceOptions() if max_pixels is None else SourceOptions(max_pixels=max_pixels)
 
 
 def read_given_mask(path: Path | None, options: "SourceOptions") -> "Mask | None":
-    """Read a mask, if one is given, and say how it was taken where that could surprise."""
+    """Read a mask, if one is given; say so if black and white is read as one object."""
     if path is None:
         return None
     from propagate.io.write.masks import read_mask

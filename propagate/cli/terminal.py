@@ -1,4 +1,4 @@
-"""What all commands share: words and progress on stderr, results on stdout."""
+"""What all commands share: messages and progress on stderr, results on stdout."""
 
 import sys
 from collections.abc import Iterator
@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from propagate.errors import PropagateError, as_keyword
+from propagate.errors import PropagateError
 
 if TYPE_CHECKING:
     from propagate.records import Progress
 
 
-GO_ON = "run the same command again to go on"
+CONTINUE = "run the same command again to continue"
 
 
 class Interrupted(BaseException):
-    """Ctrl-C or SIGTERM. Typer turns a KeyboardInterrupt into an exit without a word."""
+    """Ctrl-C or SIGTERM. Typer turns a KeyboardInterrupt into a silent exit."""
 
 
 @contextmanager
 def if_interrupted(advice: str) -> Iterator[None]:
-    """Have `main` say what to do when the block is interrupted."""
+    """Let `main` print advice if the block is interrupted."""
     try:
         yield
     except Interrupted as stop:
@@ -36,18 +36,39 @@ def say(text: str) -> None:
     print(f"propagate: {text}", file=sys.stderr)
 
 
+# Settings whose option has another name than the setting.
+OPTIONS = {
+    "both_ways=False": "--forward-only",
+    "class_names": "--name",
+    "compile": "--compile",
+    "isolate=False": "--no-isolate",
+    "mask": "-m",
+    "out": "-o",
+    "references": "--reference",
+    "short_side_px": "--short-side",
+}
+
+
+def as_option(name: str, value: str | None) -> str:
+    """Spell a setting as an option: {device=cpu} is `--device cpu`, {overwrite=True} a flag."""
+    if f"{name}={value}" in OPTIONS:
+        return OPTIONS[f"{name}={value}"]
+    option = OPTIONS.get(name, f"--{name.replace('_', '-')}")
+    return option if value in (None, "True") else f"{option} {value}"
+
+
 def error_text(message: str, hint: str) -> str:
-    """Join an error's message and hint on one line."""
-    return PropagateError(message, hint).text(as_keyword)
+    """Join an error's message and hint on one line, settings spelled as options."""
+    return " ".join(PropagateError(message, hint).text(as_option).split())
 
 
 def say_error(error: PropagateError) -> None:
     """Print an error on one line, whatever a library put into its message."""
-    say(f"error: {' '.join(str(error).split())}")
+    say(f"error: {error_text(error.message, error.hint)}")
 
 
 def show(renderable: object) -> None:
-    """Print to stdout; a pipe or file gets lines as long as they are."""
+    """Print to stdout; in a pipe or file, long lines are not wrapped."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)
@@ -56,7 +77,7 @@ def show(renderable: object) -> None:
 
 @contextmanager
 def progress_of(source: str, unit: str = "frames") -> "Iterator[Progress]":
-    """A bar on stderr with speed and time left; plain lines where it is no screen."""
+    """Show a bar with speed and time left on stderr, or plain lines if it is no terminal."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)

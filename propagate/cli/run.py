@@ -1,0 +1,202 @@
+"""The command `propagate run`: parse, call the public functions, print."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from propagate.cli.event_log import event_log, logging_to
+from propagate.cli.options import (
+    LogJson,
+    ModelChoice,
+    Out,
+    OutputChoice,
+    SourceChoice,
+    spread,
+)
+from propagate.cli.terminal import CONTINUE, if_interrupted, progress_of, say, say_error
+from propagate.errors import PropagateError
+
+if TYPE_CHECKING:
+    from propagate.batch.events import Pulse, Run
+    from propagate.records import Mask, Progress
+    from propagate.run import RunSummary
+
+LIVE_IS_OVER = (
+    "a camera or stream cannot be continued: what was written stays; choose another folder with -o "
+    "for the next run"
+)
+
+
+@spread
+def run(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE", help="Video files, folders of images, a camera index or address."
+        ),
+    ],
+    *,
+    out: Out,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            "-m",
+            "--mask",
+            metavar="MASK",
+            help="Mask of frame 0 (index PNG). Or a folder: for one source, of <frame number>.png; "
+            "for several, of <name>.png or <name>/.",
+        ),
+    ] = None,
+    named: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reference",
+            metavar="FRAME=MASK",
+            help="Mask of any frame, counted from 0: 120=b.png. May be repeated.",
+        ),
+    ] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--name",
+            metavar="ID=CLASS",
+            help="Class of an object, for models that take text: 1=dog. Helps to find the object "
+            "when it was lost. May be repeated.",
+        ),
+    ] = None,
+    compiled: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Compile the U-Net: the first frames take minutes, all others less. For GPUs.",
+        ),
+    ] = False,
+    model: ModelChoice,
+    output: OutputChoice,
+    source: SourceChoice,
+    log_json: LogJson = None,
+) -> None:
+    """Follow the objects of a mask through a video.
+
+    Writes OUT/<name>/masks/00000.png ... and, last, OUT/<name>/result.json. In a mask, white on
+    black is one object; other values are object ids, 255 is void. Frames before a reference are
+    followed backwards from it, frames between two references from both.
+
+    Example: propagate run clip.mp4 -m first.png -o out --overlay
+    """
+    source_options = source.source_options()
+    options = output.run_options(source_options, overwrite=output.overwrite)
+    references = _references(sources, masks, named or [], source_options.max_pixels)
+    class_names = _class_names(names or [], references)
+
+    from propagate.batch.events import reporting_failures, run_reporting
+    from propagate.io.decode.live import label
+    from propagate.io.decode.video import is_live, name_of
+    from propagate.pipeline import Propagator
+
+    try:
+        propagator = Propagator(
+            model.model,
+            device=model.device,
+            dtype=model.dtype.value,
+            compile=compiled,
+            config=model.config(class_names),
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    refiner = None
+    if output.refine is not None:
+        from propagate.refine.refiner import load_refiner
+
+        refiner = load_refiner(output.refine, device=model.device, dtype=model.dtype.value)
+    failures = 0
+    with event_log(log_json) as log:
+        for number, (path, given) in enumerate(zip(sources, references, strict=True)):
+            go = partial(
+                propagator.run,
+                path,
+                given,
+                out,
+                options,
+                refine=refiner,
+                # Several sources are continued as one: those before the interrupted one are done.
+                keep_finished=len(sources) > 1,
+            )
+            on_event = logging_to(log, name_of(path))
+            try:
+                with (
+                    if_interrupted(LIVE_IS_OVER if is_live(path) else CONTINUE),
+                    reporting_failures(0, number, on_event),
+                    progress_of(label(path)) as show,
+                ):
+                    summary = run_reporting(partial(_showing, show, go), 0, number, on_event)
+            except PropagateError as error:
+                if len(sources) == 1:
+                    raise
+                failures += 1
+                say_error(error)
+            else:
+                print(_last_line(summary))
+    if failures:
+        say(f"error: {failures} of {len(sources)} sources failed, see above")
+        raise typer.Exit(1)
+
+
+def _references(
+    sources: Sequence[str], masks: Path | None, named: Sequence[str], max_pixels: int
+) -> "list[dict[int, Mask]]":
+    """Read the masks of each source; say so if black and white is read as one object."""
+    from propagate.io.write.references import add_references, masks_of_sources
+
+    if masks is None and not named:
+        raise typer.BadParameter("give a mask, or --reference FRAME=MASK", param_hint="--mask")
+    given = [{} for _ in sources]
+    if masks is not None:
+        given = masks_of_sources(masks, list(sources), max_pixels=max_pixels)
+    references = add_references(given, list(named), max_pixels=max_pixels)
+    for mask in {id(m): m for of_source in references for m in of_source.values()}.values():
+        if mask.binary:
+            say(f"{mask.source}: black and white: one object, id 1")
+    return references
+
+
+def _class_names(
+    named: Sequence[str], references: "Sequence[Mapping[int, Mask]]"
+) -> dict[int, str]:
+    """Read `1=dog` and the like; every object must be in a mask."""
+    class_names = {}
+    for text in named:
+        object_id, _, name = text.partition("=")
+        if not object_id.strip().isdecimal() or not name.strip():
+            raise typer.BadParameter(f"{text!r}: an object id and a class, such as 1=dog")
+        class_names[int(object_id)] = name.strip()
+    ids = {i for masks in references for mask in masks.values() for i in mask.object_ids}
+    if unknown := class_names.keys() - ids:
+        raise typer.BadParameter(
+            f"no mask has an object {min(unknown)}; there are {sorted(ids)}", param_hint="--name"
+        )
+    return class_names
+
+
+def _showing(show: "Progress", run: "Run", *, progress: "Progress", clock: "Pulse") -> "RunSummary":
+    """Run, and show the progress on the terminal too."""
+
+    def both(done: int, total: int | None) -> None:
+        show(done, total)
+        progress(done, total)
+
+    return run(progress=both, clock=clock)
+
+
+def _last_line(summary: "RunSummary") -> str:
+    if summary.was_finished:
+        return f"{summary.folder}: finished before; left as it is"
+    fps = summary.frames / summary.seconds if summary.seconds else 0.0
+    objects = f"{len(summary.object_ids)} object{'s' * (len(summary.object_ids) != 1)}"
+    return (
+        f"{summary.folder}: {', '.join(summary.written)}; {summary.frames} frames, {objects}, "
+        f"{summary.seconds:.1f} s, {fps:.1f} frames/s"
+    )
