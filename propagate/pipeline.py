@@ -22,7 +22,7 @@ import torch
 from propagate.config import Config
 from propagate.features.backbone import Backbone
 from propagate.features.read_ahead import with_features
-from propagate.features.registry import load_backbone
+from propagate.features.registry import as_backbone
 from propagate.io.decode.options import SourceOptions
 from propagate.plan import References, Source, as_masks, check_within, plan_source
 from propagate.records import Frame, Mask, Progress, Result
@@ -73,18 +73,8 @@ class Propagator:
         self.model = model if isinstance(model, str) else model.name
         self.dtype = dtype
         self.config = config or Config()
-        self.backbone = (
-            load_backbone(
-                model,
-                device=device,
-                dtype=dtype,
-                recipe=self.config.recipe,
-                class_names=self.config.named_classes,
-                template=self.config.template,
-                compile=compile,
-            )
-            if isinstance(model, str)
-            else model
+        self.backbone = as_backbone(
+            model, device=device, dtype=dtype, compile=compile, config=self.config
         )
 
     def session(self, *, probabilities: bool = False) -> Session:

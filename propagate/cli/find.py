@@ -1,5 +1,6 @@
 """The command `propagate find`: parse, call the public functions, print."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -75,6 +76,7 @@ def find(
 
     from propagate.images.find import Finder, VideoSearch
     from propagate.images.find_report import check_free, format_found, write_found
+    from propagate.images.instance import INSTANCE_SETTINGS
     from propagate.io.decode.live import label
     from propagate.io.decode.one_frame import read_frame
     from propagate.run_settings import versions
@@ -112,6 +114,7 @@ def find(
             "recipe": recipe,
             "dtype": dtype.value,
             "every_s": every,
+            "instance": asdict(INSTANCE_SETTINGS),
             "versions": versions(),
         }
         write_found(out, searches, finder.object_ids, settings, top)

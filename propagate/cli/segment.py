@@ -1,5 +1,6 @@
 """The command `propagate segment`: parse, call the public functions, print."""
 
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -106,6 +107,7 @@ def segment(
     if perseg is None and mask is None and name is None:
         raise typer.BadParameter("give a mask, or a class name with --name", param_hint="--mask")
 
+    from propagate.images.instance import INSTANCE_SETTINGS
     from propagate.run_settings import versions
 
     def load() -> "Backbone":
@@ -116,6 +118,7 @@ def segment(
         "recipe": recipe,
         "dtype": dtype.value,
         "method": method.value,
+        "instance": asdict(INSTANCE_SETTINGS),
         "versions": versions(),
     }
     options = limited_to(max_pixels)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from propagate.config import TEMPLATE
+from propagate.config import TEMPLATE, Config
 from propagate.errors import DeviceError, ModelError
 from propagate.features.backbone import Backbone
 from propagate.features.device import choose_device, choose_dtype
@@ -76,3 +76,25 @@ def load_backbone(
             f"model {model} does not fit into the memory of {where}: use a smaller one, "
             "or --device cpu"
         ) from error
+
+
+def as_backbone(
+    model: str | Backbone, *, device: str, dtype: str, compile: bool, config: Config
+) -> Backbone:
+    """Load a model by name for a configuration; a loaded backbone is returned as it is.
+
+    Args:
+        model, device, dtype, compile: See `load_backbone`.
+        config: Its recipe, class names and template are used.
+    """
+    if not isinstance(model, str):
+        return model
+    return load_backbone(
+        model,
+        device=device,
+        dtype=dtype,
+        recipe=config.recipe,
+        class_names=config.named_classes,
+        template=config.template,
+        compile=compile,
+    )

@@ -10,7 +10,7 @@ instance it holds: each cell of the instance looks for the cell of the frame tha
 import math
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import groupby
 
@@ -23,9 +23,10 @@ from propagate.config import Config
 from propagate.errors import VideoError
 from propagate.features.backbone import Backbone
 from propagate.features.read_ahead import batch_frames
+from propagate.features.registry import as_backbone
 from propagate.images.instance import (
     Instance,
-    Picture,
+    PictureFeatures,
     class_token,
     instance_map,
     label_reference,
@@ -123,7 +124,7 @@ class Target:
     own: torch.Tensor
     distance: float
 
-    def score(self, picture: Picture) -> float:
+    def score(self, picture: PictureFeatures) -> float:
         """Say how much of the instance a picture holds, 0..1.
 
         Each cell of the instance looks for the cell of the picture that is most like it. Their mean
@@ -143,22 +144,27 @@ class Finder:
 
     def __init__(
         self,
-        backbone: Backbone,
+        model: str | Backbone,
         image: np.ndarray,
         mask: Mask | np.ndarray | None,
         *,
         class_name: str | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        compile: bool = False,
         config: Config | None = None,
     ) -> None:
         """Learn the instances.
 
         Args:
-            backbone: Where features come from: `Propagator.backbone`. It was told of the class, if
-                one is named.
+            model: A model name, see `Propagator`, or a loaded backbone, for example
+                `Propagator.backbone`. If a class is named, the backbone must have been loaded with
+                it.
             image: (H, W, 3) uint8, RGB.
             mask: (H, W) ids, as `Session.step` takes them. None: one object, id 1, which is found
                 by its class name.
             class_name: What the objects are, for models that take text.
+            device, dtype, compile: See `Propagator`; not used for a loaded backbone.
             config: The size at which pictures are read, and whether colours count.
 
         Raises:
@@ -168,8 +174,14 @@ class Finder:
         """
         if mask is None and class_name is None:
             raise ValueError("mask: needed where no class is named")
-        self._backbone = backbone
-        self._config = config or Config()
+        self._config = config = config or Config()
+        self._backbone = backbone = as_backbone(
+            model,
+            device=device,
+            dtype=dtype,
+            compile=compile,
+            config=config if class_name is None else replace(config, class_names={1: class_name}),
+        )
         self._semantic = class_name is not None
         reference = self._read([image])[0]
         token = None if class_name is None else class_token(backbone, class_name)
@@ -229,13 +241,15 @@ class Finder:
         objects = {i: one.appearance() for i, one in seen.items()}
         return VideoSearch(label(str(source)), objects, failure)
 
-    def _pictures(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Picture], None, None]:
+    def _pictures(
+        self, frames: Iterable[Frame]
+    ) -> Generator[tuple[Frame, PictureFeatures], None, None]:
         """Give each frame with what is read out of it, computed in batches, decoded ahead."""
         with closing(batch_frames(frames, self._backbone, self._config)) as batches:
             for batch in batches:
                 yield from zip(batch, self._read([frame.image for frame in batch]), strict=True)
 
-    def _read(self, images: Sequence[np.ndarray]) -> list[Picture]:
+    def _read(self, images: Sequence[np.ndarray]) -> list[PictureFeatures]:
         return read_pictures(self._backbone, self._config, images, self._semantic)
 
 
@@ -334,7 +348,7 @@ class _Seen:
         self._best = -math.inf
         self._picture = np.zeros((1, 1, 3), np.uint8)
 
-    def add(self, frame: Frame, picture: Picture) -> None:
+    def add(self, frame: Frame, picture: PictureFeatures) -> None:
         score = self._target.score(picture)
         self._samples.append(Sample(frame.index, frame.time_s, score))
         if score > self._best:

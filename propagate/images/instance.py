@@ -1,8 +1,8 @@
 """One instance, learned from one picture of it, to be found in others.
 
 PDM (Samuel et al., NeurIPS 2024, section 3.3) leaves two things open: the scales of its two maps,
-and the value that parts instance from background. Here both come from the reference picture, where
-the answer is known. The letters of every shape:
+and the value that separates instance from background. Here both are fitted on the reference
+picture, where the answer is known. The letters of every shape:
 
     h w   grid of a picture                C   channels of appearance features
     N     cells of a picture, h w          S   channels of semantic features
@@ -30,23 +30,38 @@ from propagate.matching.top_k import Matches, global_top_k
 from propagate.matching.votes import propagate_labels
 from propagate.records import Mask
 
-# Measured on pairs of frames, 15 and more apart, of 24 clips: cells of the reference that vote for
-# a cell, what divides their cosines, and the side of the square over which votes are averaged.
-VOTERS = 10
-TEMPERATURE = 0.02
-SMOOTHING_CELLS = 3
-# Keeps log odds finite where the reference is parted without a fault.
-RIDGE = 1e-3
-NEWTON_STEPS = 20
+
+@dataclass(frozen=True, slots=True)
+class InstanceSettings:
+    """How an instance is learned from its reference; saved with results of `segment` and `find`.
+
+    The first three were measured on pairs of frames, 15 frames and more apart, of 24 clips.
+
+    Attributes:
+        voters: Cells of the reference that vote for a cell.
+        temperature: Divides their cosines.
+        smoothing_cells: Side of the square over which votes are averaged.
+        ridge: Keeps the fitted log odds finite where the reference is separated without error.
+        newton_steps: Of the fit.
+    """
+
+    voters: int = 10
+    temperature: float = 0.02
+    smoothing_cells: int = 3
+    ridge: float = 1e-3
+    newton_steps: int = 20
+
+
+INSTANCE_SETTINGS = InstanceSettings()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Picture:
-    """What is read out of one picture.
+class PictureFeatures:
+    """The features of one picture.
 
     Attributes:
-        appearance: (C, h, w), colours last where they count.
-        semantic: (S, h, w), or None where no class is named.
+        appearance: (C, h, w), with the colours last if they count.
+        semantic: (S, h, w), or None if no class is named.
         color_weight: How much colours count beside features; 0: there are none.
     """
 
@@ -60,11 +75,11 @@ class Instance:
     """What is known of an instance from its reference picture.
 
     Attributes:
-        cells: (h, w, C) the reference's cells, standardised, of length one.
-        labels: (h, w, 2) share of each cell that is background, and the instance's.
+        cells: (h, w, C) the cells of the reference, standardized, of length one.
+        labels: (h, w, 2) the share of each cell that is background, and that is the instance.
         statistics: Mean and standard deviation of the reference's channels, (C,) each.
         appearance_odds: Factor and offset that turn the votes for a cell into log odds.
-        token: (S,) of its class; None where none is named.
+        token: (S,) of its class; None if none is named.
         semantic_odds: Factor and offset that turn S_S (eq. 6) into log odds.
     """
 
@@ -77,14 +92,14 @@ class Instance:
 
 
 class _BothKinds:
-    """A backbone whose features are the appearance and the semantic ones, one after the other."""
+    """A backbone that gives appearance and semantic features joined."""
 
     def __init__(self, backbone: Backbone) -> None:
-        # `load_backbone` gives no other where classes are named; a caller may have named none.
+        # `load_backbone` refuses such a model if classes are named; a caller may have named none.
         if not hasattr(backbone, "extract_both"):
             raise ModelError(
-                f"model {backbone.name}: it takes no text; leave the class name out, or pass "
-                "another model"
+                f"model {backbone.name}: it takes no text",
+                "leave the class name out, or pass another model",
             )
         self.extract_both = cast(SemanticBackbone, backbone).extract_both
         self.name, self.device = backbone.name, backbone.device
@@ -97,29 +112,31 @@ class _BothKinds:
 
 def read_pictures(
     backbone: Backbone, config: Config, images: Sequence[np.ndarray], semantic: bool = False
-) -> list[Picture]:
-    """Read the features of pictures at working size.
+) -> list[PictureFeatures]:
+    """Compute the features of pictures at working size.
 
     Args:
-        backbone: Where they come from.
+        backbone: Computes them.
         config: The working size, and whether colours count.
-        images: (H, W, 3) uint8 RGB each, of any size; neighbours of one size share a batch.
-        semantic: Whether semantic features are read too, in the same forwards.
+        images: (H, W, 3) uint8 RGB each, of any size; consecutive ones of one size share a batch.
+        semantic: Whether to compute semantic features too, in the same forward passes.
 
     Raises:
-        ModelError: Semantic features are wanted of a model that has none.
+        ModelError: The model has no semantic features.
         DeviceError: Not even one picture fits into the device's memory.
     """
     source = _BothKinds(backbone) if semantic else backbone
     color_weight = config.matcher.cells.color_weight
     colors = COLOR_CHANNELS if color_weight else 0
-    pictures: list[Picture] = []
+    pictures: list[PictureFeatures] = []
     for _, group in groupby(images, key=lambda image: image.shape):
         for features in extract_features(source, config, list(group)):
             sizes = (backbone.channels, len(features) - backbone.channels - colors, colors)
             of_unet, of_text, of_color = features.split(sizes)
             appearance = torch.cat([of_unet, of_color])
-            pictures.append(Picture(appearance, of_text if semantic else None, color_weight))
+            pictures.append(
+                PictureFeatures(appearance, of_text if semantic else None, color_weight)
+            )
     return pictures
 
 
@@ -140,34 +157,34 @@ def class_token(backbone: Backbone, class_name: str) -> torch.Tensor:
 
 
 def label_reference(
-    reference: Picture,
+    reference: PictureFeatures,
     size: tuple[int, int],
     mask: Mask | np.ndarray | None,
     token: torch.Tensor | None = None,
     class_name: str | None = None,
 ) -> tuple[torch.Tensor, tuple[int, ...]]:
-    """Bring what is known of a reference picture to its cells.
+    """Reduce the mask of a reference picture to its cells.
 
     Args:
-        reference: What is read out of it.
+        reference: Its features.
         size: (H, W) of the picture.
         mask: (H, W) ids, 255 void. None: one object, id 1, found by its class (eq. 3).
         token: (S,) of the class, needed without a mask.
         class_name: Of the class, for messages.
 
     Returns:
-        (h, w, 1 + K) share of each cell that is background and each object's, less than one in all
-        where there is void; and the K ids.
+        (h, w, 1 + K) the share of each cell that is background and that is each object; they sum to
+        less than one where there is void. And the K ids.
 
     Raises:
-        MaskError: The mask cannot be used or has another size, or the class is nowhere.
+        MaskError: The mask cannot be used or has another size, or the class is not found.
     """
     if mask is None:
         assert token is not None
         assert reference.semantic is not None
         own = class_mask(reference.semantic, token).float()
         if not own.any():
-            raise MaskError(f"class {class_name!r}: nowhere in the reference; give a mask with -m")
+            raise MaskError(f"class {class_name!r}: not found in the reference", "pass {mask}")
         return torch.stack([1 - own, own], dim=-1), (1,)
     if not isinstance(mask, Mask):
         mask = mask_from_array(mask, source="mask of the reference")
@@ -178,7 +195,7 @@ def label_reference(
 
 
 def learn_instance(
-    reference: Picture,
+    reference: PictureFeatures,
     mask: torch.Tensor | None,
     token: torch.Tensor | None = None,
     background: torch.Tensor | None = None,
@@ -187,71 +204,73 @@ def learn_instance(
 
     Args:
         reference: The picture.
-        mask: (h, w) share of each cell that is the instance's, 0..1; None: found by its class
+        mask: (h, w) the share of each cell that is the instance, 0..1; None: found by its class
             (eq. 3).
         token: (S,) of its class, as `DiffusionBackbone.class_tokens` gives it; None: no class.
-        background: (h, w) share of each cell that is not the instance's; None: the rest.
+        background: (h, w) the share of each cell that is not the instance; None: the rest.
 
     Raises:
-        ValueError: The mask is empty, there is neither mask nor token, or a token but no semantic
-            features.
+        ValueError: The mask is empty, there is neither a mask nor a token, or there is a token but
+            there are no semantic features.
     """
     if token is not None and reference.semantic is None:
-        raise ValueError("reference: read with semantic features, where there is a token")
+        raise ValueError("reference: needs semantic features if there is a token")
     if mask is None:
         if token is None or reference.semantic is None:
-            raise ValueError("mask: needed where there is no token")
+            raise ValueError("mask: needed without a token")
         mask = class_mask(reference.semantic, token).float()
     if not mask.any():
         raise ValueError("mask: no cell of the instance in it")
     labels = torch.stack([1 - mask if background is None else background, mask], dim=-1)
     statistics = channel_statistics(reference.appearance)
     cells = standardized_cells(reference, statistics)
-    votes = _smoothed(propagate_labels(_match_elsewhere(cells), labels[None], TEMPERATURE)[..., 1])
+    matches = _match_elsewhere(cells)
+    voted = propagate_labels(matches, labels[None], INSTANCE_SETTINGS.temperature)
+    votes = _smoothed(voted[..., 1])
     semantic_odds = (0.0, 0.0)
     if token is not None and reference.semantic is not None:
         semantic_odds = _fit_odds(similarity_map(reference.semantic, token), labels)
     return Instance(cells, labels, statistics, _fit_odds(votes, labels), token, semantic_odds)
 
 
-def instance_map(picture: Picture, instance: Instance) -> torch.Tensor:
-    """Say how likely each cell of a picture is the instance's.
+def instance_map(picture: PictureFeatures, instance: Instance) -> torch.Tensor:
+    """Estimate the probability that each cell of a picture is the instance.
 
-    The reference's cells that look most like a cell vote for it, so that the background's
-    look-alikes count against the instance. Eq. 7 then takes the mean of both maps, as log odds.
+    The most similar cells of the reference vote for each cell, so look-alikes in the background
+    count against the instance. Eq. 7 then takes the mean of both maps, as log odds.
 
     Args:
-        picture: Of any size; with semantic features where the instance has a token.
-        instance: What is looked for.
+        picture: Of any size; with semantic features if the instance has a token.
+        instance: The instance to look for.
 
     Returns:
-        (h, w) in 0..1; from 0.5 on a cell is rather the instance's than not.
+        (h, w) in 0..1; at 0.5 and above, a cell is more likely the instance than not.
 
     Raises:
         ValueError: The picture lacks semantic features.
     """
     cells = standardized_cells(picture, instance.statistics)
-    matches = global_top_k(cells.flatten(0, 1), instance.cells[None], VOTERS)
-    votes = propagate_labels(matches, instance.labels[None], TEMPERATURE)[:, 1]
+    matches = global_top_k(cells.flatten(0, 1), instance.cells[None], INSTANCE_SETTINGS.voters)
+    votes = propagate_labels(matches, instance.labels[None], INSTANCE_SETTINGS.temperature)[:, 1]
     odds = _log_odds(_smoothed(votes.view(cells.shape[:2])), instance.appearance_odds)
     if instance.token is not None:
         if picture.semantic is None:
-            raise ValueError("picture: read with semantic features, as the instance has a token")
+            raise ValueError("picture: needs semantic features, because the instance has a token")
         s_s = similarity_map(picture.semantic, instance.token)
         odds = (odds + _log_odds(s_s, instance.semantic_odds)) / 2
     return odds.sigmoid()
 
 
-def coverage_score(picture: Picture, instance: Instance) -> float:
-    """Say how much of the instance a picture shows, to rank pictures of any scene by.
+def coverage_score(picture: PictureFeatures, instance: Instance) -> float:
+    """Estimate how much of the instance a picture shows, to rank pictures of any scene.
 
-    A map says where the instance would be, not whether: in another scene too something is more
-    like it than like its reference's background. And the paper's score, the mean of S_DF over all
-    cells, is decided by the background.
+    A map shows where the instance would be, not whether it is there: in another scene, too,
+    something resembles it more than it resembles the background of its reference. And the paper's
+    score, the mean of S_DF over all cells, is decided by the background.
 
     Returns:
-        The mean, over the instance's cells, of the cosine with the picture's cell most like each:
-        1 where every one is there, about 0 where nothing is alike.
+        The mean, over the cells of the instance, of the best cosine with a cell of the picture: 1
+        if all are there, about 0 if nothing is similar.
     """
     share = instance.labels[..., 1]
     own = instance.cells[share >= 0.5 * share.max()]  # (n, C)
@@ -260,9 +279,9 @@ def coverage_score(picture: Picture, instance: Instance) -> float:
 
 
 def standardized_cells(
-    picture: Picture, statistics: tuple[torch.Tensor, torch.Tensor]
+    picture: PictureFeatures, statistics: tuple[torch.Tensor, torch.Tensor]
 ) -> torch.Tensor:
-    """Standardised cells of length one: (h, w, C)."""
+    """Standardize cells and bring them to length one: (h, w, C)."""
     if not picture.color_weight:
         return normalize(picture.appearance, *statistics)
     sizes = (len(picture.appearance) - COLOR_CHANNELS, COLOR_CHANNELS)
@@ -273,9 +292,9 @@ def standardized_cells(
 
 
 def _match_elsewhere(cells: torch.Tensor) -> Matches:
-    """Match each cell (h, w, C) with the rest of its picture: as `global_top_k`, (h, w, k) each.
+    """Match each cell (h, w, C) with the rest of its picture: (h, w, k).
 
-    Neither itself nor the cells around it count: no cell of another picture has a match as close.
+    The cell itself and the cells around it do not count: in another picture, no match is as close.
     """
     height, width, _ = cells.shape
     keys = cells.flatten(0, 1).T  # (C, N)
@@ -285,14 +304,14 @@ def _match_elsewhere(cells: torch.Tensor) -> Matches:
     for y, row in enumerate(cells):
         similarity = (row @ keys).view(width, height, width)
         similarity[:, max(0, y - 1) : y + 2].masked_fill_(near, -torch.inf)
-        found.append(similarity.flatten(1).topk(min(VOTERS, height * width)))
+        found.append(similarity.flatten(1).topk(min(INSTANCE_SETTINGS.voters, height * width)))
     values, places = zip(*found, strict=True)
     return Matches(torch.stack(values), torch.stack(places))
 
 
 def _smoothed(votes: torch.Tensor) -> torch.Tensor:
     """Average a map (h, w) over the cells around each."""
-    side = SMOOTHING_CELLS
+    side = INSTANCE_SETTINGS.smoothing_cells
     pooled = F.avg_pool2d(votes[None, None], side, 1, side // 2, count_include_pad=False)
     return pooled[0, 0]
 
@@ -300,9 +319,9 @@ def _smoothed(votes: torch.Tensor) -> torch.Tensor:
 def _fit_odds(values: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
     """Fit log odds to a map of the reference: logistic regression by Newton's method.
 
-    Each cell's target is the instance's share of it, so that 0.5 lies on the outline. Instance and
-    background weigh as the square roots of their areas: between cells that weigh alike, which loses
-    small instances, and sides that weigh alike, which lets them grow.
+    The target of each cell is the share of it that is the instance, so 0.5 lies on the outline.
+    Instance and background are weighted by the square roots of their areas. Equal weights of all
+    cells would lose small instances; equal weights of both sides would let them grow.
 
     Args:
         values: (h, w).
@@ -320,9 +339,9 @@ def _fit_odds(values: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]
     weighted = weighted / weighted.sum()
     weight = weighted.sum(1)
     positive = weight * areas[:, 1] / areas.sum(1).clamp_min(1e-6)
-    ridge = RIDGE * torch.eye(2).to(design)
+    ridge = INSTANCE_SETTINGS.ridge * torch.eye(2).to(design)
     odds = design.new_zeros(2)
-    for _ in range(NEWTON_STEPS):
+    for _ in range(INSTANCE_SETTINGS.newton_steps):
         p = (design @ odds).sigmoid()
         slope = design.T @ (weight * p - positive) + ridge @ odds
         curvature = (design.T * (weight * p * (1 - p))) @ design + ridge

@@ -1,6 +1,7 @@
-"""Where an instance is in one other picture: the maps of the PDM paper, and of its released code.
+"""The maps of the PDM paper and of its released code: where an instance is in one other picture.
 
-Equations are those of "Where's Waldo" (Samuel et al., NeurIPS 2024). Pure functions over one frame.
+Equations are those of "Where's Waldo" (Samuel et al., NeurIPS 2024). Pure functions over one frame,
+channels first; prototypes and maps are computed by `matching/appearance.py`.
 
     h w   grid of the reference and of the target, which may differ in size
     C     channels of appearance features: (Q + K) / 2 of self-attention (eq. 1), `Backbone.extract`
@@ -11,6 +12,8 @@ Equations are those of "Where's Waldo" (Samuel et al., NeurIPS 2024). Pure funct
 import torch
 import torch.nn.functional as F
 
+from propagate.matching.appearance import appearance_map, instance_prototypes
+
 THRESHOLD = 0.7
 VOTES = 100
 
@@ -20,8 +23,8 @@ def class_mask(
 ) -> torch.Tensor:
     """Find the instance on the reference by the name of its class alone (eq. 3).
 
-    The paper's softmax, with one token, can only run over the cells; its values then are about
-    1 / (h w), far below the paper's threshold. Here they are rescaled to 0..1 over the frame.
+    With one token, the paper's softmax can only run over the cells. Its values are then about
+    1 / (h w), far below the paper's threshold, so they are rescaled to 0..1 over the frame.
 
     Args:
         semantic: (S, h, w) features of the reference.
@@ -40,7 +43,7 @@ def class_mask(
 def prototype(features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Average features over a mask (eq. 4).
 
-    Its `similarity_map` is eq. 5: the mean of n dot products is the dot product with the mean.
+    Its `similarity_map` is eq. 5, because the mean of n dot products is the product with the mean.
 
     Args:
         features: (C, h, w) of the reference.
@@ -52,13 +55,15 @@ def prototype(features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     Raises:
         ValueError: The mask is empty.
     """
-    return _cells(features, mask).mean(0)
+    _check(features, mask)
+    weights = mask[..., None].to(features.dtype)  # (h, w, 1)
+    return instance_prototypes(features.movedim(0, -1), weights)[0]
 
 
 def similarity_map(features: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
-    """Multiply every cell with a vector, neither of them normalised.
+    """Multiply every cell with a vector; neither is normalised.
 
-    With an instance's prototype this is S_A (eq. 5), with a class token S_S (eq. 6).
+    With an instance's prototype this is S_A (eq. 5), with a class token it is S_S (eq. 6).
 
     Args:
         features: (C, h, w) of the target.
@@ -67,11 +72,11 @@ def similarity_map(features: torch.Tensor, vector: torch.Tensor) -> torch.Tensor
     Returns:
         (h, w).
     """
-    return torch.einsum("chw,c->hw", features, vector)
+    return appearance_map(features.movedim(0, -1), vector[None])[..., 0]
 
 
 def fused_map(appearance_map: torch.Tensor, semantic_map: torch.Tensor) -> torch.Tensor:
-    """S_DF, the mean of S_A and S_S (eq. 7), each (h, w); the paper brings them to no one scale."""
+    """S_DF, the mean of S_A and S_S (eq. 7), each (h, w). The paper does not scale them."""
     return (appearance_map + semantic_map) / 2
 
 
@@ -82,39 +87,40 @@ def vote_map(
     votes: int = VOTES,
     cosine: bool = False,
 ) -> torch.Tensor:
-    """Let every cell of the instance vote for the cells of the target most like it.
+    """Let every cell of the instance vote for the most similar cells of the target.
 
-    What dvirsamuel/PDM computes instead of eq. 5, once with queries and once with keys; resized
-    (bilinear) to the picture it is its heat map.
+    This is what dvirsamuel/PDM computes instead of eq. 5, once with queries and once with keys. Its
+    heat map is this map, resized (bilinear) to the picture.
 
     Args:
         reference: (C, h, w) features.
         mask: (h, w) bool.
         target: (C, h', w') features.
-        votes: How many cells each votes for.
-        cosine: By cosine, as its PerMIS script does; else by Euclidean distance, as its demo.
+        votes: How many cells each cell votes for.
+        cosine: Compare by cosine, as its PerMIS script does; else by Euclidean distance, as its
+            demo does.
 
     Returns:
-        (h', w') float32: votes relative to those of the cell that has most, 0..1.
+        (h', w') float32: votes divided by the most votes of any cell, 0..1.
 
     Raises:
         ValueError: The mask is empty, or there are fewer cells than votes.
     """
-    voters = _cells(reference, mask)  # (n, C)
+    _check(reference, mask)
+    voters = reference[:, mask].T  # (n, C)
     cells = target.flatten(1).T  # (h' w', C)
     if votes > len(cells):
         raise ValueError(f"votes: at most the {len(cells)} cells of the target, not {votes}")
     if cosine:
-        likeness = F.normalize(voters, dim=1) @ F.normalize(cells, dim=1).T
+        similarity = F.normalize(voters, dim=1) @ F.normalize(cells, dim=1).T
     else:
-        likeness = -torch.cdist(voters, cells)
-    chosen = likeness.topk(votes, dim=1).indices  # (n, votes)
+        similarity = -torch.cdist(voters, cells)
+    chosen = similarity.topk(votes, dim=1).indices  # (n, votes)
     counts = torch.bincount(chosen.flatten(), minlength=len(cells)).float()
     return (counts / counts.max()).view(target.shape[1:])
 
 
-def _cells(features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The features under a mask, (n, C)."""
+def _check(features: torch.Tensor, mask: torch.Tensor) -> None:
     if mask.dtype != torch.bool or mask.shape != features.shape[1:]:
         raise ValueError(
             f"mask: bool {tuple(features.shape[1:])} as the features, not {mask.dtype} "
@@ -122,4 +128,3 @@ def _cells(features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         )
     if not mask.any():
         raise ValueError("mask: no cell of the instance in it; a smaller one needs larger features")
-    return features[:, mask].T

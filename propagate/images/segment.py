@@ -20,8 +20,9 @@ from propagate.config import Config
 from propagate.features.backbone import Backbone
 from propagate.features.extract import Image, frame_pixels
 from propagate.features.reading import KEYS, QUERIES
+from propagate.features.registry import as_backbone
 from propagate.images.instance import (
-    Picture,
+    PictureFeatures,
     class_token,
     coverage_score,
     instance_map,
@@ -60,8 +61,8 @@ class Segmentation:
 
 
 # The map of a picture, 0.5 its boundary, and the score.
-Found = tuple[torch.Tensor, float]
-Find = Callable[[Picture], Found]
+MapAndScore = tuple[torch.Tensor, float]
+Find = Callable[[PictureFeatures], MapAndScore]
 
 
 class Segmenter:
@@ -69,26 +70,31 @@ class Segmenter:
 
     def __init__(
         self,
-        backbone: Backbone,
+        model: str | Backbone,
         image: Image,
         mask: Mask | np.ndarray | None,
         *,
         class_name: str | None = None,
         method: Method = "default",
+        device: str = "auto",
+        dtype: str = "auto",
+        compile: bool = False,
         config: Config | None = None,
     ) -> None:
         """Learn the instances.
 
         Args:
-            backbone: Where features come from: `Propagator.backbone`. It was told of the class, if
-                one is named.
+            model: A model name, see `Propagator`, or a loaded backbone, for example
+                `Propagator.backbone`. If a class is named, the backbone must have been loaded with
+                it.
             image: (H, W, 3) uint8 RGB.
             mask: (H, W) ids, as `Session.step` takes them. None: one object, id 1, which is found
                 by its class name (eq. 3).
             class_name: What the objects are, for models that take text.
             method: "default", "paper" or "official".
-            config: The size at which pictures are read, and whether colours count. They do in
-                "default" alone.
+            device, dtype, compile: See `Propagator`; not used for a loaded backbone.
+            config: The size at which pictures are read, and whether colours count. They only count
+                in "default".
 
         Raises:
             MaskError: The mask cannot be used or has another size, or the class is nowhere.
@@ -100,6 +106,13 @@ class Segmenter:
         if method not in get_args(Method):
             raise ValueError(f"method: {', '.join(get_args(Method))}, not {method!r}")
         config = config or Config()
+        backbone = as_backbone(
+            model,
+            device=device,
+            dtype=dtype,
+            compile=compile,
+            config=config if class_name is None else replace(config, class_names={1: class_name}),
+        )
         if method != "default":
             config = replace(config, matcher=config.matcher.without_colors())
         self._backbone, self._config = backbone, config
@@ -157,24 +170,24 @@ class Segmenter:
             maps=dict(zip(self._object_ids, arrays, strict=True)),
         )
 
-    def _read(self, image: Image) -> Picture:
+    def _read(self, image: Image) -> PictureFeatures:
         pixels = frame_pixels(image).cpu().numpy()
         return read_pictures(self._backbone, self._config, [pixels], self._semantic)[0]
 
 
 def _calibrated(
-    reference: Picture, own: torch.Tensor, others: torch.Tensor, token: torch.Tensor | None
+    reference: PictureFeatures, own: torch.Tensor, others: torch.Tensor, token: torch.Tensor | None
 ) -> Find:
     instance = learn_instance(reference, own, token, others)
 
-    def find(picture: Picture) -> Found:
+    def find(picture: PictureFeatures) -> MapAndScore:
         return instance_map(picture, instance), coverage_score(picture, instance)
 
     return find
 
 
 def _paper(
-    reference: Picture, own: torch.Tensor, others: torch.Tensor, token: torch.Tensor | None
+    reference: PictureFeatures, own: torch.Tensor, others: torch.Tensor, token: torch.Tensor | None
 ) -> Find:
     """Equations 4 to 7; without a class S_A alone.
 
@@ -183,7 +196,7 @@ def _paper(
     """
     instance = prototype(reference.appearance, _mostly(own))
 
-    def find(picture: Picture) -> Found:
+    def find(picture: PictureFeatures) -> MapAndScore:
         s_df = similarity_map(picture.appearance, instance)
         if token is not None and picture.semantic is not None:
             s_df = fused_map(s_df, similarity_map(picture.semantic, token))
@@ -194,7 +207,7 @@ def _paper(
 
 
 def _votes(
-    reference: Picture,
+    reference: PictureFeatures,
     own: torch.Tensor,
     others: torch.Tensor,
     token: torch.Tensor | None,
@@ -208,7 +221,7 @@ def _votes(
     mask = _mostly(own)
     known = reference.appearance.chunk(parts)
 
-    def find(picture: Picture) -> Found:
+    def find(picture: PictureFeatures) -> MapAndScore:
         votes = min(VOTES, picture.appearance[0].numel())
         pairs = zip(known, picture.appearance.chunk(parts), strict=True)
         maps = [vote_map(of_reference, mask, of_target, votes) for of_reference, of_target in pairs]

@@ -24,7 +24,7 @@ from propagate.images.find import (
     sampled,
 )
 from propagate.images.find_report import clock
-from propagate.images.instance import Picture, learn_instance
+from propagate.images.instance import PictureFeatures, learn_instance
 from propagate.io.decode.one_frame import read_frame
 from propagate.records import Frame
 from tests.tiny_models import stable_diffusion
@@ -72,7 +72,8 @@ def picture_of(height, width, seed):
     generator = torch.Generator().manual_seed(seed)
     # Neighbours differ little, so that a cell has others like it.
     rough = torch.randn(1, 6, height // 2, width // 2, generator=generator)
-    return Picture(torch.nn.functional.interpolate(rough, (height, width), mode="bilinear")[0] + 2)
+    smooth = torch.nn.functional.interpolate(rough, (height, width), mode="bilinear")[0]
+    return PictureFeatures(smooth + 2)
 
 
 def score_said_slowly(reference, share, target):

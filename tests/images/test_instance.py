@@ -13,8 +13,8 @@ from propagate.errors import ModelError
 from propagate.features.colors import ColorBackbone
 from propagate.features.extract import extract_features
 from propagate.images.instance import (
-    RIDGE,
-    Picture,
+    INSTANCE_SETTINGS,
+    PictureFeatures,
     coverage_score,
     instance_map,
     learn_instance,
@@ -83,25 +83,25 @@ def loss(values: torch.Tensor, mask: torch.Tensor, factor: float, offset: float)
     entropy = weights * (F.softplus(odds) - mask.double() * odds)
     mean, spread = values.double().mean(), values.double().std(correction=0)
     ridge = (factor * spread) ** 2 + (factor * mean + offset) ** 2
-    return float(entropy.sum() + RIDGE / 2 * ridge)
+    return float(entropy.sum() + INSTANCE_SETTINGS.ridge / 2 * ridge)
 
 
 def test_the_map_is_the_calibrated_vote_of_the_references_cells() -> None:
     reference, target, mask = random(C, *GRID), random(C, *OTHER_GRID, seed=1), some_mask()
-    instance = learn_instance(Picture(reference), mask)
+    instance = learn_instance(PictureFeatures(reference), mask)
     votes = votes_for(
         unit_cells(target, reference), unit_cells(reference, reference), mask, elsewhere=False
     )
     factor, offset = instance.appearance_odds
     expected = torch.sigmoid(factor * votes + offset)
-    found = instance_map(Picture(target), instance)
+    found = instance_map(PictureFeatures(target), instance)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
     assert found.max() - found.min() > 0.1
 
 
 def test_the_calibration_fits_the_reference_by_votes_from_elsewhere_in_it() -> None:
     reference, mask = random(C, *GRID), some_mask()
-    factor, offset = learn_instance(Picture(reference), mask).appearance_odds
+    factor, offset = learn_instance(PictureFeatures(reference), mask).appearance_odds
     cells = unit_cells(reference, reference)
     votes = votes_for(cells, cells, mask, elsewhere=True)
     best = loss(votes, mask, factor, offset)
@@ -114,8 +114,8 @@ def test_with_a_class_the_log_odds_of_both_maps_are_averaged() -> None:
     reference, target, mask = random(C, *GRID), random(C, *OTHER_GRID, seed=1), some_mask()
     semantic, token = random(S, *GRID, seed=2), random(S, seed=3)
     of_target = random(S, *OTHER_GRID, seed=4)
-    plain = learn_instance(Picture(reference), mask)
-    named = learn_instance(Picture(reference, semantic), mask, token)
+    plain = learn_instance(PictureFeatures(reference), mask)
+    named = learn_instance(PictureFeatures(reference, semantic), mask, token)
     assert named.appearance_odds == plain.appearance_odds
     factor, offset = named.semantic_odds
     s_s = torch.tensor(
@@ -124,9 +124,9 @@ def test_with_a_class_the_log_odds_of_both_maps_are_averaged() -> None:
             for y in range(4)
         ]
     )
-    appearance = torch.logit(instance_map(Picture(target), plain).double())
+    appearance = torch.logit(instance_map(PictureFeatures(target), plain).double())
     expected = torch.sigmoid((appearance + factor * s_s + offset) / 2).float()
-    found = instance_map(Picture(target, of_target), named)
+    found = instance_map(PictureFeatures(target, of_target), named)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
     of_reference = torch.einsum("shw,s->hw", semantic, token)
     best = loss(of_reference, mask, factor, offset)
@@ -135,7 +135,7 @@ def test_with_a_class_the_log_odds_of_both_maps_are_averaged() -> None:
 
 
 def test_without_a_mask_the_class_gives_it() -> None:
-    picture, token = Picture(random(C, *GRID), random(S, *GRID, seed=2)), random(S, seed=3)
+    picture, token = PictureFeatures(random(C, *GRID), random(S, *GRID, seed=2)), random(S, seed=3)
     assert picture.semantic is not None
     mask = class_mask(picture.semantic, token).float()
     by_class, by_mask = learn_instance(picture, None, token), learn_instance(picture, mask, token)
@@ -143,7 +143,7 @@ def test_without_a_mask_the_class_gives_it() -> None:
 
 
 def test_what_is_void_votes_for_nobody() -> None:
-    reference, mask = Picture(random(C, *GRID)), some_mask()
+    reference, mask = PictureFeatures(random(C, *GRID)), some_mask()
     void = mask == 0
     void[:, :4] = False  # the right half is not known
     background = torch.where(void, 0.0, 1 - mask)
@@ -155,7 +155,7 @@ def test_what_is_void_votes_for_nobody() -> None:
 
 
 def test_a_mask_of_the_whole_picture_finds_it_everywhere() -> None:
-    reference = Picture(random(C, *GRID))
+    reference = PictureFeatures(random(C, *GRID))
     found = instance_map(reference, learn_instance(reference, torch.ones(GRID)))
     assert (found > 0.5).all()
 
@@ -236,26 +236,30 @@ def test_pictures_are_read_at_working_size_in_the_order_given() -> None:
 
 def test_coverage_is_how_like_the_instances_cells_their_best_matches_are() -> None:
     reference, target, mask = random(C, *GRID), random(C, *OTHER_GRID, seed=1), some_mask()
-    instance = learn_instance(Picture(reference), mask)
+    instance = learn_instance(PictureFeatures(reference), mask)
     own, cells = unit_cells(reference, reference), unit_cells(target, reference)
     best = [
         max(sum(a * b for a, b in zip(own[at], cell, strict=True)) for cell in cells.values())
         for at in ((1, 2), (1, 3))  # the third cell is less than half the instance's
     ]
-    assert coverage_score(Picture(target), instance) == pytest.approx(sum(best) / 2, rel=1e-4)
-    assert coverage_score(Picture(reference), instance) == pytest.approx(1, rel=1e-4)
+    assert coverage_score(PictureFeatures(target), instance) == pytest.approx(
+        sum(best) / 2, rel=1e-4
+    )
+    assert coverage_score(PictureFeatures(reference), instance) == pytest.approx(1, rel=1e-4)
 
 
 def test_wrong_arguments_are_refused() -> None:
-    picture = Picture(random(C, *GRID))
+    picture = PictureFeatures(random(C, *GRID))
     with pytest.raises(ValueError, match="no cell of the instance"):
         learn_instance(picture, torch.zeros(GRID))
-    with pytest.raises(ValueError, match="mask: needed where there is no token"):
+    with pytest.raises(ValueError, match="mask: needed without a token"):
         learn_instance(picture, None)
-    with pytest.raises(ValueError, match="reference: read with semantic features"):
+    with pytest.raises(ValueError, match="reference: needs semantic features"):
         learn_instance(picture, some_mask(), random(S))
-    named = learn_instance(Picture(random(C, *GRID), random(S, *GRID)), some_mask(), random(S))
-    with pytest.raises(ValueError, match="picture: read with semantic features"):
+    named = learn_instance(
+        PictureFeatures(random(C, *GRID), random(S, *GRID)), some_mask(), random(S)
+    )
+    with pytest.raises(ValueError, match="picture: needs semantic features"):
         instance_map(picture, named)
     with pytest.raises(ModelError, match="model color: it takes no text; leave the class name"):
         read_pictures(ColorBackbone(CPU), SMALL, [draw()], semantic=True)

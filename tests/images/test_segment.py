@@ -199,5 +199,5 @@ def test_what_cannot_be_used_is_refused() -> None:
         Segmenter(color, REFERENCE, np.zeros((96, 160), np.uint8))
     with pytest.raises(ModelError, match="model color: it takes no text"):
         Segmenter(color, REFERENCE, IDS, class_name="tomato")
-    with pytest.raises(MaskError, match="class 'nothing': nowhere in the reference"):
+    with pytest.raises(MaskError, match="class 'nothing': not found in the reference"):
         Segmenter(Named(CPU), REFERENCE, None, class_name="nothing", config=SMALL)
