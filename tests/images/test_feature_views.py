@@ -23,7 +23,7 @@ from propagate.images.feature_views import (
     similarity_maps,
     write_feature_videos,
 )
-from propagate.io.write.masks import mask_from_array
+from propagate.io.masks.ids import mask_from_array
 from tests.paths import SHARED
 
 CORPUS = SHARED / "data" / "dev" / "decode"
@@ -276,7 +276,7 @@ def test_a_mask_of_another_size_is_refused(color, drawn, tmp_path):
 def test_files_of_an_earlier_call_are_kept_unless_they_may_be_replaced(color, drawn, tmp_path):
     write_feature_videos(color, drawn.mp4, tmp_path, mask=drawn.truth[0], max_frames=2)
     before = (tmp_path / "clip/pca.mp4").read_bytes()
-    with pytest.raises(OutputError, match=r"pca\.mp4: is there already; pass --overwrite"):
+    with pytest.raises(OutputError, match=r"pca\.mp4: already exists; pass overwrite=True"):
         write_feature_videos(color, drawn.mp4, tmp_path, max_frames=3)
     assert (tmp_path / "clip/pca.mp4").read_bytes() == before
     write_feature_videos(color, drawn.mp4, tmp_path, max_frames=3, overwrite=True)
@@ -302,7 +302,7 @@ def test_the_command_writes_both_videos_and_says_where(propagate, drawn, tmp_pat
     ("options", "status", "message"),
     [
         (("missing.mp4",), 1, "missing.mp4: no such file or folder; check the path"),
-        (("CLIP", "--mask", "missing.png"), 1, "missing.png: no such mask: check the path"),
+        (("CLIP", "--mask", "missing.png"), 1, "missing.png: no such mask; check the path"),
         (("CLIP", "--frame", "99"), 1, "frame 99 is past the end"),
         (("CLIP", "--model", "tiny", "--recipe", "nonsense"), 2, "no recipe is named 'nonsense'"),
     ],
