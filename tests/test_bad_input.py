@@ -13,7 +13,7 @@ import torch
 from diffusers import UNet2DModel
 from PIL import Image
 
-import propagate.pipeline
+import propagate.features.registry
 import propagate.plan
 from propagate.errors import MaskError
 from propagate.features.colors import ColorBackbone
@@ -499,7 +499,7 @@ class SmallDevice(ColorBackbone):
 @pytest.mark.slow
 def test_out_of_memory_tries_a_smaller_batch_and_says_so(run, tmp_path, monkeypatch, caplog):
     small = SmallDevice(capacity=2)
-    monkeypatch.setattr(propagate.pipeline, "load_backbone", lambda *_, **__: small)
+    monkeypatch.setattr(propagate.features.registry, "load_backbone", lambda *_, **__: small)
     finished = run("--batch-size", 8, "--max-frames", 8)
     assert finished.status == 0
     assert small.batches[:2] == [8, 4]
@@ -513,7 +513,9 @@ def test_out_of_memory_tries_a_smaller_batch_and_says_so(run, tmp_path, monkeypa
 
 
 def test_one_frame_that_does_not_fit_is_an_error(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(propagate.pipeline, "load_backbone", lambda *_, **__: SmallDevice(0))
+    monkeypatch.setattr(
+        propagate.features.registry, "load_backbone", lambda *_, **__: SmallDevice(0)
+    )
     line = error_line(run())
     assert "one frame of 640x480 does not fit into the memory of cpu: use a smaller model" in line
     assert not (tmp_path / "out/clip").exists()

@@ -44,8 +44,8 @@ class WatchedSource(FrameStream):
                     yield frame
             except TimeoutError as error:
                 raise VideoError(
-                    f"{self._label}: no progress for {self._deadline_s:g} s after {count} frames; "
-                    "get another copy of it, or pass --isolate to end its decoder for good"
+                    f"{self._label}: no progress for {self._deadline_s:g} s after {count} frames",
+                    "get another copy of it, or decode it in a separate process with {isolate=True}",
                 ) from error
 
     def _release(self) -> None:

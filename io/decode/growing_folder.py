@@ -58,8 +58,8 @@ class GrowingFolder(FrameStream):
         self._first = next((listed for listed in self._arrived if listed is not None), None)
         if self._first is None:
             raise VideoError(
-                f"{folder}: no image came for {timeout_s:g} s; start its writer, or wait longer "
-                "with --follow-timeout"
+                f"{folder}: no image came for {timeout_s:g} s",
+                "start its writer, or wait longer with {follow_timeout}",
             )
         decoded = self._decode(self._first)
         first = next(image for image in decoded if image is not None)

@@ -63,7 +63,10 @@ class IsolatedSource(FrameStream):
             deadline_s: Longest time without a frame or a sign of life, in seconds.
         """
         if sys.platform == "win32":
-            raise VideoError(f"{label}: --isolate works on Linux and macOS; leave it out")
+            raise VideoError(
+                f"{label}: decoding in a separate process works on Linux and macOS only",
+                "pass {isolate=False}",
+            )
         self._label = label
         self._slot_bytes = slot_bytes = 3 * options.max_pixels
         self._deadline_s = deadline_s

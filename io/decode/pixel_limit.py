@@ -50,6 +50,6 @@ def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image
 def too_large(width: int, height: int, max_pixels: int) -> str:
     """Say that a picture is too large, and what to do."""
     return (
-        f"{width}x{height} pixels, more than the limit of {max_pixels}; if it is meant, raise "
-        "max_pixels (--max-pixels)"
+        f"{width}x{height} pixels, more than the limit of {max_pixels}; if that is right, raise "
+        "max_pixels"
     )

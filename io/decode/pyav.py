@@ -154,14 +154,14 @@ class PyAVReader(FrameStream):
 
     @contextmanager
     def _explaining(self) -> Iterator[None]:
-        """Say of what FFmpeg raises how much was read, and what to do."""
+        """Add to an error of FFmpeg how much was read, and what to do."""
         try:
             yield
         except (FFmpegError, ValueError) as error:
             why = reason(error)
             if not self._stream.codec_context.width:
-                # Of pictures over the limit FFmpeg says "Invalid argument", as of much else.
-                why += f", or pictures of more than {self._max_pixels} pixels: see --max-pixels"
+                # For frames over the limit, FFmpeg says "Invalid argument", as for much else.
+                why += f", or frames of more than {self._max_pixels} pixels (max_pixels)"
             raise VideoError(self._broken_off(why)) from error
 
     def _broken_off(self, why: str) -> str:

@@ -1,4 +1,4 @@
-"""What a search found: a table to read, a sheet to look at, every score as JSON."""
+"""The results of a search: a table, a contact sheet, and every score as JSON."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ SHOWN_INTERVALS = 6
 
 
 def clock(seconds: float) -> str:
-    """Write a time as minutes, seconds and tenths, mm:ss.s; minutes go on beyond 99."""
+    """Write a time as minutes, seconds and tenths, mm:ss.s; minutes may exceed 99."""
     # Rounded first: 59.96 s is 01:00.0, not 00:60.0.
     tenths = round(abs(seconds) * 10)
     minutes, rest = divmod(tenths, 600)
@@ -50,7 +50,7 @@ def format_found(searches: Sequence[VideoSearch], object_ids: Sequence[int], top
 def found_panels(
     searches: Sequence[VideoSearch], object_ids: Sequence[int], top: int
 ) -> list[Panel]:
-    """Make a picture of the best frame of each video, ranked for each object."""
+    """Make a panel of the best frame of each video, ranked for each object."""
     panels = []
     for object_id in object_ids:
         for rank, search in enumerate(ranked(searches, object_id)[:top], start=1):
@@ -63,7 +63,7 @@ def found_panels(
 
 
 def found_json(searches: Sequence[VideoSearch], object_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """Every score, as plain values: one entry per video, in the order of the search."""
+    """Give every score as plain values: one entry per video, in the order of the search."""
     ranks = {
         i: {id(search): rank for rank, search in enumerate(ranked(searches, i), start=1)}
         for i in object_ids

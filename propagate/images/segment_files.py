@@ -2,8 +2,7 @@
 
 OUT/<name>.png             the mask of <name>.jpg: ids in DAVIS colours, of the picture's size
 OUT/overlay/<name>.jpg     the picture with its mask drawn on it, with `overlay`
-OUT/result.json            settings and scores; written last, so its presence means that all is
-                           there
+OUT/result.json            settings and scores; written last, so a folder that has one is complete
 """
 
 import json
@@ -35,14 +34,14 @@ JPEG_QUALITY = 92
 
 
 def find_pictures(paths: Sequence[Path]) -> list[Path]:
-    """List pictures: files as given, folders by the names in them.
+    """List pictures: files as given, the files of folders by name.
 
     Args:
-        paths: Image files, and folders of them; their subfolders are left alone.
+        paths: Image files, and folders of them without their subfolders.
 
     Raises:
         VideoError: There is no such path, or no image in a folder.
-        OutputError: Two have one name, so that their masks would.
+        OutputError: Two have the same name, so their masks would have it too.
     """
     pictures: list[Path] = []
     for path in paths:
@@ -64,8 +63,8 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
     if count > 1:
         first, second = [picture for picture in pictures if picture.stem == stem][:2]
         raise OutputError(
-            f"{first} and {second}: both masks would be {stem}.png; rename one, or segment them "
-            "one by one with different -o"
+            f"{first} and {second}: both masks would be {stem}.png",
+            "rename one, or segment them one by one into different folders with {out}",
         )
     return pictures
 
@@ -92,14 +91,14 @@ def segment_files(
     overlay: bool = False,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> list[VideoError]:
-    """Write the mask of each picture, then the report; files of these names are replaced.
+    """Write the mask of each picture, then the report. Existing files are replaced.
 
-    A picture that cannot be read is left out; the others go on.
+    A picture that cannot be read is left out.
 
     Args:
         segmenter: Knows the instances.
         pictures: As `find_pictures` gives them.
-        out: The folder; made where there is none.
+        out: The folder; made if there is none.
         settings: For the report.
         options: How pictures are opened.
         overlay: Whether to write the pictures with their masks drawn on them too.
@@ -138,7 +137,7 @@ def segment_files(
 def _prepare(out: Path, overlay: bool) -> None:
     with guard_output_folder(out):
         (out / OVERLAYS if overlay else out).mkdir(parents=True, exist_ok=True)
-        # The report of an earlier run would vouch for masks that are about to change.
+        # The report of an earlier run would not be true of the new masks.
         (out / REPORT).unlink(missing_ok=True)
     remove_partial_files(out)
 

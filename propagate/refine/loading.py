@@ -1,4 +1,4 @@
-"""SAM and SAM 2 in transformers layout: where one is, whether all is there, and loading it."""
+"""SAM and SAM 2 in transformers layout: find the folder, check that it is complete, load it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,11 +13,11 @@ from propagate.features.hub import cached, download, root_cause
 from propagate.features.model_folder import ModelFolder
 from propagate.refine.sam import PixelScaling, Sam
 
-# The model_type of config.json -> the class that reads it. Meta's own SAM 2 folders are of
-# sam2_video: the same model with a memory beside it, which is not loaded.
+# The model_type in config.json -> the class that reads it. Meta's own SAM 2 folders are of type
+# sam2_video: the same model with a memory, which is not loaded.
 CLASSES = {"sam": "SamModel", "sam2": "Sam2Model", "sam2_video": "Sam2Model"}
-# The files of a model; of those in one tuple, any one will do. transformers 5 writes the settings
-# of the image processor into the second file of theirs.
+# The files of a model; one of each tuple is enough. transformers 5 writes the settings of the image
+# processor into the second file of its tuple.
 FILES = (
     ("config.json",),
     ("preprocessor_config.json", "processor_config.json"),
@@ -28,7 +28,7 @@ DOWNLOADED = (*(file for files in FILES for file in files), "model-*-of-*.safete
 
 
 def open_sam(name: str, source: str, device: torch.device, dtype: torch.dtype) -> Sam:
-    """Load a model: a folder as it is, a hub id from the local cache, else downloaded.
+    """Load a model from a folder, from the local cache of the hub, or else by download.
 
     Args:
         name: What the user called it, for messages.
@@ -67,7 +67,7 @@ def _load_model(folder: ModelFolder, class_name: str) -> Any:
                 local_files_only=True,
                 output_loading_info=True,
             )
-    # Damaged files show as exceptions of any kind, from three libraries.
+    # Damaged files raise exceptions of many kinds, from three libraries.
     except Exception as error:
         raise ModelError(
             f"model {folder.name}: {folder.path} is damaged or of another kind "
@@ -83,7 +83,7 @@ def _load_model(folder: ModelFolder, class_name: str) -> Any:
 
 
 def _read_scaling(folder: ModelFolder) -> PixelScaling:
-    """Read what the image processor was saved with; what is not there has its default."""
+    """Read the settings of the image processor; missing ones have their defaults."""
     settings = folder.read_json("preprocessor_config.json")
     if settings is None:
         settings = (folder.read_json("processor_config.json") or {}).get("image_processor")
@@ -135,15 +135,15 @@ def _missing_file(folder: Path) -> str | None:
 
 
 def _cached(source: str) -> Path | None:
-    """The complete copy of a hub model in the local cache, if there is one. Uses no network."""
+    """Find a complete copy of a hub model in the local cache, without using the network."""
     path = cached(source, DOWNLOADED)
-    # An interrupted download leaves a part of it.
+    # An interrupted download leaves an incomplete copy.
     return path if path is not None and _missing_file(path) is None else None
 
 
 @contextmanager
 def _quiet(logging: Any) -> Iterator[None]:
-    """Keep transformers' bars and remarks off stderr, and leave its settings as they were."""
+    """Silence the progress bars and messages of transformers, and restore its settings."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -1,7 +1,7 @@
 """Masks sharpened by SAM or SAM 2, prompted with what propagation found.
 
-A refined mask is a result beside the propagated one: it is never matched against, so a refiner
-cannot lead the propagation astray.
+A refined mask is a second result beside the propagated one. Nothing is ever matched against it, so
+a refiner cannot mislead the propagation.
 
 H, W: the frame; L: side of the model's masks; K: objects; P: points of each; M: masks offered.
 """
@@ -22,18 +22,18 @@ from propagate.refine.sam import Canvas, Prompts, Sam
 
 # Name -> hub id. Both have about as many weights: 94 and 81 million.
 REFINERS = {"sam": "facebook/sam-vit-base", "sam2": "facebook/sam2.1-hiera-base-plus"}
-# Least IoU of a refined mask with the given one. Below the customary bar for the same object, the
-# model shows another thing: the whole of which the object is a part, or the look-alike beside it.
+# Least IoU of a refined mask with the given one. Below it, the model shows something else: the
+# whole of which the object is a part, or the look-alike beside it.
 AGREEMENT = 0.5
-# SAM is trained with up to about ten points; far look-alikes need no warning.
+# SAM is trained with up to about ten points, and look-alikes far away need no negative point.
 MAX_NEGATIVES = 8
-# The logit of a cell that is all object, and minus that of one that has none: what SAM 2 turns a
-# mask into (its mask scale 20, bias -10).
+# The logit of a cell that is all object; a cell without object has minus this. SAM 2 turns masks
+# into these values (mask scale 20, bias -10).
 CERTAIN_LOGIT = 10.0
 
 
 class Refiner:
-    """A loaded SAM or SAM 2 that refines masks of frames, each by itself."""
+    """A loaded SAM or SAM 2 that refines the mask of one frame at a time."""
 
     def __init__(self, sam: Sam, source: str) -> None:
         """Take a loaded model.
@@ -47,7 +47,7 @@ class Refiner:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides refined masks, beside the frames and the masks, as plain values."""
+        """Everything besides frames and masks that decides refined masks, as plain values."""
         return {
             "name": self.sam.name,
             "source": self.source,
@@ -60,16 +60,16 @@ class Refiner:
     ) -> np.ndarray:
         """Refine the mask of a frame.
 
-        Each object is prompted with its deepest point, those of the objects around it as negative
-        ones, its box and its mask. Of the masks the model offers, the one that overlaps most with
-        the given mask is taken; of its parts, those that touch the given mask. Where two objects
-        are left, the higher logit wins. An object that the model does not agree on
-        (`AGREEMENT`) keeps the mask it was given, whole.
+        The prompt of each object is its deepest point, the deepest points of the objects around it
+        as negative points, its box and its mask. Of the masks that the model offers, the one with
+        the highest IoU with the given mask is taken, without the parts that do not touch the given
+        mask. Where two objects overlap, the higher logit wins. If the model does not agree with an
+        object's mask (`AGREEMENT`), the object keeps the given mask.
 
         Args:
             image: (H, W, 3) uint8, RGB.
             mask: (H, W) uint8 object ids, 0 background.
-            soft: Per object id, (H, W) soft labels; they move its point to where it is sure.
+            soft: Per object id, (H, W) soft labels; they move its point to where they are high.
 
         Returns:
             (H, W) uint8 object ids. Objects absent from `mask` stay absent.
@@ -97,7 +97,8 @@ class Refiner:
         except torch.OutOfMemoryError as error:
             raise DeviceError(
                 f"model {self.sam.name}: a frame of {mask.shape[1]}x{mask.shape[0]} does not fit "
-                f"into the memory of {self.sam.device}: use a smaller model or --device cpu"
+                f"into the memory of {self.sam.device}",
+                "use a smaller model or {device=cpu}",
             ) from error
         return merge(mask, refined)
 
@@ -113,14 +114,14 @@ def prompts_of(
 
     Args:
         mask: (H, W) uint8 ids.
-        object_ids: Those to prompt for; each has a pixel in `mask`.
+        object_ids: The objects to prompt for; each has a pixel in `mask`.
         soft: See `Refiner.refine`.
         canvas: Where the frame lies in the model's input.
         mask_side: Of mask prompts.
 
     Returns:
-        Prompts in the order of `object_ids`. All have as many points: first the object's own, then
-        those of the nearest others, nearest first.
+        Prompts in the order of `object_ids`. All have the same number of points: first the object's
+        own, then those of the nearest other objects, nearest first.
     """
     boxes = ndimage.find_objects(mask)
     corners, points, shares = [], [], []
@@ -129,7 +130,7 @@ def prompts_of(
         x, y = deepest_point(mask[box] == i, soft[i][box] if i in soft else None)
         points.append((columns.start + x, rows.start + y))
         corners.append((columns.start, rows.start, columns.stop - 1, rows.stop - 1))
-        # One by one: in float32 a frame is four times as large.
+        # One object at a time: in float32 a mask is four times as large.
         shares.append(canvas.place(torch.from_numpy(mask == i)[None].float(), mask_side))
     own = np.array(points, float)  # (K, 2)
     distance = np.linalg.norm(
@@ -169,8 +170,8 @@ def deepest_point(region: np.ndarray, soft: np.ndarray | None = None) -> tuple[i
 def choose(candidates: torch.Tensor, given: torch.Tensor) -> int:
     """Find which of the candidates, (M, H, W) bool, has the highest IoU with `given`, (H, W) bool.
 
-    The model's own score is not asked: it says how clean a mask is, not whether it shows the
-    object that was followed.
+    The model's own score is not used: it rates how clean a mask is, not whether it shows the object
+    that was followed.
     """
     shared = (candidates & given).flatten(1).sum(dim=1)
     either = (candidates | given).flatten(1).sum(dim=1)
@@ -178,7 +179,7 @@ def choose(candidates: torch.Tensor, given: torch.Tensor) -> int:
 
 
 def without_loose_parts(logits: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """Make logits, (H, W), zero in those parts of their mask that `given` touches nowhere."""
+    """Set logits, (H, W), to zero in the components of their mask that do not touch `given`."""
     parts = np.empty(logits.shape, np.int32)
     ndimage.label(logits > 0, output=parts)
     touched = np.unique(parts[given])
@@ -188,8 +189,8 @@ def without_loose_parts(logits: np.ndarray, given: np.ndarray) -> np.ndarray:
 def merge(mask: np.ndarray, refined: Mapping[int, np.ndarray]) -> np.ndarray:
     """Put refined objects back into one mask.
 
-    An object is refused, and stays as `mask` has it, if its refined mask does not agree with that
-    by itself, or if the other objects leave it one that does not.
+    A refinement is refused, and the object stays as in `mask`, if its IoU with that is too low, by
+    itself or after the other objects have taken their pixels.
 
     Args:
         mask: (H, W) uint8 ids, as given.
@@ -210,7 +211,7 @@ def merge(mask: np.ndarray, refined: Mapping[int, np.ndarray]) -> np.ndarray:
 
 
 def _highest(mask: np.ndarray, refined: Mapping[int, np.ndarray]) -> np.ndarray:
-    """Give each pixel to the refined object of the highest logit, and the others what they had."""
+    """Give each pixel to the refined object with the highest logit; the others keep theirs."""
     ids = np.full_like(mask, BACKGROUND_ID)
     best = np.zeros(mask.shape, np.float32)
     for i, logits in refined.items():
@@ -249,6 +250,6 @@ def load_refiner(name: str, *, device: str = "auto", dtype: str = "auto") -> Ref
         return Refiner(open_sam(name, source, where, precision), source)
     except torch.OutOfMemoryError as error:
         raise DeviceError(
-            f"model {name} does not fit into the memory of {where}: use a smaller one, "
-            "or --device cpu"
+            f"model {name} does not fit into the memory of {where}",
+            "use a smaller one, or {device=cpu}",
         ) from error

@@ -1,6 +1,6 @@
 """SAM and SAM 2: a frame and prompts in, mask logits out.
 
-Frames are prepared here, not by transformers' image processors: SAM 2's needs torchvision.
+Frames are prepared here, because the image processor of SAM 2 in transformers needs torchvision.
 
 H, W: the frame; S: side of the square that the model takes; L: side of the masks it takes and
 gives; K: objects; P: points of each; M: masks offered for each.
@@ -17,7 +17,7 @@ from PIL import Image
 
 from propagate.errors import ModelError
 
-# Objects in one pass of the decoder. Its maps of one (L 256) are some 20 MB in float32.
+# Objects in one pass of the decoder. With L = 256, its maps take about 20 MB per object in float32.
 OBJECTS_AT_ONCE = 32
 
 
@@ -29,7 +29,7 @@ class Canvas:
         height: Rows of the frame.
         width: Columns of the frame.
         rows: Rows of the square that the frame is resized to, from the top.
-        columns: Columns, from the left. What is left of the square is padding.
+        columns: Columns, from the left. The rest of the square is padding.
         side: Of the square.
     """
 
@@ -45,9 +45,9 @@ class Canvas:
         return np.array([self.columns / self.width, self.rows / self.height])
 
     def place(self, maps: torch.Tensor, mask_side: int) -> torch.Tensor:
-        """Bring maps of the frame, (K, H, W) float, to the size of mask prompts, (K, L, L).
+        """Resize maps of the frame, (K, H, W) float, to the size of mask prompts, (K, L, L).
 
-        A cell is the mean over its pixels; padding counts as zero.
+        A cell is the mean of its pixels; padding counts as zero.
         """
         size = (self.rows, self.columns)
         resized = F.interpolate(maps[None], size, mode="bilinear", antialias=True)
@@ -57,7 +57,7 @@ class Canvas:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prompts:
-    """What a model is told of K objects.
+    """The prompts of K objects.
 
     Attributes:
         points: (K, P, 2) float32, x and y in pixels of the square.
@@ -92,7 +92,7 @@ class PixelScaling:
 
 
 class Sam:
-    """A loaded SAM or SAM 2. It keeps nothing from frame to frame."""
+    """A loaded SAM or SAM 2. It keeps no state between frames."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class Sam:
             torch.tensor(numbers)[:, None, None]
             for numbers in (self._scaling.mean, self._scaling.std)
         )
-        # Padded last: the padding is zero, whatever the mean colour.
+        # Padded last, so that the padding is zero, whatever the mean colour.
         right, below = canvas.side - canvas.columns, canvas.side - canvas.rows
         return F.pad((pixels - mean) / std, (0, right, 0, below))[None]
 
@@ -158,16 +158,15 @@ class Sam:
         """Run the decoder on the prompts of all objects.
 
         Yields:
-            Per object, the logits of every mask the model offers, (M, L, L). First the one it is
-            trained to give where a prompt says as much as ours do, then the three it gives where a
-            prompt may mean a part or the whole.
+            Per object, the logits of every mask that the model offers, (M, L, L): first the single
+            mask for a clear prompt, then the three masks for an ambiguous one.
 
         Raises:
             ModelError: They are not finite.
         """
         for rows in torch.arange(len(prompts.points)).split(OBJECTS_AT_ONCE):
             embeddings = [each.expand(len(rows), -1, -1, -1) for each in maps]
-            # A batch entry per object, since a batch entry has only one mask prompt.
+            # One batch entry per object, because an entry has only one mask prompt.
             inputs = {
                 "image_embeddings": embeddings[0] if self._is_sam1 else embeddings,
                 "input_points": prompts.points[rows, None].to(self.device),
@@ -181,19 +180,17 @@ class Sam:
             ]
             logits = torch.cat(offered, dim=1)  # (K, M, L, L)
             if not torch.isfinite(logits).all():
-                advice = (
-                    "its weights are damaged, fetch them again"
-                    if self.dtype == torch.float32
-                    else "pass --dtype float32"
-                )
                 raise ModelError(
-                    f"model {self.name}: masks are not finite in {str(self.dtype)[6:]}; {advice}"
+                    f"model {self.name}: masks are not finite in {str(self.dtype)[6:]}",
+                    "its weights are damaged, download them again"
+                    if self.dtype == torch.float32
+                    else "pass {dtype=float32}",
                 )
             yield from logits
 
     @torch.inference_mode()
     def to_frame(self, logits: torch.Tensor, canvas: Canvas) -> torch.Tensor:
-        """Bring mask logits, (M, L, L), to the size of the frame, (M, H, W)."""
+        """Resize mask logits, (M, L, L), to the frame, (M, H, W)."""
         maps = logits[None]
         if self._is_sam1:
             maps = F.interpolate(maps, (canvas.side, canvas.side), mode="bilinear")
