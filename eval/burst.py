@@ -24,8 +24,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from propagate.errors import EvaluationError
+from propagate.io.masks.rle import run_lengths
 from propagate.io.write.files import write_atomically
-from propagate.io.write.rle import run_lengths
 
 _FORMAT_HELP = "give a BURST annotation file, such as val/all_classes.json"
 

@@ -1,22 +1,20 @@
 """The objects of one frame, and how they are read from a PNG without guessing."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
-from PIL import Image
 
-from propagate.errors import EvaluationError
-from propagate.io.write.masks import palette
+from propagate.errors import EvaluationError, MaskError
+from propagate.io.decode.pixel_limit import TooLargeError
+from propagate.io.masks import png
 from propagate.records import BACKGROUND_ID, MAX_OBJECT_ID, VOID_ID
 
 _PROBLEMS_LISTED = 3
-_WRITE_AGAIN = "write this mask again"
-_SAVE_AS_INDEX = "save masks as palette or grey PNGs whose values are ids"
-_RGB_WEIGHTS = np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
+# From here on Pillow too takes an image for a decompression bomb.
+_MAX_PIXELS = 89_478_485
 
 
 class UnusableMaskError(EvaluationError):
@@ -32,6 +30,11 @@ class UnusableMaskError(EvaluationError):
         """Keep the three apart, so that `refuse` can join the problems of many files."""
         super().__init__(f"{path}: {found}", hint)
         self.path, self.found = path, found
+
+    @classmethod
+    def of(cls, path: Path, error: MaskError) -> Self:
+        """Make one from the error of a reader, whose message begins with the path."""
+        return cls(path, error.message.removeprefix(f"{path}: "), error.hint)
 
     def __reduce__(self) -> tuple[type[Self], tuple[Path, str, str]]:
         # Without this, an error of a worker process would be unpickled with two arguments.
@@ -145,67 +148,29 @@ class Labels:
 
 
 def read_ids(path: Path) -> np.ndarray:
-    """Read the ids of one PNG of mode P, L, LA, 1 or I;16; the colours of a palette do not matter.
-
-    Unlike a reference mask, which `propagate.io.write.masks` reads, it may hold no object. An RGB
-    file is accepted if each of its colours is that of an id in the DAVIS palette.
+    """Read the ids of one mask of a data set or a prediction; see `propagate.io.masks.png`.
 
     Returns:
         (H, W) uint8.
 
     Raises:
-        UnusableMaskError: If there is no such file, it is not a complete PNG, or its values
-            are not ids.
+        UnusableMaskError: If there is no such file, or its values are not ids.
     """
-    image = _decode(path)
-    if image.mode in ("RGB", "RGBA"):
-        return _ids_of_colours(image, path)
-    if image.mode == "LA":  # DAVIS-2016 has one such file, bear/00077.png.
-        image = image.getchannel("L")
-    ids = np.asarray(image)
-    if ids.dtype == np.uint8:
-        return ids
-    if ids.max() > VOID_ID:
-        raise UnusableMaskError(path, f"id {ids.max()}", f"use ids of 8 bits, 1..{MAX_OBJECT_ID}")
-    return ids.astype(np.uint8)
-
-
-def _decode(path: Path) -> Image.Image:
-    """Decode a PNG, whose modes are 1, L, LA, P, I, I;16, RGB and RGBA."""
     try:
-        with warnings.catch_warnings():
-            # Between 90 and 180 megapixels Pillow only warns; no video has such frames.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=["PNG"]) as image:
-                image.load()
-    except FileNotFoundError as error:
-        raise UnusableMaskError(path, "no such mask", "write it, empty if need be") from error
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise UnusableMaskError(path, "far more pixels than a video has", _WRITE_AGAIN) from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UnusableMaskError(path, "not a readable PNG", _WRITE_AGAIN) from error
-    return image
+        ids = png.read_ids(path, max_pixels=_MAX_PIXELS, from_data_set=True)
+    except MaskError as error:
+        if isinstance(error.__cause__, TooLargeError):
+            raise UnusableMaskError(
+                path, "far more pixels than a video has", "write this mask again"
+            ) from error
+        if not path.exists():
+            raise no_such_mask(path) from error
+        raise UnusableMaskError(
+            path, error.message.removeprefix(f"{path}: "), error.hint
+        ) from error
+    return ids.astype(np.uint8, copy=False)
 
 
-def _ids_of_colours(image: Image.Image, path: Path) -> np.ndarray:
-    """Read ids from RGB colours, each of which must be the DAVIS colour of one id.
-
-    An image of greys only is refused: (64, 64, 64) is the colour of id 56, but it may as well be a
-    grey value of 64.
-    """
-    unclear = UnusableMaskError(
-        path, f"colours (mode {image.mode}) instead of object ids", _SAVE_AS_INDEX
-    )
-    if image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255):
-        raise unclear
-    colours = np.asarray(image)[..., :3]
-    if colours.any() and (colours == colours[..., :1]).all():
-        raise unclear
-    known = palette() @ _RGB_WEIGHTS  # (256,), one number per colour
-    seen = colours @ _RGB_WEIGHTS  # (H, W)
-    order = np.argsort(known)
-    nearest = np.searchsorted(known, seen, sorter=order).clip(max=order.size - 1)
-    ids = order[nearest].astype(np.uint8)
-    if (known[ids] != seen).any():
-        raise unclear
-    return ids
+def no_such_mask(path: Path) -> UnusableMaskError:
+    """Say that a frame has no mask."""
+    return UnusableMaskError(path, "no such mask", "write it, empty if need be")

@@ -13,24 +13,21 @@ unfinished run, or a mask with other content than ids is an error that names the
 decoded at a time. The run lengths of a `masks.json` stay in memory while its frames are read.
 """
 
-import json
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from propagate.eval.labels import Labels, UnusableMaskError, read_ids, size_text
-from propagate.io.write.rle import decode_mask
-
-_RUN_MASKS = "masks"
-_RUN_REFINED = "refined"
-_RUN_LENGTHS = "masks.json"
-_RUN_LENGTHS_FORMAT = "propagate-rle"
+from propagate.errors import MaskError
+from propagate.eval.labels import Labels, UnusableMaskError, no_such_mask, read_ids, size_text
+from propagate.io.masks.masks_json import MasksJson, read_masks_json
+from propagate.io.masks.png import SUFFIX, mask_file
+from propagate.io.write.layout import INCOMPLETE, MARKER, MASKS, RUN_LENGTHS
+from propagate.io.write.layout import REFINED as REFINED_MASKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +104,7 @@ def open_mask_tree(
         for layout in layouts:
             examples.setdefault(layout, sequence)
     # The folder of a single run looks like a tree of one sequence called "masks".
-    if not examples or sequences == (_RUN_MASKS,):
+    if not examples or sequences == (MASKS,):
         raise _no_sequences(root, what)
     if len(examples) > 1:
         found = ", ".join(f"{layout} of {sequence}" for layout, sequence in examples.items())
@@ -143,7 +140,7 @@ def _folders(parent: Path) -> dict[str, Path]:
 
 def _stems(folder: Path) -> list[str]:
     """Name the PNGs of a folder."""
-    return [e.name.removesuffix(".png") for e in _entries(folder) if e.name.endswith(".png")]
+    return [e.name.removesuffix(SUFFIX) for e in _entries(folder) if e.name.endswith(SUFFIX)]
 
 
 def _layouts_of(folder: Path) -> list[str]:
@@ -154,9 +151,9 @@ def _layouts_of(folder: Path) -> list[str]:
     folders = _folders(folder)
     if any(_stems(path) for name, path in folders.items() if name.isdecimal()):
         found.append(_OBJECTS)
-    if _RUN_MASKS in folders and _stems(folders[_RUN_MASKS]):
+    if MASKS in folders and _stems(folders[MASKS]):
         found.append(_RUN)
-    if not found and (folder / _RUN_LENGTHS).is_file():
+    if not found and (folder / RUN_LENGTHS).is_file():
         found.append(_RUN_RLE)
     return found
 
@@ -200,7 +197,7 @@ def _frames_of_objects(folder: Path) -> set[str]:
 
 
 def _where_objects(folder: Path, frame: str) -> Path:
-    return folder / "*" / f"{frame}.png"
+    return mask_file(folder / "*", frame)
 
 
 def _read_objects(folder: Path, frame: str) -> Labels:
@@ -208,7 +205,7 @@ def _read_objects(folder: Path, frame: str) -> Labels:
     masks: dict[int, np.ndarray] = {}
     shape: tuple[int, ...] = ()
     for object_id, object_folder in _object_folders(folder).items():
-        path = object_folder / f"{frame}.png"
+        path = mask_file(object_folder, frame)
         ids = read_ids(path)
         mask, largest = ids > 0, ids.max()
         if np.count_nonzero(mask) > np.count_nonzero(ids == largest):
@@ -220,21 +217,14 @@ def _read_objects(folder: Path, frame: str) -> Labels:
             raise UnusableMaskError(path, found, "write all objects at one size")
         masks[object_id] = mask
     if not masks:
-        raise _no_such_mask(_where_objects(folder, frame))
+        raise no_such_mask(_where_objects(folder, frame))
     return Labels.of_masks(masks, shape)
-
-
-def _no_such_mask(path: Path) -> UnusableMaskError:
-    return UnusableMaskError(path, "no such mask", "write it, empty if need be")
 
 
 # --- runs of this program ------------------------------------------------------------------------
 
 
 def _check_finished(folder: Path) -> None:
-    # Imported here because it loads the video encoder, 0.2 s in every process that scores.
-    from propagate.io.write.run_folder import INCOMPLETE, MARKER
-
     # A run removes its marker when its report is written.
     if (folder / INCOMPLETE).exists() or (folder / MARKER).exists():
         raise UnusableMaskError(folder, "an unfinished run", "run it again to its end")
@@ -243,60 +233,42 @@ def _check_finished(folder: Path) -> None:
 # --- run lengths of a run ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _RunLengths:
-    """The content of one `masks.json`: (H, W), and by frame the run lengths of each object."""
-
-    shape: tuple[int, int]
-    counts: Mapping[str, Mapping[int, str]]
-
-
 def _frames_of_run_lengths(folder: Path) -> Collection[str]:
     _check_finished(folder)
-    return _run_lengths(folder).counts if (folder / _RUN_LENGTHS).exists() else ()
+    return _run_lengths(folder).counts if (folder / RUN_LENGTHS).exists() else ()
 
 
 def _where_run_lengths(folder: Path, frame: str) -> Path:
-    return folder / f"{_RUN_LENGTHS}:{frame}"
+    return folder / f"{RUN_LENGTHS}:{frame}"
 
 
 def _read_frame_of_run_lengths(folder: Path, frame: str) -> Labels:
     content = _run_lengths(folder)
     path = _where_run_lengths(folder, frame)
     if frame not in content.counts:
-        raise _no_such_mask(path)
+        raise no_such_mask(path)
     try:
-        masks = {i: decode_mask(c, *content.shape) for i, c in content.counts[frame].items()}
+        return Labels.of_masks(content.masks(frame), content.shape)
     except ValueError as error:
         raise UnusableMaskError(path, str(error), "run it again") from error
-    return Labels.of_masks(masks, content.shape)
 
 
-def _run_lengths(folder: Path) -> _RunLengths:
-    path = folder / _RUN_LENGTHS
+def _run_lengths(folder: Path) -> MasksJson:
+    path = folder / RUN_LENGTHS
     try:
-        status = path.stat()
-        return _parse_run_lengths(path, status.st_mtime_ns, status.st_size)
-    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
-        found = "no readable run lengths of this program"
-        raise UnusableMaskError(path, found, "run it again") from error
+        status = path.stat() if path.exists() else None
+        return _read_once(path, status and (status.st_mtime_ns, status.st_size))
+    except MaskError as error:
+        raise UnusableMaskError(
+            path, error.message.removeprefix(f"{path}: "), error.hint
+        ) from error
 
 
 # Two files, because truth and predictions are read in turns.
 @lru_cache(maxsize=2)
-def _parse_run_lengths(path: Path, modified_ns: int, size: int) -> _RunLengths:
+def _read_once(path: Path, version: tuple[int, int] | None) -> MasksJson:
     """Read a file once for all its frames; its time and size distinguish it from a later one."""
-    content: Any = json.loads(path.read_text(encoding="ascii"))
-    if content["format"] != _RUN_LENGTHS_FORMAT:
-        raise ValueError("another format")
-    height, width = map(int, content["size"])
-    counts = {
-        str(frame["name"]): {
-            int(entry["id"]): str(entry["segmentation"]["counts"]) for entry in frame["objects"]
-        }
-        for frame in content["frames"]
-    }
-    return _RunLengths((height, width), counts)
+    return read_masks_json(path)
 
 
 # --- the layouts ---------------------------------------------------------------------------------
@@ -321,7 +293,7 @@ def _index_pngs(run_folder: str = "") -> _Layout:
         return _stems(folder / run_folder) if (folder / run_folder).is_dir() else []
 
     def where(folder: Path, frame: str) -> Path:
-        return folder / run_folder / f"{frame}.png"
+        return mask_file(folder / run_folder, frame)
 
     def read(folder: Path, frame: str) -> Labels:
         return Labels.of_ids(read_ids(where(folder, frame)))
@@ -333,12 +305,12 @@ _INDEX = "<sequence>/<frame>.png"
 _OBJECTS = "<sequence>/<object id>/<frame>.png"
 _RUN = "<sequence>/masks/<frame>.png"
 _RUN_RLE = "<sequence>/masks.json"
-REFINED = f"<sequence>/{_RUN_REFINED}/<frame>.png"
+REFINED = f"<sequence>/{REFINED_MASKS}/<frame>.png"
 _LAYOUTS = {
     _INDEX: _index_pngs(),
     _OBJECTS: _Layout(_frames_of_objects, _where_objects, _read_objects),
-    _RUN: _index_pngs(_RUN_MASKS),
+    _RUN: _index_pngs(MASKS),
     _RUN_RLE: _Layout(_frames_of_run_lengths, _where_run_lengths, _read_frame_of_run_lengths),
     # Read only on request: scores are those of the masks without a refiner.
-    REFINED: _index_pngs(_RUN_REFINED),
+    REFINED: _index_pngs(REFINED_MASKS),
 }

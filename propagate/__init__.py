@@ -52,7 +52,8 @@ if TYPE_CHECKING:
     from propagate.io.decode.frame_range import FrameRange
     from propagate.io.decode.options import SourceOptions
     from propagate.io.decode.video import open_video
-    from propagate.io.write.masks import read_mask, read_references, write_mask
+    from propagate.io.masks.png import read_mask, write_mask
+    from propagate.io.masks.references import read_references
     from propagate.io.write.overlay import OverlayWriter, draw_overlay
     from propagate.matching.appearance import appearance_map, instance_prototypes
     from propagate.pipeline import Propagator
@@ -96,7 +97,8 @@ _HOMES = {
     "propagate.images.feature_views": ("write_feature_videos",),
     "propagate.images.find": ("Finder",),
     "propagate.io.decode.frame_range": ("FrameRange",),
-    "propagate.io.write.masks": ("read_mask", "read_references", "write_mask"),
+    "propagate.io.masks.png": ("read_mask", "write_mask"),
+    "propagate.io.masks.references": ("read_references",),
     "propagate.io.write.overlay": ("OverlayWriter", "draw_overlay"),
     "propagate.io.decode.options": ("SourceOptions",),
     "propagate.io.decode.video": ("open_video",),

@@ -15,7 +15,7 @@ from propagate.features.backbone import Backbone
 from propagate.features.extract import channel_count, working_size
 from propagate.io.decode.frame_range import FrameRange, places_of
 from propagate.io.decode.video import FrameSource, is_live, open_source
-from propagate.io.write.masks import mask_from_array
+from propagate.io.masks.ids import mask_from_array
 from propagate.records import Mask
 from propagate.run_options import RunOptions
 from propagate.two_way import Block, plan_blocks

@@ -16,7 +16,7 @@ from propagate.errors import VideoError
 from propagate.features.batch_size import MOST_FRAMES
 from propagate.features.read_ahead import batch_frames
 from propagate.io.decode.video import FrameSource
-from propagate.io.write.masks import check_size
+from propagate.io.masks.ids import check_size
 from propagate.io.write.run_folder import RunFolder, find_finished
 from propagate.pipeline import Propagator
 from propagate.plan import Plan, References, Source, check_within, plan_source

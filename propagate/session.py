@@ -13,7 +13,7 @@ from propagate.errors import VideoError
 from propagate.features.backbone import Backbone
 from propagate.features.colors import COLOR_CHANNELS
 from propagate.features.extract import Image, extract_features, frame_pixels
-from propagate.io.write.masks import check_size, mask_from_array
+from propagate.io.masks.ids import check_size, mask_from_array
 from propagate.matching.cells import FrameCells, Statistics, frame_cells
 from propagate.matching.components import clean_mask
 from propagate.matching.labels import ids_from_labels

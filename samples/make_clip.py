@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 from skimage import data
 
-from propagate.io.write.masks import write_mask
+from propagate.io.masks.png import write_mask
 from propagate.io.write.overlay import VideoWriter
 
 HEIGHT, WIDTH = 256, 384

@@ -12,7 +12,7 @@ from PIL import Image
 from propagate.eval.permis.build import Choices, build_permis_list
 from propagate.eval.permis.list import PermisList, PermisVideo
 from propagate.eval.permis.retrieval import retrieval_images
-from propagate.io.write.rle import encode_mask
+from propagate.io.masks.rle import encode_mask
 
 HEIGHT, WIDTH = 30, 40
 CAT, DOG, CAR = 1, 2, 3

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from propagate.io.write.rle import decode_mask
+from propagate.io.masks.rle import decode_mask
 from tests.paths import ROOT, SHARED
 
 GOLDEN = ROOT / "tests" / "golden" / "eval"

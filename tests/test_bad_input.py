@@ -234,15 +234,15 @@ BAD_MASKS = {
     "transposed": (lambda ids: grey(ids.T), "the mask is 48x64, the frame 64x48: resize"),
     "no object": (lambda ids: grey(ids * 0), "no object in this mask: label at least one pixel"),
     "only void": (lambda ids: grey(ids * 0 + 255), "no object in this mask: label at least one"),
-    "rgb": (lambda ids: grey(ids).convert("RGB"), r"colours instead of ids \(mode RGB\): save it"),
-    "rgba": (lambda ids: grey(ids).convert("RGBA"), r"colours instead of ids \(mode RGBA\): save"),
+    "rgb": (lambda ids: grey(ids).convert("RGB"), r"colours instead of ids \(mode RGB\); save it"),
+    "rgba": (lambda ids: grey(ids).convert("RGBA"), r"colours instead of ids \(mode RGBA\); save"),
     "16 bit": (
         lambda ids: Image.fromarray(ids.astype(np.uint16) * 257),
-        r"a mask of 16 bits or more \(mode I;16\): save it as an 8-bit index",
+        r"a mask of 16 bits or more \(mode I;16\); save it as an 8-bit index",
     ),
     "more than 255 objects": (
         lambda ids: Image.fromarray(np.arange(64 * 48, dtype=np.uint16).reshape(48, 64) // 8),
-        r"a mask of 16 bits or more \(mode I;16\): save it as an 8-bit index",
+        r"a mask of 16 bits or more \(mode I;16\); save it as an 8-bit index",
     ),
     "soft": (soft, r"a soft mask, \d+ grey levels with blurred edges: threshold it"),
 }

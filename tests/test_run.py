@@ -20,7 +20,7 @@ from pycocotools import mask as coco
 import propagate.features.read_ahead
 from propagate.config import Config
 from propagate.errors import OutputError, VideoError
-from propagate.io.write.references import masks_of_sources
+from propagate.io.masks.references import masks_of_sources
 from propagate.io.write.run_folder import RunFolder
 from propagate.pipeline import Propagator
 from propagate.records import Frame, Result

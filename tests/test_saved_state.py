@@ -19,8 +19,8 @@ from propagate.config import Config
 from propagate.errors import OutputError, VideoError
 from propagate.io.decode.options import SourceOptions
 from propagate.io.write import lock
+from propagate.io.write.layout import STATE
 from propagate.io.write.run_folder import RunFolder, find_finished
-from propagate.io.write.run_state import STATE
 from propagate.pipeline import Propagator
 from propagate.records import Frame, Result
 from propagate.saved_state import Saves
@@ -191,7 +191,7 @@ def test_refined_masks_go_on_too(small, drawn, tmp_path):
 KILLED = """
 import sys
 from propagate.config import Config
-from propagate.io.write.masks import read_mask
+from propagate.io.masks.png import read_mask
 from propagate.pipeline import Propagator
 
 clip, mask, out = sys.argv[1:]

@@ -22,7 +22,7 @@ from PIL import Image
 from propagate.errors import EvaluationError
 from propagate.eval.burst import Burst, BurstSequence, read_burst
 from propagate.eval.permis.list import ImagePart, PermisList, PermisVideo
-from propagate.io.write.rle import mask_area_px
+from propagate.io.masks.rle import mask_area_px
 from propagate.records import MAX_OBJECT_ID
 
 _LISTED = 3

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from propagate.errors import EvaluationError
+from propagate.io.masks.rle import decode_mask, mask_area_px
 from propagate.io.write.files import write_atomically
-from propagate.io.write.rle import decode_mask, mask_area_px
 
 _FORMAT = "propagate-permis"
 _VERSION = 1

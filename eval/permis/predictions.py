@@ -11,7 +11,7 @@ from propagate.eval.labels import Labels, UnusableMaskError, check_size, size_te
 from propagate.eval.mask_trees import open_mask_tree
 from propagate.eval.missing import Missing, Predictions, find_missing
 from propagate.eval.permis.list import PermisList, PermisVideo
-from propagate.io.write.rle import decode_mask
+from propagate.io.masks.rle import decode_mask
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,22 +1,25 @@
-"""Files that appear whole or not at all.
+"""Files that appear complete or not at all, and the rule that nothing is overwritten unasked.
 
-Everything is written under a temporary name in the folder of the final file and renamed when it is
-complete. A rename inside one folder is atomic, so whoever looks, or resumes after a kill, finds
-the old file, the new file, or none: never half of one.
+Every file is written under a temporary name in the folder of the final file, and renamed when it is
+complete. A rename inside one folder is atomic. So a reader, or a run that is resumed after a kill,
+finds the old file, the new file or no file, but never a part of one.
 """
 
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from propagate.errors import OutputError
 
-_ADVICE = {
-    errno.ENOSPC: "free some space there, or choose another folder",
-    errno.EDQUOT: "free some of your quota, or choose another folder",
+_HINTS = {
+    errno.ENOSPC: "free some space there, or choose another folder with {out}",
+    errno.EDQUOT: "free some of your quota, or choose another folder with {out}",
     errno.EFBIG: "raise the file size limit (ulimit -f), or choose another file system",
     errno.EACCES: "choose a folder that you may write to",
     errno.EPERM: "choose a folder that you may write to",
@@ -26,60 +29,96 @@ _ADVICE = {
     errno.EISDIR: "a folder has this name: move it away, or choose another folder",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
+# What to do about earlier results.
+REPLACE_HINT = "pass {overwrite=True} to replace it, or choose another folder with {out}"
 
 
 class PartialFile:
-    """A file under a temporary name, `.<name>.<random>.part`, until `commit` gives it its own.
+    """A file under a temporary name, `.<name>.<random>.part`, until `commit` renames it.
 
-    Every step of writing stands in a `with partial.writing():` block, which removes the file when
-    the step fails. A kill leaves it behind, for `remove_partial_files`.
+    Do every step of writing in a `with partial.writing():` block, which removes the file if the
+    step fails. If the process is killed, the file stays; `remove_partial_files` removes it.
 
     Attributes:
-        final: The name it is to have, in a folder that exists.
+        final: The final path, in a folder that exists.
         path: Where to write until then.
     """
 
     def __init__(self, final: str | Path) -> None:
-        """Choose a free temporary name beside `final`; nothing is written yet."""
+        """Choose an unused temporary name beside `final`; nothing is written yet."""
         self.final = Path(final)
         self.path = self.final.with_name(f".{self.final.name}.{secrets.token_hex(4)}.part")
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Guard one step: on a failure, Ctrl-C included, nothing of the file stays.
+        """Guard one step: if it fails or is interrupted (Ctrl-C), the file is removed.
 
         Raises:
             OutputError: In place of an `OSError` of the step.
         """
         try:
-            yield
-        except OSError as error:
-            self.discard()
-            raise _cannot_write(self.final, error) from error
+            with guard_writing(self.final):
+                yield
         except BaseException:
             self.discard()
             raise
 
     def commit(self) -> None:
-        """Move the written and closed file to its final name, in place of an old one.
+        """Move the complete, closed file to its final name; an existing file is replaced.
 
-        The data reaches the disk before the rename, so that a power cut cannot leave an empty file
-        under the final name.
+        The data is brought to the disk before the rename, so a power failure cannot leave an empty
+        file under the final name.
         """
         with self.path.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(self.path, self.final)
 
     def discard(self) -> None:
-        """Remove what was written, if anything."""
-        # The failure that led here says more than a second one would.
+        """Remove what was written."""
+        # The failure that led here is the one to report, not a second one.
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
 
 
+class WholeFile(ABC):
+    """Base of writers that write a file in steps.
+
+    Use one in a `with` block. The file appears when the block ends; if the block fails, nothing of
+    the file is left.
+    """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Complete the file and move it to its final name.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+
+    @abstractmethod
+    def discard(self) -> None:
+        """Remove what was written."""
+
+    def __enter__(self) -> Self:
+        """Return the writer itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Complete the file, or remove it if the block failed."""
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+
 @contextmanager
 def guard_writing(path: Path) -> Iterator[None]:
-    """Guard a step of writing a file that stays where it is, whatever becomes of the step.
+    """Guard a step of writing a file; the file stays as it is if the step fails.
 
     Raises:
         OutputError: In place of an `OSError` of the step.
@@ -87,23 +126,62 @@ def guard_writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        reason = os.strerror(error.errno).lower() if error.errno else str(error)
+        hint = _HINTS.get(error.errno or 0, "choose another folder with {out}")
+        raise OutputError(f"{path}: cannot be written ({reason})", hint) from error
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
-    """Write a small file that appears whole or not at all.
+    """Write a small file that appears complete or not at all.
 
     Args:
-        path: The final file, in a folder that exists. An old file of this name is replaced.
+        path: The final file, in a folder that exists. An existing file is replaced.
         data: Its content.
 
     Raises:
-        OutputError: If it cannot be written there.
+        OutputError: If it cannot be written.
     """
     partial = PartialFile(path)
     with partial.writing():
         partial.path.write_bytes(data)
         partial.commit()
+
+
+def make_output_folder(folder: Path) -> None:
+    """Make a folder for results; it may exist.
+
+    Raises:
+        OutputError: If it cannot be made.
+    """
+    with guard_output_folder(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def guard_output_folder(folder: Path) -> Iterator[None]:
+    """Guard a step of preparing a folder for results.
+
+    Raises:
+        OutputError: In place of an `OSError` of the step.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be used as output folder ({error.strerror})",
+            "choose another one with {out}",
+        ) from error
+
+
+def refuse_existing(paths: Iterable[Path]) -> None:
+    """Refuse to replace files of an earlier call.
+
+    Raises:
+        OutputError: If one of the files exists.
+    """
+    for path in paths:
+        if path.exists():
+            raise OutputError(f"{path}: already exists", REPLACE_HINT)
 
 
 def is_partial(name: str) -> bool:
@@ -112,27 +190,19 @@ def is_partial(name: str) -> bool:
 
 
 def remove_partial_files(folder: str | Path) -> int:
-    """Remove what killed runs left of unfinished files, and say how many there were.
+    """Remove the unfinished files that killed runs left, and return their number.
 
-    Only the owner of a folder may call this: a file that another process is writing right now
-    would go too.
+    Only the owner of a folder may call this: a file that another process is writing at the moment
+    would be removed too.
 
     Args:
-        folder: Looked at without its subfolders. One that does not exist holds nothing.
+        folder: Searched without its subfolders. It need not exist.
 
     Raises:
-        OutputError: If a leftover cannot be removed.
+        OutputError: If a file cannot be removed.
     """
     leftovers = list(Path(folder).glob(".*.part"))
     for leftover in leftovers:
-        try:
+        with guard_writing(leftover):
             leftover.unlink(missing_ok=True)
-        except OSError as error:
-            raise _cannot_write(leftover, error) from error
     return len(leftovers)
-
-
-def _cannot_write(path: Path, error: OSError) -> OutputError:
-    reason = os.strerror(error.errno).lower() if error.errno else str(error)
-    advice = _ADVICE.get(error.errno or 0, "choose another folder")
-    return OutputError(f"{path}: cannot be written ({reason}): {advice}")

@@ -17,8 +17,8 @@ from av.error import FFmpegError
 from av.video.reformatter import ColorRange, Colorspace
 
 from propagate.errors import OutputError
+from propagate.io.masks.png import palette
 from propagate.io.write.files import PartialFile
-from propagate.io.write.masks import palette
 from propagate.records import BACKGROUND_ID, VOID_ID
 
 ENCODER = "libx264"

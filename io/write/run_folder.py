@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -12,17 +13,26 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from PIL import Image
 
-from propagate.errors import OutputError
+from propagate.errors import MaskError, OutputError
+from propagate.io.masks.masks_json import MasksJsonWriter
+from propagate.io.masks.png import mask_file, read_ids, write_mask
+from propagate.io.masks.rle import decode_mask, encode_rle
 from propagate.io.write.files import PartialFile, is_partial, remove_partial_files, write_atomically
-from propagate.io.write.lock import LOCK, take_lock
-from propagate.io.write.masks import RleWriter, encode_rle, write_mask
-from propagate.io.write.overlay import OverlayWriter
-from propagate.io.write.rle import decode_mask
-from propagate.io.write.run_state import (
+from propagate.io.write.layout import (
     FRAMES,
+    INCOMPLETE,
+    MARKER,
+    MASKS,
+    OVERLAY,
+    REFINED,
+    REPORT,
+    RUN_LENGTHS,
     STATE,
+)
+from propagate.io.write.lock import LOCK, take_lock
+from propagate.io.write.overlay import OverlayWriter
+from propagate.io.write.run_state import (
     FrameLog,
     RunProgress,
     StateError,
@@ -35,13 +45,6 @@ from propagate.records import Frame, Result
 log = logging.getLogger(__name__)
 
 FORMATS = ("png", "rle")
-MARKER = ".run.json"
-REPORT = "result.json"
-INCOMPLETE = "incomplete.json"
-RUN_LENGTHS = "masks.json"
-OVERLAY = "overlay.mp4"
-MASKS = "masks"
-REFINED = "refined"
 
 
 def read_report(path: str | Path) -> dict[str, Any] | None:
@@ -166,7 +169,7 @@ class RunFolder:
         self.path = Path(path)
         self._formats, self._overlay, self._fps = formats, overlay, fps
         self._refined = refined
-        self._writers: list[RleWriter | OverlayWriter] | None = None
+        self._writers: list[MasksJsonWriter | OverlayWriter] | None = None
         self._report = dict(settings)
         self._made_by = None if made_by is None else {**made_by, "formats": ", ".join(formats)}
         self.done, self.session = 0, None
@@ -290,9 +293,9 @@ class RunFolder:
             raise ValueError(f"frame {frame.name}: {self._to_rewrite} before it are not rewritten")
         self._lock.check()
         if "png" in self._formats:
-            write_mask(self.path / MASKS / f"{frame.name}.png", result.mask)
+            write_mask(mask_file(self.path / MASKS, frame.name), result.mask)
         if refined is not None:
-            write_mask(self.path / REFINED / f"{frame.name}.png", refined)
+            write_mask(mask_file(self.path / REFINED, frame.name), refined)
         self._add(frame, result.mask, refined, result.scores)
         entry: dict[str, Any] = {"name": frame.name, "time_s": frame.time_s, "objects": {}}
         for i, score in result.scores.items():
@@ -344,13 +347,13 @@ class RunFolder:
         if not self._overlay and "rle" not in self._formats:
             return
         mask = self._mask_of(entry, frame.image.shape[:2])
-        refined = _read_ids(self.path / REFINED / f"{frame.name}.png") if self._refined else None
+        refined = _read_own(mask_file(self.path / REFINED, frame.name)) if self._refined else None
         scores = {int(i): score for i, (score, _, _) in entry["objects"].items()}
         self._add(frame, mask, refined, scores)
 
     def _mask_of(self, entry: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
         if "png" in self._formats:
-            return _read_ids(self.path / MASKS / f"{entry['name']}.png")
+            return _read_own(mask_file(self.path / MASKS, entry["name"]))
         ids = np.zeros(size, np.uint8)
         for object_id, counts in entry["masks"].items():
             ids[decode_mask(counts, *size)] = int(object_id)
@@ -374,11 +377,11 @@ class RunFolder:
                     mask, index=frame.index, name=frame.name, time_s=frame.time_s, scores=scores
                 )
 
-    def _open_writers(self, frame: Frame) -> list[RleWriter | OverlayWriter]:
+    def _open_writers(self, frame: Frame) -> list[MasksJsonWriter | OverlayWriter]:
         height, width, _ = frame.image.shape
-        writers: list[RleWriter | OverlayWriter] = []
+        writers: list[MasksJsonWriter | OverlayWriter] = []
         if "rle" in self._formats:
-            writers.append(RleWriter(self.path / RUN_LENGTHS, height, width))
+            writers.append(MasksJsonWriter(self.path / RUN_LENGTHS, height, width))
         if self._overlay:
             writers.append(OverlayWriter(self.path / OVERLAY, self._fps, width, height))
         return writers
@@ -514,15 +517,14 @@ def _shown(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": entry["name"], "time_s": entry["time_s"], "objects": objects}
 
 
-def _read_ids(path: Path) -> np.ndarray:
-    """Read a mask that a run wrote."""
+def _read_own(path: Path) -> np.ndarray:
+    """Read a mask that this run wrote."""
     try:
-        with Image.open(path) as image:
-            return np.array(image)
-    except (OSError, SyntaxError, ValueError) as error:
+        return read_ids(path, max_pixels=sys.maxsize)
+    except MaskError as error:
         raise OutputError(
-            f"{path}: written by this run and no longer readable ({error}); pass --overwrite to "
-            "begin anew"
+            f"{path}: this run wrote it, but it is no longer readable ({error.message})",
+            "pass {overwrite=True} to start again",
         ) from error
 
 

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from propagate.io.write.files import guard_writing, write_atomically
+from propagate.io.write.layout import FRAMES, STATE
 
-FRAMES = ".frames.jsonl"
-STATE = ".state"
 FORMAT = 1
 
 

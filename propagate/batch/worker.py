@@ -133,8 +133,7 @@ def _options_of(video: BatchVideo, options: "RunOptions") -> "RunOptions":
 
 
 def _references(video: BatchVideo, max_pixels: int) -> "dict[int, Mask]":
-    from propagate.io.write.masks import read_references
-    from propagate.io.write.references import add_references
+    from propagate.io.masks.references import add_references, read_references
 
     given = {}
     if video.mask is not None:

@@ -17,7 +17,7 @@ from propagate.eval.permis.video import evaluate_permis
 from propagate.eval.protocols import SEMI_SUPERVISED, Objects, find_protocol
 from propagate.eval.scores import Scores
 from propagate.io.decode.image_folder import image_files
-from propagate.io.write.masks import mask_from_array
+from propagate.io.masks.ids import mask_from_array
 from propagate.records import Mask
 
 # DAVIS scores neither the first nor the last annotated frame.

@@ -313,7 +313,7 @@ def read_given_mask(path: Path | None, options: "SourceOptions") -> "Mask | None
     """Read a mask, if one is given; say so if black and white is read as one object."""
     if path is None:
         return None
-    from propagate.io.write.masks import read_mask
+    from propagate.io.masks.png import read_mask
 
     mask = read_mask(path, max_pixels=options.max_pixels)
     if mask.binary:

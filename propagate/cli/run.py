@@ -149,7 +149,7 @@ def _references(
     sources: Sequence[str], masks: Path | None, named: Sequence[str], max_pixels: int
 ) -> "list[dict[int, Mask]]":
     """Read the masks of each source; say so if black and white is read as one object."""
-    from propagate.io.write.references import add_references, masks_of_sources
+    from propagate.io.masks.references import add_references, masks_of_sources
 
     if masks is None and not named:
         raise typer.BadParameter("give a mask, or --reference FRAME=MASK", param_hint="--mask")

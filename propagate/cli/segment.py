@@ -172,8 +172,8 @@ def _segment_perseg(
     from propagate.images.segment import Segmenter
     from propagate.images.segment_files import check_free, segment_files
     from propagate.io.decode.one_frame import read_frame
+    from propagate.io.masks.ids import mask_from_array
     from propagate.io.write.files import write_atomically
-    from propagate.io.write.masks import mask_from_array
 
     objects = read_perseg(root)
     if not overwrite:

@@ -29,7 +29,7 @@ from propagate.features.read_ahead import with_features
 from propagate.io.decode.one_frame import read_frame
 from propagate.io.decode.options import SourceOptions
 from propagate.io.decode.video import open_source
-from propagate.io.write.masks import check_size, mask_from_array
+from propagate.io.masks.ids import check_size, mask_from_array
 from propagate.io.write.overlay import VideoWriter
 from propagate.io.write.panels import draw_label, fitted_size
 from propagate.matching.appearance import appearance_floor, appearance_map, instance_prototypes

@@ -23,7 +23,7 @@ from propagate.features.backbone import Backbone, SemanticBackbone
 from propagate.features.colors import COLOR_CHANNELS
 from propagate.features.extract import extract_features
 from propagate.images.pdm import class_mask, similarity_map
-from propagate.io.write.masks import check_size, mask_from_array
+from propagate.io.masks.ids import check_size, mask_from_array
 from propagate.matching.cells import channel_statistics, join_colors, normalize
 from propagate.matching.labels import labels_from_ids
 from propagate.matching.top_k import Matches, global_top_k

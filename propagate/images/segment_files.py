@@ -21,8 +21,8 @@ from propagate.images.segment import Segmentation, Segmenter
 from propagate.io.decode.image_folder import SUFFIXES
 from propagate.io.decode.one_frame import read_frame
 from propagate.io.decode.options import SourceOptions
+from propagate.io.masks.png import write_mask
 from propagate.io.write.files import remove_partial_files, write_atomically
-from propagate.io.write.masks import write_mask
 from propagate.io.write.overlay import draw_overlay
 
 REPORT = "result.json"

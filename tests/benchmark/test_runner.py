@@ -16,7 +16,7 @@ from propagate.config import MATCHERS
 from propagate.errors import EvaluationError, OutputError
 from propagate.eval.davis import evaluate_davis
 from propagate.eval.permis.list import PermisList, PermisVideo, write_permis_list
-from propagate.io.write.rle import encode_mask
+from propagate.io.masks.rle import encode_mask
 
 FRAMES = 6
 # A name that HTML, a shell and a careless path would each take for something else.

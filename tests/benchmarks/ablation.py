@@ -26,7 +26,7 @@ from propagate import MATCHERS, Config, Matcher, Propagator, Session
 from propagate.benchmark.datasets import DavisData
 from propagate.eval.identity import evaluate_identity
 from propagate.eval.mask_trees import open_mask_tree
-from propagate.io.write.masks import write_mask
+from propagate.io.masks.png import write_mask
 from propagate.matchers import CellSettings
 
 DEFAULT = MATCHERS["default"]

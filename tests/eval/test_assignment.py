@@ -48,7 +48,7 @@ REFUSED = {
     "c15a_missing_middle": r"gap/00003.png: missing; predict every scored frame",
     "c15b_missing_first_last": r"ends/00000.png: missing; .*ends/00006.png: missing; predict",
     "c15d_missing_sequence": r"pred/gone: no such folder; predict every scored frame",
-    "c15e_corrupt_png": r"corrupt/00003.png: not a readable PNG",
+    "c15e_corrupt_png": r"corrupt/00003.png: no readable image",
     "c16_noncontiguous_ids": r"ids/00000.png: id 38, above the 20 proposals",
     "c17_empty_first_frame": NO_OBJECT,
     "c20c_unsup_21_proposals": r"many-prop/00000.png: id 21, above the 20 proposals",

@@ -13,7 +13,7 @@ from pycocotools import mask as coco
 
 from propagate.errors import EvaluationError
 from propagate.eval.burst import frame_number, read_burst, write_burst
-from propagate.io.write.rle import decode_mask, encode_mask, mask_area_px
+from propagate.io.masks.rle import decode_mask, encode_mask, mask_area_px
 
 HEIGHT, WIDTH = 12, 20
 

@@ -59,7 +59,7 @@ REFUSED = {
     "c14_gt01_pred255": r"p255/00001.png: id 255, where the first annotated frame has 1..1",
     "c15a_missing_middle": r"gap/00003.png: missing; predict every scored frame",
     "c15d_missing_sequence": r"pred/gone: no such folder; predict every scored frame",
-    "c15e_corrupt_png": r"corrupt/00003.png: not a readable PNG; write this mask again",
+    "c15e_corrupt_png": r"corrupt/00003.png: no readable image .*; save it as an",
     "c15j_first_annotation_only": r"480p/testdev: annotated frames in this folder: 1",
     "c17_empty_first_frame": NO_OBJECT,
     "c20a_unsup_permuted": r"perm/00001.png: id 4, where the first annotated frame has 1..3",
@@ -201,7 +201,7 @@ def test_more_processes_give_the_same_scores_and_the_same_errors(trees):
         save(pred / "bee" / f"{index:05d}.png", frame())
     assert evaluate_davis(truth, pred, jobs=2).to_json() == evaluate_davis(truth, pred).to_json()
     (pred / "bee" / "00002.png").write_bytes(b"no image")
-    with pytest.raises(EvaluationError, match=r"bee/00002.png: not a readable PNG"):
+    with pytest.raises(EvaluationError, match=r"bee/00002.png: no readable image"):
         evaluate_davis(truth, pred, jobs=2)
 
 
@@ -282,7 +282,7 @@ def test_problems_of_several_sequences_are_told_together(trees):
 def test_a_broken_mask_is_named_whichever_side_it_is_on(trees, side):
     broken = trees[side] / "bee" / "00002.png"
     broken.write_bytes(broken.read_bytes()[:60])
-    with pytest.raises(EvaluationError, match=f"^{broken}: not a readable PNG"):
+    with pytest.raises(EvaluationError, match=f"^{broken}: no readable image"):
         evaluate_davis(*trees)
 
 

@@ -16,7 +16,8 @@ from propagate.errors import EvaluationError
 from propagate.eval.davis import evaluate_davis
 from propagate.eval.labels import Labels, UnusableMaskError
 from propagate.eval.mask_trees import open_mask_tree
-from propagate.io.write.masks import RleWriter, palette, write_mask
+from propagate.io.masks.masks_json import MasksJsonWriter
+from propagate.io.masks.png import palette, write_mask
 from propagate.io.write.run_folder import RunFolder
 from propagate.records import Frame, Result
 from tests.official_scorers import folders_of, golden, ids_of, official
@@ -211,7 +212,7 @@ def test_run_lengths_that_were_written_again_are_read_again(tmp_path):
     path = tmp_path / "ant" / "masks.json"
     tree = open_mask_tree(tmp_path)
     assert tree.read("ant", "00000").object_ids == (1, 3)
-    with RleWriter(path, HEIGHT, WIDTH) as writer:
+    with MasksJsonWriter(path, HEIGHT, WIDTH) as writer:
         writer.write(np.uint8(7) * (frame() == 1), index=0, name="00000", time_s=0.0)
     assert tree.read("ant", "00000").object_ids == (7,)
 
@@ -321,16 +322,16 @@ def bomb(side):
 USELESS = {
     "grey 64 or the colour of id 56": (
         grey_56,
-        r"colours \(mode RGB\) instead of object ids; .*pal",
+        r"colours instead of ids \(mode RGB\); .*palette",
     ),
-    "a colour that no id has": (other_colour, r"colours \(mode RGB\) instead of object ids"),
-    "white on black": (white_on_black, r"colours \(mode RGB\) instead of object ids"),
-    "partly transparent": (see_through, r"colours \(mode RGBA\) instead of object ids"),
+    "a colour that no id has": (other_colour, r"colours instead of ids \(mode RGB\)"),
+    "white on black": (white_on_black, r"colours instead of ids \(mode RGB\)"),
+    "partly transparent": (see_through, r"colours instead of ids \(mode RGBA\)"),
     "an id of 16 bits": (id_300, "id 300; use ids of 8 bits, 1..254"),
-    "truncated": (truncated, "not a readable PNG; write this mask again"),
-    "no bytes": (no_bytes, "not a readable PNG"),
-    "a JPEG": (jpeg, "not a readable PNG"),
-    "a folder": (folder, "not a readable PNG"),
+    "truncated": (truncated, "no readable image .*; save it as an 8-bit index"),
+    "no bytes": (no_bytes, "no readable image"),
+    "a JPEG": (jpeg, "a JPEG, which changes the ids it stores; save it"),
+    "a folder": (folder, "no readable image"),
     "missing": (Path.unlink, "no such mask; write it, empty if need be"),
     "100 megapixels": (bomb(10_000), "far more pixels than a video has"),
     "10 gigapixels": (bomb(100_000), "far more pixels than a video has"),

@@ -23,7 +23,7 @@ from propagate.images.feature_views import (
     similarity_maps,
     write_feature_videos,
 )
-from propagate.io.write.masks import mask_from_array
+from propagate.io.masks.ids import mask_from_array
 from tests.paths import SHARED
 
 CORPUS = SHARED / "data" / "dev" / "decode"

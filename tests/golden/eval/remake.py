@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from propagate.io.write.rle import encode_mask
+from propagate.io.masks.rle import encode_mask
 from tests.official_scorers import GOLDEN, NUMBERS, ORACLE
 
 CASES = (

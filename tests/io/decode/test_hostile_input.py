@@ -19,7 +19,9 @@ from propagate.errors import MaskError, ModelError, VideoError
 from propagate.features.registry import load_backbone
 from propagate.io.decode.pixel_limit import MAX_PIXELS
 from propagate.io.decode.video import open_video
-from propagate.io.write.masks import read_mask, read_references, read_rle
+from propagate.io.masks.masks_json import read_masks_json
+from propagate.io.masks.png import read_mask
+from propagate.io.masks.references import read_references
 from tests.damaged_files import cut_off, with_flips
 from tests.paths import ROOT
 
@@ -221,7 +223,7 @@ def test_run_lengths_of_a_huge_picture_are_refused(tmp_path):
     }
     path.write_text(json.dumps(content))
     with pytest.raises(MaskError, match="masks of 1000000x1000000 pixels"):
-        next(read_rle(path))
+        read_masks_json(path)
 
 
 # Weights

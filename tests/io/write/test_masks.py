@@ -11,18 +11,12 @@ from PIL import Image, ImageDraw, ImageFilter
 from pycocotools import mask as coco
 
 from propagate.errors import MaskError, OutputError
+from propagate.io.masks.ids import check_size, mask_from_array
+from propagate.io.masks.masks_json import MasksJsonWriter, read_masks_json
+from propagate.io.masks.png import palette, read_mask, write_mask
+from propagate.io.masks.references import read_references
+from propagate.io.masks.rle import encode_rle
 from propagate.io.write.files import remove_partial_files, write_atomically
-from propagate.io.write.masks import (
-    RleWriter,
-    check_size,
-    encode_rle,
-    mask_from_array,
-    palette,
-    read_mask,
-    read_references,
-    read_rle,
-    write_mask,
-)
 from tests.paths import SHARED
 from tests.small_disk import mounted
 
@@ -336,20 +330,24 @@ def frames_of_ids() -> list[np.ndarray]:
 
 def test_rle_reads_back_as_the_ids_that_were_written(tmp_path):
     frames = frames_of_ids()
-    with RleWriter(tmp_path / "masks.json", 39, 17) as writer:
+    with MasksJsonWriter(tmp_path / "masks.json", 39, 17) as writer:
         for index, ids in enumerate(frames):
             writer.write(ids, index=index, name=f"{index:05d}", time_s=index / 25)
-    read = list(read_rle(tmp_path / "masks.json"))
-    assert [index for index, _ in read] == [0, 1, 2, 3]
-    for (_, ids), expected in zip(read, frames, strict=True):
-        assert np.array_equal(ids, np.where(expected == 255, 0, expected))
+    read = read_masks_json(tmp_path / "masks.json")
+    assert read.shape == (39, 17)
+    assert list(read.counts) == ["00000", "00001", "00002", "00003"]
+    for name, expected in zip(read.counts, frames, strict=True):
+        masks = read.masks(name)
+        assert set(masks) == {*expected.ravel().tolist()} - {0, 255}
+        for i, mask in masks.items():
+            assert np.array_equal(mask, expected == i)
 
 
 # pycocotools 2.0.11 has not caught up with numpy 2.
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_rle_entries_say_what_pycocotools_and_plain_counting_say(tmp_path):
     ids = frames_of_ids()[0]
-    with RleWriter(tmp_path / "masks.json", *ids.shape) as writer:
+    with MasksJsonWriter(tmp_path / "masks.json", *ids.shape) as writer:
         writer.write(ids, index=4, name="00004", time_s=0.16, scores={2: 0.75})
     content = json.loads((tmp_path / "masks.json").read_text())
     assert content["size"] == [39, 17]
@@ -377,13 +375,13 @@ def test_run_lengths_go_down_the_columns():
 
 
 def test_a_file_of_no_frames_is_valid_json(tmp_path):
-    with RleWriter(tmp_path / "masks.json", 4, 4):
+    with MasksJsonWriter(tmp_path / "masks.json", 4, 4):
         pass
-    assert list(read_rle(tmp_path / "masks.json")) == []
+    assert read_masks_json(tmp_path / "masks.json").counts == {}
 
 
 def test_rle_is_absent_until_it_is_complete(tmp_path):
-    with RleWriter(tmp_path / "masks.json", 39, 17) as writer:
+    with MasksJsonWriter(tmp_path / "masks.json", 39, 17) as writer:
         writer.write(frames_of_ids()[0], index=0, name="00000", time_s=0.0)
         assert not (tmp_path / "masks.json").exists()
     assert os.listdir(tmp_path) == ["masks.json"]
@@ -391,7 +389,7 @@ def test_rle_is_absent_until_it_is_complete(tmp_path):
 
 def test_nothing_of_the_rle_stays_when_the_run_breaks_off(tmp_path):
     def write_and_stop() -> None:
-        with RleWriter(tmp_path / "masks.json", 39, 17) as writer:
+        with MasksJsonWriter(tmp_path / "masks.json", 39, 17) as writer:
             writer.write(frames_of_ids()[0], index=0, name="00000", time_s=0.0)
             raise KeyboardInterrupt
 
@@ -402,19 +400,23 @@ def test_nothing_of_the_rle_stays_when_the_run_breaks_off(tmp_path):
 
 def test_other_json_is_refused(tmp_path):
     (tmp_path / "masks.json").write_text('{"annotations": []}')
-    refusal(lambda: next(read_rle(tmp_path / "masks.json")), "masks.json", "propagate-rle")
+    refusal(
+        lambda: read_masks_json(tmp_path / "masks.json"), "masks.json", "no readable run lengths"
+    )
     (tmp_path / "masks.json").write_text("{")
-    refusal(lambda: next(read_rle(tmp_path / "masks.json")), "masks.json", "no readable JSON")
+    refusal(lambda: read_masks_json(tmp_path / "masks.json"), "masks.json", "run it again")
 
 
-def test_damaged_run_lengths_are_refused_by_frame_and_object(tmp_path):
+def test_damaged_run_lengths_are_refused(tmp_path):
     """pycocotools would return whatever lies behind the mask in memory."""
-    with RleWriter(tmp_path / "masks.json", 39, 17) as writer:
+    with MasksJsonWriter(tmp_path / "masks.json", 39, 17) as writer:
         writer.write(frames_of_ids()[0], index=0, name="00000", time_s=0.0)
     content = json.loads((tmp_path / "masks.json").read_text())
     content["size"] = [39, 18]
     (tmp_path / "masks.json").write_text(json.dumps(content))
-    refusal(lambda: next(read_rle(tmp_path / "masks.json")), "masks.json", "frame 00000, object")
+    read = read_masks_json(tmp_path / "masks.json")
+    with pytest.raises(ValueError, match=r"covers 663 pixels, the frame of 18x39 has 702"):
+        read.masks("00000")
 
 
 # Whole or not at all
@@ -459,7 +461,7 @@ def test_a_mask_that_does_not_fit_leaves_the_old_one(tmp_path, file_size_limit):
 
 def test_an_rle_file_that_does_not_fit_leaves_nothing(tmp_path, file_size_limit):
     def write_all() -> None:
-        with RleWriter(tmp_path / "masks.json", 39, 17) as writer:
+        with MasksJsonWriter(tmp_path / "masks.json", 39, 17) as writer:
             for index in range(100):
                 writer.write(frames_of_ids()[0], index=index, name="x", time_s=0.0)
 
@@ -486,7 +488,7 @@ WRITE_FOR_EVER = """
 import itertools, sys
 from pathlib import Path
 import numpy as np
-from propagate.io.write.masks import write_mask
+from propagate.io.masks.png import write_mask
 ids = np.random.default_rng(0).integers(1, 9, (400, 400), dtype=np.uint8)
 for index in itertools.count():
     write_mask(Path(sys.argv[1]) / f"{index % 50:05d}.png", ids)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from propagate.errors import OutputError
+from propagate.io.masks.png import palette
 from propagate.io.write import overlay
-from propagate.io.write.masks import palette
 from propagate.io.write.overlay import CLOCK, OverlayWriter, VideoWriter, draw_overlay
 
 FPS = Fraction(30000, 1001)

@@ -1,13 +1,15 @@
-"""COCO's compressed run lengths of a mask, without their size, as BURST's JSON holds them.
+"""COCO's compressed run lengths of a mask, without its size, as BURST's JSON holds them.
 
-They are checked before use: some functions of pycocotools (2.0.11) hang on run lengths that do not
-fill the frame, others return foreign memory.
+They are checked before use, because pycocotools (2.0.11) does not check them: on run lengths that
+do not fill the frame some of its functions hang, and others return memory outside the mask.
 """
 
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco
+
+from propagate.records import BACKGROUND_ID, VOID_ID
 
 
 def encode_mask(mask: np.ndarray) -> str:
@@ -35,7 +37,7 @@ def decode_mask(counts: str, height: int, width: int) -> np.ndarray:
         (H, W) bool.
 
     Raises:
-        ValueError: If these are no run lengths, or they do not fill the frame exactly.
+        ValueError: If these are not run lengths, or they do not fill the frame exactly.
     """
     runs = run_lengths(counts, height, width)
     inside = np.arange(runs.size) % 2 == 1
@@ -62,9 +64,9 @@ def mask_area_px(counts: str, height: int, width: int) -> int:
 def run_lengths(counts: str, height: int, width: int) -> np.ndarray:
     """Unpack COCO's compressed run lengths.
 
-    A number is a group of characters of 5 bits each, the lowest first; a sixth bit says that
-    another character follows, and the highest bit of the last one is the sign. From the fourth on,
-    a number is the difference to the run before the last.
+    A number is a group of characters of 5 bits each, lowest bits first. A sixth bit means that
+    another character follows; the highest bit of the last character is the sign. From the fourth
+    number on, each is the difference to the run two places before.
 
     Args:
         counts: As `encode_mask` returns them.
@@ -75,7 +77,7 @@ def run_lengths(counts: str, height: int, width: int) -> np.ndarray:
         (R,) int64: pixels outside and inside the object in turn, outside first.
 
     Raises:
-        ValueError: If these are no run lengths, or they do not fill the frame exactly.
+        ValueError: If these are not run lengths, or they do not fill the frame exactly.
     """
     characters = np.frombuffer(counts.encode("ascii", "replace"), dtype=np.uint8).astype(np.int64)
     characters -= ord("0")
@@ -101,3 +103,30 @@ def run_lengths(counts: str, height: int, width: int) -> np.ndarray:
             f"the RLE covers {total} pixels, the frame of {width}x{height} has {pixels}"
         )
     return runs
+
+
+def encode_rle(ids: np.ndarray) -> list[dict[str, Any]]:
+    """Encode every object of a map of ids as COCO run lengths.
+
+    Args:
+        ids: (H, W) uint8; background and void are left out.
+
+    Returns:
+        One entry per object, in order of id: `id`, `segmentation` with `size` [H, W] and
+        `counts` as text, `area` in pixels, `bbox` [x, y, w, h] in pixels.
+    """
+    columns = np.asfortranarray(ids)  # COCO counts down the columns.
+    entries: list[dict[str, Any]] = []
+    for object_id in np.flatnonzero(np.bincount(ids.ravel(), minlength=256)).tolist():
+        if object_id in (BACKGROUND_ID, VOID_ID):
+            continue
+        rle: Any = coco.encode((columns == object_id).view(np.uint8))
+        entries.append(
+            {
+                "id": object_id,
+                "segmentation": {"size": list(ids.shape), "counts": rle["counts"].decode("ascii")},
+                "area": int(coco.area(rle)),
+                "bbox": [int(side) for side in coco.toBbox(rle)],
+            }
+        )
+    return entries

@@ -1,0 +1,14 @@
+"""The names of the files in the folder of a run."""
+
+# Results.
+MASKS = "masks"
+REFINED = "refined"
+RUN_LENGTHS = "masks.json"
+OVERLAY = "overlay.mp4"
+REPORT = "result.json"
+# In place of the report, when a run ended with an error.
+INCOMPLETE = "incomplete.json"
+# While a run is not finished: the hash of its settings, one line for each frame, its saved state.
+MARKER = ".run.json"
+FRAMES = ".frames.jsonl"
+STATE = ".state"
