@@ -229,11 +229,11 @@ def soft(ids):
 BAD_MASKS = {
     "another size": (
         lambda ids: grey(ids[::2, ::2]),
-        "the mask is 32x24, the frame 64x48: resize the mask to 64x48 by nearest neighbour",
+        "the mask is 32x24, the frame 64x48; resize the mask to 64x48 by nearest neighbour",
     ),
-    "transposed": (lambda ids: grey(ids.T), "the mask is 48x64, the frame 64x48: resize"),
-    "no object": (lambda ids: grey(ids * 0), "no object in this mask: label at least one pixel"),
-    "only void": (lambda ids: grey(ids * 0 + 255), "no object in this mask: label at least one"),
+    "transposed": (lambda ids: grey(ids.T), "the mask is 48x64, the frame 64x48; resize"),
+    "no object": (lambda ids: grey(ids * 0), "no object in this mask; label at least one pixel"),
+    "only void": (lambda ids: grey(ids * 0 + 255), "no object in this mask; label at least one"),
     "rgb": (lambda ids: grey(ids).convert("RGB"), r"colours instead of ids \(mode RGB\); save it"),
     "rgba": (lambda ids: grey(ids).convert("RGBA"), r"colours instead of ids \(mode RGBA\); save"),
     "16 bit": (
@@ -244,7 +244,7 @@ BAD_MASKS = {
         lambda ids: Image.fromarray(np.arange(64 * 48, dtype=np.uint16).reshape(48, 64) // 8),
         r"a mask of 16 bits or more \(mode I;16\); save it as an 8-bit index",
     ),
-    "soft": (soft, r"a soft mask, \d+ grey levels with blurred edges: threshold it"),
+    "soft": (soft, r"a soft mask, \d+ grey levels with blurred edges; threshold it"),
 }
 
 
@@ -260,16 +260,16 @@ def test_a_mask_that_cannot_be_used(run, drawn, tmp_path, make, message):
 
 def test_a_mask_that_is_no_image_or_not_there(run, tmp_path):
     mask = tmp_path / "mask.png"
-    assert f"{mask}: no such mask: check the path" in error_line(run(mask=mask))
+    assert f"{mask}: no such mask; check the path" in error_line(run(mask=mask))
     mask.write_text("no image")
     assert f"{mask}: no readable image" in error_line(run(mask=mask))
     (tmp_path / "masks").mkdir()
-    assert "no mask in this folder: put <frame" in error_line(run(mask=tmp_path / "masks"))
+    assert "no mask in this folder; put <frame" in error_line(run(mask=tmp_path / "masks"))
 
 
 def test_ids_above_254_in_an_array_are_refused(drawn):
     ids = drawn.truth[0].astype(np.int32) * 200  # 400 is no id
-    with pytest.raises(MaskError, match="holds the id 400, and objects have 1"):
+    with pytest.raises(MaskError, match="holds the id 400, but ids of objects are 1"):
         next(Propagator("color").propagate(drawn.mp4, {0: ids}))
 
 

@@ -510,7 +510,7 @@ def test_a_bad_reference_is_one_line(run, masks, tmp_path, options, message):
 def test_a_reference_on_the_frame_of_the_mask_is_one_line(run, masks):
     finished = run("-m", masks[0], "--reference", f"0={masks[1]}")
     assert finished.status == 1
-    assert f"{masks[1]}: frame 0 has a second mask, {masks[0]}: keep one" in finished.stderr
+    assert f"{masks[1]}: frame 0 has a second mask, {masks[0]}; keep one" in finished.stderr
 
 
 def test_references_are_for_one_source(propagate, drawn, masks, tmp_path):
@@ -518,7 +518,7 @@ def test_references_are_for_one_source(propagate, drawn, masks, tmp_path):
         *("run", drawn.mp4, drawn.folder, "--reference", f"3={masks[3]}", "-o", tmp_path / "out")
     )
     assert finished.status == 1
-    assert "a reference of one source, and there are 2; put numbered masks into" in finished.stderr
+    assert "a reference of one source, but there are 2 sources; put numbered masks into" in finished.stderr
 
 
 def test_neither_mask_nor_reference_is_bad_usage(run):

@@ -132,8 +132,8 @@ def two_of_one_name(scene) -> list:
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (small_mask, 1, "small.png: the mask is 8x8, the frame 64x48: resize the mask to 64x48"),
-        (empty_mask, 1, "empty.png: no object in this mask: label at least one pixel 1..254"),
+        (small_mask, 1, "small.png: the mask is 8x8, the frame 64x48; resize the mask to 64x48"),
+        (empty_mask, 1, "empty.png: no object in this mask; label at least one pixel 1..254"),
         (no_picture_in_the_folder, 1, "bare: a folder without pictures; put some in it (bmp,"),
         (two_of_one_name, 1, "six.png: both masks would be six.png; rename one, or segment them"),
         (lambda s: [s.reference, s.root / "no.jpg", "-m", s.mask], 1, "no such picture: check the"),
