@@ -18,7 +18,7 @@ from PIL import Image, ImageFilter
 from skimage import data
 
 from propagate.io.masks.png import write_mask
-from propagate.io.write.overlay import VideoWriter
+from propagate.io.write.video import VideoWriter
 
 HEIGHT, WIDTH = 256, 384
 FRAMES = 90

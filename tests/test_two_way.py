@@ -518,7 +518,7 @@ def test_references_are_for_one_source(propagate, drawn, masks, tmp_path):
         *("run", drawn.mp4, drawn.folder, "--reference", f"3={masks[3]}", "-o", tmp_path / "out")
     )
     assert finished.status == 1
-    assert "a reference of one source, but there are 2 sources; put numbered masks into" in finished.stderr
+    assert "a reference of one source, but there are 2 sources; put numbered" in finished.stderr
 
 
 def test_neither_mask_nor_reference_is_bad_usage(run):

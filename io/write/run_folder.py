@@ -1,4 +1,4 @@
-"""The folder of one run: masks as they come, the report last, nothing half-written."""
+"""The folder of one run: masks are written frame by frame, the report last."""
 
 import hashlib
 import json
@@ -15,10 +15,16 @@ from typing import Any, Self
 import numpy as np
 
 from propagate.errors import MaskError, OutputError
-from propagate.io.masks.masks_json import MasksJsonWriter
-from propagate.io.masks.png import mask_file, read_ids, write_mask
+from propagate.io.masks.png import SUFFIX, mask_file, read_ids, write_mask
 from propagate.io.masks.rle import decode_mask, encode_rle
-from propagate.io.write.files import PartialFile, is_partial, remove_partial_files, write_atomically
+from propagate.io.write.combined import CombinedFiles
+from propagate.io.write.files import (
+    REPLACE_HINT,
+    guard_output_folder,
+    is_partial,
+    remove_partial_files,
+    write_atomically,
+)
 from propagate.io.write.layout import (
     FRAMES,
     INCOMPLETE,
@@ -31,7 +37,7 @@ from propagate.io.write.layout import (
     STATE,
 )
 from propagate.io.write.lock import LOCK, take_lock
-from propagate.io.write.overlay import OverlayWriter
+from propagate.io.write.report import read_report, write_report
 from propagate.io.write.run_state import (
     FrameLog,
     RunProgress,
@@ -45,26 +51,9 @@ from propagate.records import Frame, Result
 log = logging.getLogger(__name__)
 
 FORMATS = ("png", "rle")
-
-
-def read_report(path: str | Path) -> dict[str, Any] | None:
-    """Read the report of a finished run; None where there is none.
-
-    Args:
-        path: The folder of the run.
-
-    Raises:
-        OutputError: The report cannot be read.
-    """
-    file = Path(path) / REPORT
-    if not file.exists():
-        return None
-    try:
-        return json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise OutputError(
-            f"{file}: not a readable report ({error}): remove the folder and run it again"
-        ) from error
+# Files that are in the folder only while its run is not finished. The marker is removed last: files
+# without it are taken for those of another run.
+_WORK_FILES = (INCOMPLETE, STATE, FRAMES, MARKER)
 
 
 def find_finished(
@@ -73,51 +62,51 @@ def find_finished(
     formats: Sequence[str] = ("png",),
     overlay: bool = False,
 ) -> dict[str, Any] | None:
-    """Read the report of a finished run that needs not be run again; None where there is none.
+    """Read the report of a finished run that need not be repeated; None if there is none.
 
     Args:
         path: The folder of the run.
-        settings: All that decides the masks: those of the run must be the same.
-        formats: See `RunFolder`; what is asked for must be there.
+        settings: Everything that decides the masks; the run must have the same.
+        formats: See `RunFolder`; the run must have written these.
         overlay: See `RunFolder`.
 
     Raises:
-        OutputError: The report cannot be read.
+        OutputError: If the report cannot be read.
     """
     path = Path(path)
     report = read_report(path)
-    asked = {MASKS: "png" in formats, RUN_LENGTHS: "rle" in formats, OVERLAY: overlay}
+    wanted = {MASKS: "png" in formats, RUN_LENGTHS: "rle" in formats, OVERLAY: overlay}
     if (
         report is None
         or any(report.get(name) != value for name, value in _plain(settings).items())
-        or not all((path / name).exists() for name, is_asked in asked.items() if is_asked)
+        or not all((path / name).exists() for name, is_wanted in wanted.items() if is_wanted)
     ):
         return None
     if any((path / name).exists() for name in (*_WORK_FILES, LOCK)):
-        # Killed after its last file, while it cleared up.
+        # The run was killed after it had written the report.
         with take_lock(path):
-            _clear_up(path)
+            _remove_work_files(path)
     return report
 
 
 class RunFolder:
-    """Takes the results of one video. Use it in a `with` block.
+    """Writes the results of one video. Use it in a `with` block.
 
-        masks/00000.png ...   palette PNGs in DAVIS layout, under the frames' own names
-        refined/00000.png ... with `refined`: a refiner's masks, beside the others
-        masks.json            run lengths, with format "rle"
-        overlay.mp4           with `overlay`; of refined masks, if there are any
-        result.json           the report; written last, so its presence means that all is there
-        incomplete.json       the report in its place, with the error, when the run broke off
+        masks/00000.png ...   palette PNGs in DAVIS layout, named after the frames
+        refined/00000.png ... with `refined`: the masks of a refiner
+        masks.json            with format "rle": run lengths
+        overlay.mp4           with `overlay`; it shows the refined masks, if there are any
+        result.json           the report; written last, so a folder that has one is complete
+        incomplete.json       in place of the report, if the run ended with an error
 
-    Every file appears whole or not at all. When the block fails, the frames so far are kept; if
-    there are none, nothing stays behind. One process at a time has the folder (`io.lock`).
+    Every file appears complete or not at all. If the block fails, the frames so far are kept; if
+    there are none, nothing is left. Only one process at a time can use the folder (see `lock`).
 
-    A run whose state is saved now and then can be gone on with after any end, a kill included:
+    A run that saves its state can be resumed, even after a kill:
 
         with RunFolder(path, settings, made_by=versions) as folder:
             for frame in the first folder.done frames:
-                folder.rewrite(frame)                 # what has to be made in one go
+                folder.rewrite(frame)                 # for files that hold all frames
             session.load(folder.session)
             for frame in the rest:
                 folder.write(frame, result)
@@ -125,11 +114,11 @@ class RunFolder:
 
     Attributes:
         path: The folder.
-        done: How many frames an interrupted run of the same settings has done.
-        session: What was remembered after them; None where `done` is 0.
-        seconds: What was spent on them.
-        stage_s: Of those, by stage.
-        resumed_at: The frames at which this run has gone on, this time included.
+        done: Number of frames that an interrupted run of the same settings has done.
+        session: The saved session after these frames; None if `done` is 0.
+        seconds: Time spent on them.
+        stage_s: The same by stage.
+        resumed_at: The frames at which this run was resumed, this time included.
     """
 
     def __init__(
@@ -144,32 +133,31 @@ class RunFolder:
         overwrite: bool = False,
         made_by: Mapping[str, str] | None = None,
     ) -> None:
-        """Claim the folder.
+        """Lock and prepare the folder.
 
         Args:
-            path: The folder; made where there is none.
-            settings: All that decides the masks. An unfinished run of the same settings is
-                gone on with, or replaced; one of others is left alone.
+            path: The folder; it need not exist.
+            settings: Everything that decides the masks. An unfinished run of the same settings is
+                resumed or replaced; one of other settings is an error.
             formats: Of "png" and "rle".
             overlay: Whether to write `overlay.mp4`.
             refined: Whether every frame comes with a refined mask.
-            fps: Of the overlay.
-            overwrite: Whether to remove the files of an earlier run first, whatever it was.
-            made_by: Versions, device: what must be the same for a run to go on from a saved state.
-                None: an unfinished run is always replaced.
+            fps: Frames per second of the overlay; None: unknown.
+            overwrite: Whether to remove the files of any earlier run first.
+            made_by: Versions and device, which must be the same for a run to be resumed. None: an
+                unfinished run is always replaced.
 
         Raises:
-            OutputError: The folder holds a finished run or other files, another process has it, or
-                it cannot be written to.
-            ValueError: A format is unknown.
+            OutputError: If the folder holds a finished run or other files, another process uses it,
+                or it cannot be written to.
+            ValueError: If a format is unknown.
         """
         unknown = set(formats) - set(FORMATS)
         if unknown:
             raise ValueError(f"formats: of {', '.join(FORMATS)}, not {', '.join(sorted(unknown))}")
         self.path = Path(path)
-        self._formats, self._overlay, self._fps = formats, overlay, fps
-        self._refined = refined
-        self._writers: list[MasksJsonWriter | OverlayWriter] | None = None
+        self._pngs, self._refined = "png" in formats, refined
+        self._combined = CombinedFiles(self.path, "rle" in formats, overlay, fps)
         self._report = dict(settings)
         self._made_by = None if made_by is None else {**made_by, "formats": ", ".join(formats)}
         self.done, self.session = 0, None
@@ -177,14 +165,9 @@ class RunFolder:
         self.stage_s: Mapping[str, float] = {}
         self.resumed_at: tuple[int, ...] = ()
         self._log_bytes = self._last_crc32 = 0
-        # What was logged of the frames that are still to be rewritten.
+        # The log entries of the frames that are still to be rewritten.
         self._earlier: Iterator[dict[str, Any]] = iter(())
-        self._to_rewrite = 0
-        self._claim(overwrite)
-        self._count = self._to_rewrite = self.done
-
-    def _claim(self, overwrite: bool) -> None:
-        try:
+        with guard_output_folder(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = take_lock(self.path)
             try:
@@ -192,41 +175,42 @@ class RunFolder:
             except BaseException:
                 self._lock.release()
                 raise
-        except OSError as error:
-            raise OutputError(
-                f"{self.path}: cannot be used as output folder ({error.strerror}); "
-                "choose another one with -o"
-            ) from error
+        self._count = self._to_rewrite = self.done
+
+    # --- preparing the folder --------------------------------------------------------------------
 
     def _prepare(self, overwrite: bool) -> None:
         fingerprint = hashlib.sha256(json.dumps(self._report, sort_keys=True).encode()).hexdigest()
         marker = json.dumps({"settings_sha256": fingerprint}).encode()
-        # Another process may be asking for the lock right now; one may have been killed before
-        # it had written its marker.
-        names = {entry.name for entry in self.path.iterdir()}
-        present = {n for n in names if not n.startswith(LOCK) and not is_partial(n)}
-        if REPORT in present and not overwrite:
-            raise OutputError(
-                f"{self.path}: a finished run is in this folder; pass --overwrite to replace "
-                "it, or another folder with -o"
-            )
-        if present and not overwrite and not self._is_ours(marker):
-            raise OutputError(
-                f"{self.path}: the folder holds files of another run; pass --overwrite to "
-                "replace them, or another folder with -o"
-            )
-        # Before all else, so that a run killed from here on can be run again.
+        if not overwrite:
+            self._refuse_others(marker)
+        # First of all, so that a run that is killed from here on can be repeated.
         write_atomically(self.path / MARKER, marker)
         names = set() if overwrite else self._restore()
-        # Of an unfinished run too: its last masks would outlive a shorter second one.
+        # Also the masks of an unfinished run: a shorter second run would not replace the last ones.
         self._clear(keep=names)
         remove_partial_files(self.path)
         for folder in self._mask_folders:
             folder.mkdir(exist_ok=True)
         self._log = FrameLog(self.path, self._log_bytes)
 
+    def _refuse_others(self, marker: bytes) -> None:
+        """Refuse a folder with a finished run, or with files that are not of this run."""
+        # Another process may be asking for the lock at this moment, and a process may have been
+        # killed before it had written its marker.
+        names = {entry.name for entry in self.path.iterdir()}
+        present = {n for n in names if not n.startswith(LOCK) and not is_partial(n)}
+        if REPORT in present:
+            raise OutputError(f"{self.path}: a finished run is in this folder", REPLACE_HINT)
+        path = self.path / MARKER
+        if present and not (path.exists() and path.read_bytes() == marker):
+            raise OutputError(
+                f"{self.path}: the folder holds files of another run",
+                "pass {overwrite=True} to replace them, or choose another folder with {out}",
+            )
+
     def _restore(self) -> set[str]:
-        """Take up what is saved of an unfinished run; return the names of its frames."""
+        """Load the saved state of an unfinished run; return the names of its frames."""
         if self._made_by is None:
             return set()
         try:
@@ -236,8 +220,8 @@ class RunFolder:
             progress, session = saved
             names = {entry["name"] for entry in read_log(self.path, progress)}
             for folder in self._mask_folders:
-                if missing := names - {mask.stem for mask in folder.glob("*.png")}:
-                    raise StateError(f"{folder.name}/{min(missing)}.png is missing")
+                if missing := names - {mask.stem for mask in _masks_in(folder)}:
+                    raise StateError(f"{mask_file(Path(folder.name), min(missing))} is missing")
         except StateError as error:
             log.warning("%s: %s; starting over", self.path, error)
             return set()
@@ -250,57 +234,55 @@ class RunFolder:
 
     @property
     def _mask_folders(self) -> list[Path]:
-        """Those of this run."""
-        wanted = {MASKS: "png" in self._formats, REFINED: self._refined}
+        """The folders of masks that this run writes."""
+        wanted = {MASKS: self._pngs, REFINED: self._refined}
         return [self.path / name for name, is_wanted in wanted.items() if is_wanted]
 
-    def _is_ours(self, marker: bytes) -> bool:
-        path = self.path / MARKER
-        return path.exists() and path.read_bytes() == marker
-
     def _clear(self, keep: set[str]) -> None:
-        """Remove what runs write but the masks to keep, the report first; files of others stay."""
+        """Remove the files of runs, the report first, except the masks of the frames in `keep`."""
         for name in (REPORT, INCOMPLETE, RUN_LENGTHS, OVERLAY):
             (self.path / name).unlink(missing_ok=True)
         if not keep:
             for name in (STATE, FRAMES):
                 (self.path / name).unlink(missing_ok=True)
         for folder in (self.path / MASKS, self.path / REFINED):
-            for mask in folder.glob("*.png"):
+            for mask in _masks_in(folder):
                 if mask.stem not in keep:
                     mask.unlink()
             remove_partial_files(folder)
-            # No empty folder of refined masks beside a run without them.
+            # A run without refined masks must not leave an empty folder for them.
             with suppress(OSError):
                 folder.rmdir()
+
+    # --- writing frames --------------------------------------------------------------------------
 
     def write(self, frame: Frame, result: Result, refined: np.ndarray | None = None) -> None:
         """Write one frame in every format.
 
         Args:
             frame: The frame.
-            result: What was found in it.
-            refined: Its refined mask, (H, W) uint8 object ids, in a folder with `refined`.
+            result: Its result.
+            refined: Its refined mask, (H, W) uint8 object ids; only with `refined=True`.
 
         Raises:
-            OutputError: It cannot be written.
-            ValueError: There is a refined mask where none was announced, or the other way round;
-                or frames are still to be rewritten.
+            OutputError: If it cannot be written.
+            ValueError: If there is a refined mask without `refined=True`, or none with it; or if
+                frames are still to be rewritten.
         """
         if (refined is not None) != self._refined:
             raise ValueError(f"refined: a mask with refined=True only, which is {self._refined}")
         if self._to_rewrite:
             raise ValueError(f"frame {frame.name}: {self._to_rewrite} before it are not rewritten")
         self._lock.check()
-        if "png" in self._formats:
+        if self._pngs:
             write_mask(mask_file(self.path / MASKS, frame.name), result.mask)
         if refined is not None:
             write_mask(mask_file(self.path / REFINED, frame.name), refined)
-        self._add(frame, result.mask, refined, result.scores)
+        self._combined.add(frame, result.mask, refined, result.scores)
         entry: dict[str, Any] = {"name": frame.name, "time_s": frame.time_s, "objects": {}}
         for i, score in result.scores.items():
             entry["objects"][str(i)] = [score, result.margins[i], result.states[i]]
-        if "png" not in self._formats and self._made_by is not None:
+        if not self._pngs and self._made_by is not None:
             entry["masks"] = {e["id"]: e["segmentation"]["counts"] for e in encode_rle(result.mask)}
         self._log.add(entry)
         self._count += 1
@@ -308,16 +290,17 @@ class RunFolder:
     def save(
         self, session: bytes, frame: Frame, seconds: float, stage_s: Mapping[str, float]
     ) -> None:
-        """Save how far the run is: after a kill it can go on from here.
+        """Save the state of the run, from which it can be resumed.
 
         Args:
-            session: What is remembered after the frame.
-            frame: The last one written.
-            seconds: Spent so far.
-            stage_s: Of those, by stage.
+            session: The session after the frame.
+            frame: The last frame written.
+            seconds: Time spent so far.
+            stage_s: The same by stage.
 
         Raises:
-            OutputError: It cannot be written.
+            OutputError: If it cannot be written.
+            ValueError: If the folder was opened without `made_by`.
         """
         if self._made_by is None:
             raise ValueError("save: in a folder with made_by only")
@@ -329,10 +312,10 @@ class RunFolder:
         write_state(self.path, progress, session, self._made_by)
 
     def rewrite(self, frame: Frame) -> None:
-        """Take one of the `done` frames again, in order, for the files that are made in one go.
+        """Take one of the first `done` frames again, in order, for the files that hold all frames.
 
         Raises:
-            OutputError: It is not the frame that it was, or a mask of it cannot be read.
+            OutputError: If the frame has changed, or a mask of it cannot be read.
         """
         entry = next(self._earlier)
         self._to_rewrite -= 1
@@ -341,50 +324,26 @@ class RunFolder:
             not self._to_rewrite and zlib.crc32(frame.image.tobytes()) != self._last_crc32
         ):
             raise OutputError(
-                f"{self.path}: frame {frame.index} of the source is not what it was when this run "
-                "was interrupted; pass --overwrite to begin anew, or another folder with -o"
+                f"{self.path}: frame {frame.index} of the source has changed since this run was "
+                "interrupted",
+                "pass {overwrite=True} to start again, or choose another folder with {out}",
             )
-        if not self._overlay and "rle" not in self._formats:
+        if not self._combined.are_wanted:
             return
-        mask = self._mask_of(entry, frame.image.shape[:2])
-        refined = _read_own(mask_file(self.path / REFINED, frame.name)) if self._refined else None
+        mask = self._earlier_mask(entry, frame.image.shape[:2])
+        refined = None
+        if self._refined:
+            refined = _read_own_mask(mask_file(self.path / REFINED, frame.name))
         scores = {int(i): score for i, (score, _, _) in entry["objects"].items()}
-        self._add(frame, mask, refined, scores)
+        self._combined.add(frame, mask, refined, scores)
 
-    def _mask_of(self, entry: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
-        if "png" in self._formats:
-            return _read_own(mask_file(self.path / MASKS, entry["name"]))
+    def _earlier_mask(self, entry: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
+        if self._pngs:
+            return _read_own_mask(mask_file(self.path / MASKS, entry["name"]))
         ids = np.zeros(size, np.uint8)
         for object_id, counts in entry["masks"].items():
             ids[decode_mask(counts, *size)] = int(object_id)
         return ids
-
-    def _add(
-        self,
-        frame: Frame,
-        mask: np.ndarray,
-        refined: np.ndarray | None,
-        scores: Mapping[int, float],
-    ) -> None:
-        """Add a frame to the files that hold all frames."""
-        if self._writers is None:
-            self._writers = self._open_writers(frame)
-        for writer in self._writers:
-            if isinstance(writer, OverlayWriter):
-                writer.write(frame.image, mask if refined is None else refined, frame.time)
-            else:
-                writer.write(
-                    mask, index=frame.index, name=frame.name, time_s=frame.time_s, scores=scores
-                )
-
-    def _open_writers(self, frame: Frame) -> list[MasksJsonWriter | OverlayWriter]:
-        height, width, _ = frame.image.shape
-        writers: list[MasksJsonWriter | OverlayWriter] = []
-        if "rle" in self._formats:
-            writers.append(MasksJsonWriter(self.path / RUN_LENGTHS, height, width))
-        if self._overlay:
-            writers.append(OverlayWriter(self.path / OVERLAY, self._fps, width, height))
-        return writers
 
     def report(self, **entries: Any) -> None:
         """Add entries to the report that is written at the end."""
@@ -392,15 +351,17 @@ class RunFolder:
 
     @property
     def can_save(self) -> bool:
-        """Whether this run can be gone on with."""
+        """Whether this run can be saved and resumed."""
         return self._made_by is not None
 
     @property
     def written(self) -> list[str]:
-        """What is in the folder, for a person: "masks/ (80 PNG)", "overlay.mp4", ..."""
+        """Name what is in the folder, for people: "masks/ (80 PNG)", "overlay.mp4", ..."""
         masks = [f"{folder.name}/ ({self._count} PNG)" for folder in self._mask_folders]
         files = (RUN_LENGTHS, OVERLAY, REPORT, INCOMPLETE)
         return masks + [name for name in files if (self.path / name).exists()]
+
+    # --- the end ---------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
         """Return the folder itself."""
@@ -412,112 +373,75 @@ class RunFolder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Finish the files; write the report last."""
+        """Complete the files; write the report last."""
         try:
             self._lock.check()
-        except OutputError as lost:
-            # The files are another process's now.
-            self._discard_writers(lost)
+        except OutputError:
+            # The files now belong to another process.
+            self._combined.discard()
             if error is None:
                 raise
         else:
             if error is not None:
-                self._break_off(error)
+                self._end_with(error)
                 return
-            self._close_writers()
+            self._combined.close()
             self._write_report(REPORT, complete=True)
-            _clear_up(self.path)
+            _remove_work_files(self.path)
         finally:
             self._log.close()
             self._lock.release()
             if not self._count:
-                # Unless somebody's files are in it.
+                # The folder stays if it holds other files.
                 with suppress(OSError):
                     self.path.rmdir()
 
-    def _break_off(self, error: BaseException) -> None:
-        """Keep the frames so far, and say why there are no more."""
+    def _end_with(self, error: BaseException) -> None:
+        """Keep the frames so far, and write why there are no more."""
         reason = " ".join(str(error).split()) or type(error).__name__
         if not self._count:
-            # Nothing to protect from a second attempt with, say, the right mask.
-            self._discard_writers(error)
-            self._vacate()
+            # The next attempt, with the right mask for example, must find the folder free.
+            self._combined.discard()
+            self._remove_all()
             return
         try:
             if self._to_rewrite:
-                # They would hold less than what is there, and can be made again.
-                self._discard_writers(error)
-            # What was asked for and what is there agree up to the last frame written.
-            self._close_writers()
+                # The combined files would lack frames; the next attempt makes them again.
+                self._combined.discard()
+            # They hold all frames up to the last one written.
+            self._combined.close()
             self._write_report(INCOMPLETE, complete=False, error=reason)
         except OutputError as second:
-            # The first failure says why; a full disk fails here again.
+            # The first error is the cause; on a full disk, writing fails here again.
             error.add_note(str(second))
-            self._discard_writers(error)
+            self._combined.discard()
         if not (self.path / STATE).exists():
             with suppress(OSError):
                 (self.path / FRAMES).unlink(missing_ok=True)
 
-    def _vacate(self) -> None:
-        """Remove all that was written: the first frame broken off in its middle too.
-
-        The marker goes last: files without it would be taken for another run's.
-        """
+    def _remove_all(self) -> None:
+        """Remove everything this run wrote, also the files of a first frame that failed."""
         with suppress(OSError, OutputError):
             self._clear(keep=set())
             remove_partial_files(self.path)
+            # Last, for the reason given at `_WORK_FILES`.
             (self.path / MARKER).unlink(missing_ok=True)
 
-    def _close_writers(self) -> None:
-        writers, self._writers = self._writers or [], []
-        failure: OutputError | None = None
-        for writer in writers:
-            try:
-                writer.close()
-            except OutputError as error:
-                failure = error
-        if failure is not None:
-            raise failure
-
-    def _discard_writers(self, error: BaseException) -> None:
-        writers, self._writers = self._writers or [], []
-        for writer in writers:
-            writer.__exit__(type(error), error, None)
-
     def _write_report(self, name: str, **entries: Any) -> None:
-        head = json.dumps({**self._report, **entries, "frames": self._count}, indent=1)
-        partial = PartialFile(self.path / name)
-        with partial.writing():
-            with partial.path.open("w") as file:
-                file.write(head.removesuffix("\n}") + ',\n "per_frame": [')
-                separator = "\n  "
-                for entry in self._log.entries():
-                    file.write(separator + json.dumps(_shown(entry)))
-                    separator = ",\n  "
-                file.write("\n ]\n}\n")
-            partial.commit()
+        entries = {**self._report, **entries, "frames": self._count}
+        write_report(self.path / name, entries, self._log.entries())
 
 
-# What is in the folder of a run as long as it is not finished.
-_WORK_FILES = (INCOMPLETE, STATE, FRAMES, MARKER)
-
-
-def _clear_up(path: Path) -> None:
-    """Leave nothing but results; the marker goes last."""
+def _remove_work_files(path: Path) -> None:
     for name in _WORK_FILES:
         (path / name).unlink(missing_ok=True)
 
 
-def _shown(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """A frame as the report has it."""
-    objects = {
-        i: {"score": round(score, 4), "margin": round(margin, 4), "state": state}
-        for i, (score, margin, state) in entry["objects"].items()
-    }
-    return {"name": entry["name"], "time_s": entry["time_s"], "objects": objects}
+def _masks_in(folder: Path) -> Iterator[Path]:
+    return folder.glob(f"*{SUFFIX}")
 
 
-def _read_own(path: Path) -> np.ndarray:
+def _read_own_mask(path: Path) -> np.ndarray:
     """Read a mask that this run wrote."""
     try:
         return read_ids(path, max_pixels=sys.maxsize)
@@ -529,5 +453,5 @@ def _read_own(path: Path) -> np.ndarray:
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as a report gives them back: keys are text, tuples are lists."""
+    """Convert settings to what a report gives back: keys are text, tuples are lists."""
     return json.loads(json.dumps(settings))

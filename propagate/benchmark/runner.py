@@ -29,7 +29,8 @@ from propagate.eval.report.comparison import Entry
 from propagate.eval.report.html import ReadFrame, ReportFrame, html_report
 from propagate.io.decode.image_folder import ImageFolder
 from propagate.io.write.files import guard_writing, write_atomically
-from propagate.io.write.run_folder import RunFolder, read_report
+from propagate.io.write.report import read_report
+from propagate.io.write.run_folder import RunFolder
 from propagate.pipeline import Propagator
 from propagate.records import BACKGROUND_ID, Frame, Mask, Progress, Result, State
 from propagate.run_settings import versions

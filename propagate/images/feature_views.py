@@ -30,8 +30,8 @@ from propagate.io.decode.one_frame import read_frame
 from propagate.io.decode.options import SourceOptions
 from propagate.io.decode.video import open_source
 from propagate.io.masks.ids import check_size, mask_from_array
-from propagate.io.write.overlay import VideoWriter
 from propagate.io.write.panels import draw_label, fitted_size
+from propagate.io.write.video import VideoWriter
 from propagate.matching.appearance import appearance_floor, appearance_map, instance_prototypes
 from propagate.matching.cells import channel_statistics, normalize
 from propagate.matching.labels import labels_from_ids

@@ -686,7 +686,7 @@ def test_the_overlay_shows_the_refined_masks(tmp_path):
 
 def test_a_run_without_a_refiner_leaves_nothing_of_one_with_it(tmp_path):
     write_run(tmp_path / "run", 3, refined=True)
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match="overwrite=True"):
         write_run(tmp_path / "run", 1, refined=False)
     assert len(files(tmp_path / "run")) == 7
     write_run(tmp_path / "run", 1, refined=False, overwrite=True)

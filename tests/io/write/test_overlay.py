@@ -12,8 +12,9 @@ import pytest
 
 from propagate.errors import OutputError
 from propagate.io.masks.png import palette
-from propagate.io.write import overlay
-from propagate.io.write.overlay import CLOCK, OverlayWriter, VideoWriter, draw_overlay
+from propagate.io.write import video
+from propagate.io.write.overlay import OverlayWriter, draw_overlay
+from propagate.io.write.video import CLOCK, VideoWriter
 
 FPS = Fraction(30000, 1001)
 
@@ -238,7 +239,7 @@ def test_a_missing_folder_is_one_clear_line(tmp_path):
 
 
 def test_a_missing_encoder_is_one_clear_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(overlay, "ENCODER", "no-such-encoder")
+    monkeypatch.setattr(video, "ENCODER", "no-such-encoder")
     with pytest.raises(OutputError, match=r"out\.mp4: PyAV was built without no-such-encoder"):
         VideoWriter(tmp_path / "out.mp4", 32, 32)
     assert os.listdir(tmp_path) == []
@@ -272,7 +273,7 @@ WRITE_FOR_EVER = """
 import itertools, sys
 from fractions import Fraction
 import numpy as np
-from propagate.io.write.overlay import VideoWriter
+from propagate.io.write.video import VideoWriter
 noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
 with VideoWriter(sys.argv[1], 128, 96) as video:
     for index in itertools.count():
