@@ -347,7 +347,7 @@ def test_another_video_of_the_same_name_is_refused(small, drawn, write_video, tm
     shutil.copy(drawn.mp4, clip)
     interrupted(small, clip, {0: drawn.truth[0]}, tmp_path, 7, overlay=overlay)
     write_video(clip, [255 - image for image in drawn.images])
-    with pytest.raises(OutputError, match="frame 6 of the source is not what it was"):
+    with pytest.raises(OutputError, match="frame 6 of the source has changed"):
         run(small, clip, {0: drawn.truth[0]}, tmp_path, overlay=overlay)
     write_video(clip, drawn.images[:4])
     with pytest.raises(VideoError, match="frame 4 was there before this run was interrupted"):
@@ -461,7 +461,7 @@ def test_the_memory_of_a_report_does_not_grow_with_the_video(tmp_path):
 def test_a_mask_of_a_run_that_cannot_be_read_again_is_one_error(small, drawn, tmp_path):
     interrupted(small, drawn.mp4, {0: drawn.truth[0]}, tmp_path, 7, overlay=True)
     (tmp_path / "clip/masks/00002.png").write_bytes(b"half")
-    with pytest.raises(OutputError, match=r"00002\.png: written by this run"):
+    with pytest.raises(OutputError, match=r"00002\.png: no readable image .*; pass overwrite=True"):
         run(small, drawn.mp4, {0: drawn.truth[0]}, tmp_path, overlay=True)
 
 

@@ -446,10 +446,7 @@ def _read_own_mask(path: Path) -> np.ndarray:
     try:
         return read_ids(path, max_pixels=sys.maxsize)
     except MaskError as error:
-        raise OutputError(
-            f"{path}: this run wrote it, but it is no longer readable ({error.message})",
-            "pass {overwrite=True} to start again",
-        ) from error
+        raise OutputError(error.message, "pass {overwrite=True} to start again") from error
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -126,7 +126,7 @@ class VideoWriter(WholeFile):
 
     def _add_stream(self, fps: Fraction, crf: int) -> av.VideoStream:
         height, width, _ = self._shape
-        # Without cpu-independent, x264's AVX-512 code makes two encodings of the same frames differ.
+        # Without cpu-independent, x264's AVX-512 code gives other bytes every time.
         options = {
             "crf": str(crf),
             "preset": PRESET,
