@@ -5,7 +5,6 @@ styles of `report.css` and the script of `report.js` inside.
 """
 
 import base64
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from propagate.eval.report.comparison import Entry, figure_names, hardest_first,
 from propagate.eval.report.page import fill
 from propagate.eval.scores import COLUMNS, Scores
 from propagate.io.masks.png import palette
+from propagate.io.write.encode import encode_image
 from propagate.io.write.overlay import draw_overlay
 
 WORST_FRAMES = 3
@@ -248,6 +248,5 @@ def _outlined(image: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def _jpeg(image: np.ndarray) -> str:
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=JPEG_QUALITY, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    jpeg = encode_image(image, "JPEG", quality=JPEG_QUALITY, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"

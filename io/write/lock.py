@@ -1,11 +1,15 @@
-"""One writer at a time in a folder: a lock file that names its owner and shows that it lives.
+"""One writer at a time in a folder: a lock file that names its owner and shows that it is alive.
 
-The owner touches the file every `BEAT_S` seconds. Whoever finds it asks the system, if the owner
-is a process of this machine, else the file's age. The lock of one that is gone is removed, by one
-process at a time, and made anew.
+The owner touches the file every `BEAT_S` seconds. Another process that finds the file asks the
+operating system whether the owner is alive, if it is a process of this machine; otherwise the age
+of the file decides. A lock whose owner is gone is stale: one process at a time may remove it.
 
-A clock that is set forth makes a living lock look old: it is watched for a beat before it is taken.
-One that is set back makes a dead lock look new: an age below zero is counted anew from then on.
+Clocks may change. When a clock is set forward, the lock of a live owner looks old, so an old lock
+is watched for a beat before it is removed. When a clock is set back, a stale lock seems to come
+from the future; it is touched once, and its age counts from then on.
+
+The package filelock does not do this: its locks of the operating system are not reliable between
+machines on network folders, and its soft locks do not show whether their owner is alive.
 """
 
 import json
@@ -24,31 +28,31 @@ from propagate.errors import OutputError
 
 LOCK = ".lock"
 BEAT_S = 15.0
-# Of a machine that cannot be asked: silent for so long, it is gone.
+# An owner on another machine is taken for gone when it has been silent for this time.
 STALE_S = 300.0
-# Of a machine that is known to be lost: three beats missed.
+# The same on a machine that is known to be lost: it has missed two beats.
 LOST_S = 40.0
-# An owner that is being killed is gone in this time; one that is not, is named after it.
+# How long to wait for an owner that may be ending.
 PATIENCE_S = 3.0
-# Writing its lines takes a lock's owner no time; without them after this, it was killed there.
+# An owner writes its name into the file at once. If the file is empty for longer, it was killed.
 EMPTY_S = 1.0
-# A living owner touches its lock in this time.
+# A live owner touches its lock within this time.
 WATCH_S = BEAT_S * 4 / 3
-# Held while a stale lock is removed. One left behind goes with the other partial files.
+# Held while a stale lock is removed. If it is left behind, `remove_partial_files` removes it.
 GUARD = ".lock.guard.part"
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who holds a lock.
+    """The process that holds a lock.
 
     Attributes:
-        host: Name of the machine.
-        pid: The process there.
+        host: Name of its machine.
+        pid: Its process id there.
         since: When it took the lock, UTC.
-        machine: Tells this boot of this machine, and this container, from others.
-        started: When the process started, in the machine's own count; "" where it does not say.
-        token: Of this lock and no other.
+        machine: Identifies the machine, its boot and its container.
+        started: When the process started, in the machine's own units; "" if unknown.
+        token: Random text that identifies this lock.
     """
 
     host: str
@@ -62,16 +66,17 @@ class Owner:
         return f"process {self.pid} on {self.host}, since {self.since}"
 
 
-# Tokens of this process: where a lock could not be removed, its file stays behind. Each is here
-# before its file is, or another thread would take the new lock for one that stayed behind.
+# Tokens of the locks that this process holds. A lock file with its process id but another token is
+# left over: it could not be removed. A token is added before its file is made, because another
+# thread would take the new file for a left-over one.
 _held_here: set[str] = set()
 
 
 class FolderLock:
-    """A lock that is held, until `release` or the end of a `with` block."""
+    """A lock that is held until `release` or the end of a `with` block."""
 
     def __init__(self, folder: Path, owner: Owner) -> None:
-        """Begin to touch the lock file of this owner."""
+        """Start to touch the lock file of this owner."""
         self._folder, self._owner = folder, owner
         self._taken_by: str | None = None
         self._released = threading.Event()
@@ -79,26 +84,27 @@ class FolderLock:
         self._thread.start()
 
     def check(self) -> None:
-        """Do nothing while the lock is held.
+        """Check that the lock is still held.
 
         Raises:
-            OutputError: Another process took this one for dead, and writes here now.
+            OutputError: If another process took this one for dead, and now writes here.
         """
         if self._taken_by is not None:
             raise OutputError(
-                f"{self._folder}: taken over by {self._taken_by}, as this process had not been "
-                "heard of: let it go on, or run one of the two into another folder"
+                f"{self._folder}: taken over by {self._taken_by}, because this process was silent "
+                "for too long",
+                "let it continue, or run one of the two into another folder with {out}",
             )
 
     def release(self) -> None:
-        """Give the folder free."""
+        """Stop touching the lock, and remove it."""
         self._released.set()
         self._thread.join(timeout=5)
-        _give_up(self._folder, self._owner)
+        _remove_own(self._folder, self._owner)
 
     def _beat(self) -> None:
         while not self._released.wait(BEAT_S):
-            # A file server that does not answer is no other owner.
+            # If a file server does not answer, there is no other owner yet.
             with suppress(OSError):
                 owner = read_owner(self._folder)
                 if owner != self._owner:
@@ -116,11 +122,11 @@ class FolderLock:
 
 
 def take_lock(folder: str | Path) -> FolderLock:
-    """Take the lock of a folder that exists, that of an owner who is gone included.
+    """Take the lock of a folder that exists; a stale lock is replaced.
 
     Raises:
-        OutputError: Another process holds it; the message names it.
-        OSError: The folder cannot be written to.
+        OutputError: If another process holds it; the message names the process.
+        OSError: If the folder cannot be written to.
     """
     folder = Path(folder)
     owner = _myself()
@@ -129,7 +135,7 @@ def take_lock(folder: str | Path) -> FolderLock:
         _wait_and_create(folder, owner)
         return FolderLock(folder, owner)
     except BaseException:
-        _give_up(folder, owner)
+        _remove_own(folder, owner)
         raise
 
 
@@ -142,15 +148,16 @@ def _wait_and_create(folder: Path, owner: Owner) -> None:
         elif time.monotonic() > deadline:
             holder = read_owner(folder)
             raise OutputError(
-                f"{folder}: in use by {holder or 'another process'}: wait for its end, or choose "
-                f"another folder with -o (if it is gone for good, remove {folder / LOCK})"
+                f"{folder}: in use by {holder or 'another process'}",
+                "wait for its end, or choose another folder with {out} (if it is gone for good, "
+                f"remove {folder / LOCK})",
             )
         else:
             time.sleep(0.1)
 
 
-def _give_up(folder: Path, owner: Owner) -> None:
-    """Remove the lock of this owner, if there is one; only then may another thread have it."""
+def _remove_own(folder: Path, owner: Owner) -> None:
+    """Remove the lock of this owner, if there is one; another thread may take it after that."""
     with suppress(OSError):
         if read_owner(folder) == owner:
             (folder / LOCK).unlink()
@@ -158,7 +165,7 @@ def _give_up(folder: Path, owner: Owner) -> None:
 
 
 def read_owner(folder: str | Path) -> Owner | None:
-    """Read who holds the lock of a folder; None if nobody does, or nothing is said yet."""
+    """Read who holds the lock of a folder; None if there is no lock, or no name in it yet."""
     try:
         return Owner(**json.loads((Path(folder) / LOCK).read_bytes()))
     except (FileNotFoundError, ValueError, TypeError):
@@ -166,11 +173,11 @@ def read_owner(folder: str | Path) -> Owner | None:
 
 
 def is_held(folder: str | Path, stale_s: float = STALE_S) -> bool:
-    """Whether the folder has a lock whose owner lives, as far as can be told.
+    """Whether the folder has a lock whose owner seems to be alive.
 
     Args:
-        folder: Where the lock would be.
-        stale_s: How long an owner on another machine may be silent.
+        folder: Any folder.
+        stale_s: Seconds that an owner on another machine may be silent.
     """
     folder = Path(folder)
     owner = read_owner(folder)
@@ -184,15 +191,15 @@ def is_held(folder: str | Path, stale_s: float = STALE_S) -> bool:
 
 
 def remove_lock_of(host: str, folder: str | Path) -> bool:
-    """Remove the lock of a machine that is known to be lost, when it has been silent for `LOST_S`.
+    """Remove the lock of a machine that is known to be lost, once it was silent for `LOST_S`.
 
-    A machine that is only out of reach may still write, and touches its lock then.
+    A machine that is only out of reach may still write; then it touches its lock.
 
     Returns:
-        Whether no lock of that machine is in the folder any more.
+        Whether the folder has no lock of that machine now.
 
     Raises:
-        OSError: The folder cannot be reached.
+        OSError: If the folder cannot be reached.
     """
     folder = Path(folder)
     owner = read_owner(folder)
@@ -216,7 +223,7 @@ def _myself() -> Owner:
 
 
 def _machine() -> str:
-    """A process number means something only in the boot and the container that it was given in."""
+    """Identify machine, boot and container: only within these does a process id mean something."""
     parts = [socket.gethostname()]
     with suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
@@ -225,9 +232,10 @@ def _machine() -> str:
 
 
 def _start_of(pid: int) -> str | None:
-    """When a process of this machine started, "" if it does not say; None: there is none."""
+    """Return when a process of this machine started; "" if unknown, None if it does not exist."""
     try:
-        # The name, in brackets, may hold anything. After it: state, and as 20th the start.
+        # The name, in parentheses, may contain anything. The first field after it is the state, the
+        # 20th the start time.
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         if os.path.isdir("/proc/self"):
@@ -239,12 +247,12 @@ def _start_of(pid: int) -> str | None:
         except OSError:
             return ""
         return ""
-    # Killed, and not yet collected by its parent.
+    # Z, X: killed, but its parent has not collected it yet.
     return None if fields[0] in "ZX" else fields[19]
 
 
 def _is_touched(folder: Path) -> bool:
-    """Watch the lock of another machine that has been silent for long, as far as clocks say."""
+    """Watch the old lock of another machine; return whether its owner touches it."""
     owner = read_owner(folder)
     if owner is None or owner.machine == _machine():
         return False
@@ -253,14 +261,14 @@ def _is_touched(folder: Path) -> bool:
         deadline = time.monotonic() + WATCH_S
         while time.monotonic() < deadline:
             time.sleep(WATCH_S / 50)
-            # Opening it has a file server asked for its time anew.
+            # Opening the file makes the file server report a new time.
             if read_owner(folder) != owner or (folder / LOCK).stat().st_mtime_ns != before:
                 return True
     return False
 
 
 def _age_s(folder: Path) -> float | None:
-    """Seconds since the last beat by the clock that stamps the folder's files; None: no lock."""
+    """Return the seconds since the last beat, by the clock of the file system; None if no lock."""
     probe = folder / f".lock.{secrets.token_hex(4)}.part"
     try:
         with probe.open("x") as file:
@@ -277,7 +285,7 @@ def _age_s(folder: Path) -> float | None:
 
 
 def _create(path: Path, owner: Owner) -> bool:
-    """Make the lock file if there is none."""
+    """Make the lock file, unless there is one; return whether it was made."""
     try:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
@@ -288,13 +296,13 @@ def _create(path: Path, owner: Owner) -> bool:
 
 
 def _remove_stale(folder: Path, stale_s: float = STALE_S) -> None:
-    """Remove a lock that nobody holds; of several processes, one at a time."""
+    """Remove a lock that nobody holds; one process at a time."""
     guard = folder / GUARD
     with guard.open("ab") as file:
         _lock_file(file)
         try:
             if os.fstat(file.fileno()).st_ino != guard.stat().st_ino:
-                return  # removed by the one before; there is another guard now, or none
+                return  # another process has removed this guard
         except FileNotFoundError:
             return
         if (folder / LOCK).exists() and not is_held(folder, stale_s):
@@ -303,7 +311,7 @@ def _remove_stale(folder: Path, stale_s: float = STALE_S) -> None:
 
 
 def _lock_file(file: BinaryIO) -> None:
-    """Wait for the system's own lock, which ends with the process, where there is one."""
+    """Wait for the operating system's lock, which ends with the process, if the system has one."""
     with suppress(ImportError, OSError):
         import fcntl
 

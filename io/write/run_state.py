@@ -1,9 +1,9 @@
-"""What an unfinished run keeps to go on from: a line for every frame, and a saved state.
+"""What an unfinished run keeps so that it can be resumed: a log of its frames, and a saved state.
 
-    .frames.jsonl   one line for each frame, as they come
-    .state          one line of JSON, then the session's bytes; replaced as a whole
+    .frames.jsonl   the log, one line for each frame
+    .state          one line of JSON, then the bytes of the session; replaced as a whole
 
-The state says how many bytes of the lines belong to it: what a killed run wrote after it is cut.
+The state says how many bytes of the log belong to it. What a killed run logged after that is cut.
 """
 
 import json
@@ -22,20 +22,20 @@ FORMAT = 1
 
 
 class StateError(Exception):
-    """A saved state cannot be gone on from; the message says why."""
+    """A run cannot be resumed from its saved state; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """How far a run was.
+    """How far a run is.
 
     Attributes:
-        frames: How many were done.
-        log_bytes: Of the lines that belong to them.
-        last_crc32: Of the pixels of the last one.
-        seconds: Spent on them so far.
-        stage_s: Of those, by stage.
-        resumed_at: The frames at which the run went on after an interruption.
+        frames: Number of frames done.
+        log_bytes: Size of their lines in the log.
+        last_crc32: Checksum of the pixels of the last frame.
+        seconds: Time spent on them.
+        stage_s: The same by stage.
+        resumed_at: The frames at which the run was resumed after an interruption.
     """
 
     frames: int
@@ -49,16 +49,16 @@ class RunProgress:
 def write_state(
     folder: Path, progress: RunProgress, session: bytes, made_by: Mapping[str, str]
 ) -> None:
-    """Replace the saved state of a folder, whole or not at all.
+    """Replace the saved state of a run, as a whole.
 
     Args:
-        folder: Of the run.
+        folder: The folder of the run.
         progress: How far it is.
-        session: What is remembered at that point.
-        made_by: Versions, device: what must be the same for the run to go on.
+        session: The session at that point.
+        made_by: Versions and device, which must be the same for the run to be resumed.
 
     Raises:
-        OutputError: It cannot be written.
+        OutputError: If it cannot be written.
     """
     head = {
         "format": FORMAT,
@@ -71,13 +71,13 @@ def write_state(
 
 
 def read_state(folder: Path, made_by: Mapping[str, str]) -> tuple[RunProgress, bytes] | None:
-    """Read the saved state of a folder; None where there is none.
+    """Read the saved state of a run; None if there is none.
 
     Returns:
-        How far the run was, and what was remembered at that point.
+        How far the run was, and its session at that point.
 
     Raises:
-        StateError: It is damaged, or of another version of something.
+        StateError: If the state is damaged, or was made by another version or device.
     """
     try:
         line, _, session = (folder / STATE).read_bytes().partition(b"\n")
@@ -88,7 +88,7 @@ def read_state(folder: Path, made_by: Mapping[str, str]) -> tuple[RunProgress, b
     try:
         head = json.loads(line)
         if head["format"] != FORMAT:
-            raise StateError("the saved state is of another version of propagate")
+            raise StateError("the saved state has the format of another version of propagate")
         before = head["made_by"]
         damaged = (head["bytes"], head["crc32"]) != (len(session), zlib.crc32(session))
         progress = RunProgress(
@@ -111,10 +111,10 @@ def read_state(folder: Path, made_by: Mapping[str, str]) -> tuple[RunProgress, b
 
 
 class FrameLog:
-    """One line of JSON for each frame of a run, in a file: memory does not grow with the video."""
+    """A file with one line of JSON for each frame of a run: memory does not grow with the video."""
 
     def __init__(self, folder: Path, keep_bytes: int = 0) -> None:
-        """Begin the file, or go on after so many bytes of it."""
+        """Start the file, or continue it after its first `keep_bytes` bytes."""
         self._path = folder / FRAMES
         with guard_writing(self._path):
             kept = b""
@@ -129,13 +129,13 @@ class FrameLog:
         """Add the line of a frame.
 
         Raises:
-            OutputError: It cannot be written.
+            OutputError: If it cannot be written.
         """
         with guard_writing(self._path):
             self._file.write(json.dumps(entry).encode() + b"\n")
 
     def sync(self) -> int:
-        """Bring all lines to the disk; return their bytes."""
+        """Bring all lines to the disk; return their size in bytes."""
         with guard_writing(self._path):
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -151,7 +151,7 @@ class FrameLog:
 
     def close(self) -> None:
         """Close the file."""
-        # With a full disk, closing tries once more to write what did not fit.
+        # On a full disk, closing tries again to write what did not fit.
         with suppress(OSError):
             self._file.close()
 
@@ -160,13 +160,13 @@ def read_log(folder: Path, progress: RunProgress) -> Iterator[dict[str, Any]]:
     """Read the lines of the frames that were done.
 
     Raises:
-        StateError: They are not all there.
+        StateError: If lines are missing or damaged.
     """
     try:
         with (folder / FRAMES).open("rb") as lines:
             for _ in range(progress.frames):
                 yield json.loads(lines.readline())
             if lines.tell() != progress.log_bytes:
-                raise StateError("the lines of its frames do not belong to the saved state")
+                raise StateError("the log of its frames does not belong to the saved state")
     except (OSError, ValueError) as error:
-        raise StateError("the lines of its frames are damaged") from error
+        raise StateError("the log of its frames is damaged") from error

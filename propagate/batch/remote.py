@@ -17,6 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
 from propagate.errors import OutputError, PropagateError
+from propagate.io.write.layout import (
+    INCOMPLETE,
+    MASKS,
+    OVERLAY,
+    REFINED,
+    REPORT,
+    RUN_LENGTHS,
+)
 from propagate.io.write.lock import take_lock
 
 if TYPE_CHECKING:
@@ -24,9 +32,8 @@ if TYPE_CHECKING:
 
 # Files that are uploaded together, between two signs of life.
 UPLOADED_AT_ONCE = 64
-REPORT, INCOMPLETE = "result.json", "incomplete.json"
 # The files of a run; the last one may be left from an attempt that failed.
-_OF_RUNS = ("masks", "refined", "masks.json", "overlay.mp4", REPORT, INCOMPLETE)
+_OF_RUNS = (MASKS, REFINED, RUN_LENGTHS, OVERLAY, REPORT, INCOMPLETE)
 
 
 def is_url(out: str | Path) -> TypeGuard[str]:

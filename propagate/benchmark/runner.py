@@ -28,7 +28,7 @@ from propagate.eval.mask_trees import open_mask_tree
 from propagate.eval.report.comparison import Entry
 from propagate.eval.report.html import ReadFrame, ReportFrame, html_report
 from propagate.io.decode.image_folder import ImageFolder
-from propagate.io.write.files import guard_writing, write_atomically
+from propagate.io.write.files import make_output_folder, write_atomically
 from propagate.io.write.report import read_report
 from propagate.io.write.run_folder import RunFolder
 from propagate.pipeline import Propagator
@@ -156,8 +156,7 @@ def benchmark(
     runs = [_Runs(dataset, c, out / c.name, device, overwrite) for c in configurations]
     if not overwrite:
         _refuse_others(runs)
-    with guard_writing(out):
-        out.mkdir(parents=True, exist_ok=True)
+    make_output_folder(out)
     entries = [_entry(each, each.run(watch or Watch())) for each in runs]
     about = {"command": command, **dataset.about}
     summary = {"title": dataset.title, **about, "configurations": [_summary(e) for e in entries]}

@@ -13,8 +13,6 @@ from functools import cache, partial
 from itertools import islice
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import torch
@@ -22,7 +20,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from propagate.config import MATCHERS, Config
-from propagate.errors import OutputError, VideoError
+from propagate.errors import VideoError
 from propagate.features.backbone import Backbone
 from propagate.features.extract import extract_features
 from propagate.features.read_ahead import with_features
@@ -30,7 +28,8 @@ from propagate.io.decode.one_frame import read_frame
 from propagate.io.decode.options import SourceOptions
 from propagate.io.decode.video import open_source
 from propagate.io.masks.ids import check_size, mask_from_array
-from propagate.io.write.panels import draw_label, fitted_size
+from propagate.io.write.files import WholeFile, guard_output_folder, refuse_existing
+from propagate.io.write.panels import draw_caption, fitted_size
 from propagate.io.write.video import VideoWriter
 from propagate.matching.appearance import appearance_floor, appearance_map, instance_prototypes
 from propagate.matching.cells import channel_statistics, normalize
@@ -257,11 +256,8 @@ def write_feature_videos(
     return FeatureVideos(folder, tuple(draws), done)
 
 
-class PanelVideo:
-    """A video of panels in rows, from left to right, shrunk alike where they would be too large.
-
-    Use it in a `with` block; the file appears when the block ends without an error.
-    """
+class PanelVideo(WholeFile):
+    """A video of panels in rows, from left to right, shrunk alike where they would be too large."""
 
     def __init__(self, path: Path, panels: Sequence[np.ndarray], fps: Fraction | None) -> None:
         """Begin the file.
@@ -295,18 +291,13 @@ class PanelVideo:
             picture[top : top + self._height, left : left + self._width] = panel
         self._video.write(picture, time)
 
-    def __enter__(self) -> Self:
-        """Return the writer itself."""
-        return self
+    def close(self) -> None:
+        """Complete the file and move it to its final name; `OutputError` if that fails."""
+        self._video.close()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Finish the file, or leave nothing of it if the block failed."""
-        self._video.__exit__(kind, error, traceback)
+    def discard(self) -> None:
+        """Remove what was written."""
+        self._video.discard()
 
 
 def _draw_components(
@@ -323,7 +314,7 @@ def _draw_similarity(
 ) -> list[np.ndarray]:
     maps = similarity_maps(features, likeness).cpu().numpy()
     heats = [
-        draw_label(draw_heat(frame.image, heat), f"object {i}")
+        draw_caption(draw_heat(frame.image, heat), f"object {i}")
         for i, heat in zip(object_ids, maps, strict=True)
     ]
     return [frame.image, *heats]
@@ -349,20 +340,12 @@ def _read(
 def _claimed(folder: Path, overwrite: bool) -> Iterator[None]:
     """Make a folder that holds none of the videos; take it away again if it stays empty."""
     present = [folder / name for name in (PCA_VIDEO, SIMILARITY_VIDEO) if (folder / name).exists()]
-    if present and not overwrite:
-        raise OutputError(
-            f"{present[0]}: is there already; pass --overwrite to replace it, or another folder "
-            "with -o"
-        )
-    try:
+    if not overwrite:
+        refuse_existing(present)
+    with guard_output_folder(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for path in present:
             path.unlink()
-    except OSError as error:
-        raise OutputError(
-            f"{folder}: cannot be used as output folder ({error.strerror}); choose another one "
-            "with -o"
-        ) from error
     try:
         yield
     finally:

@@ -7,10 +7,9 @@ from typing import Any
 
 from rich.table import Table
 
-from propagate.errors import OutputError
 from propagate.images.find import APPEARS_FROM, VideoSearch, ranked
-from propagate.io.write.files import write_atomically
-from propagate.io.write.panels import Tile, write_contact_sheet
+from propagate.io.write.files import make_output_folder, refuse_existing, write_atomically
+from propagate.io.write.panels import Panel, write_contact_sheet
 
 SCORES = "find.json"
 SHEET = "contact_sheet.png"
@@ -48,17 +47,19 @@ def format_found(searches: Sequence[VideoSearch], object_ids: Sequence[int], top
     return table
 
 
-def found_tiles(searches: Sequence[VideoSearch], object_ids: Sequence[int], top: int) -> list[Tile]:
+def found_panels(
+    searches: Sequence[VideoSearch], object_ids: Sequence[int], top: int
+) -> list[Panel]:
     """Make a picture of the best frame of each video, ranked for each object."""
-    tiles = []
+    panels = []
     for object_id in object_ids:
         for rank, search in enumerate(ranked(searches, object_id)[:top], start=1):
             found = search.objects[object_id]
             which = f"object {object_id}, " if len(object_ids) > 1 else ""
             appears = "" if found.intervals else ", below the threshold"
             note = f"{which}{found.best.score:.3f} at {clock(found.best.time_s)}{appears}"
-            tiles.append(Tile(found.picture, f"{rank}. {Path(search.video).name}", note))
-    return tiles
+            panels.append(Panel(found.picture, f"{rank}. {Path(search.video).name}", note))
+    return panels
 
 
 def found_json(searches: Sequence[VideoSearch], object_ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -93,19 +94,9 @@ def check_free(folder: Path, overwrite: bool) -> None:
     Raises:
         OutputError: It holds such results, and `overwrite` is not set; or it cannot be made.
     """
-    for name in (SCORES, SHEET):
-        if (folder / name).exists() and not overwrite:
-            raise OutputError(
-                f"{folder / name}: is there already; pass --overwrite to replace it, or another "
-                "folder with -o"
-            )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{folder}: cannot be used as output folder ({error.strerror}); choose another one "
-            "with -o"
-        ) from error
+    if not overwrite:
+        refuse_existing(folder / name for name in (SCORES, SHEET))
+    make_output_folder(folder)
 
 
 def write_found(
@@ -127,7 +118,7 @@ def write_found(
     Raises:
         OutputError: They cannot be written there.
     """
-    write_contact_sheet(folder / SHEET, found_tiles(searches, object_ids, top))
+    write_contact_sheet(folder / SHEET, found_panels(searches, object_ids, top))
     report = {
         **settings,
         "appears_from": APPEARS_FROM,

@@ -6,7 +6,6 @@ OUT/result.json            settings and scores; written last, so its presence me
                            there
 """
 
-import io
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -14,18 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from propagate.errors import OutputError, VideoError
 from propagate.images.segment import Segmentation, Segmenter
 from propagate.io.decode.image_folder import SUFFIXES
 from propagate.io.decode.one_frame import read_frame
 from propagate.io.decode.options import SourceOptions
-from propagate.io.masks.png import write_mask
-from propagate.io.write.files import remove_partial_files, write_atomically
+from propagate.io.masks.png import mask_file, write_mask
+from propagate.io.write.encode import encode_image
+from propagate.io.write.files import (
+    guard_output_folder,
+    refuse_existing,
+    remove_partial_files,
+    write_atomically,
+)
+from propagate.io.write.layout import REPORT
 from propagate.io.write.overlay import draw_overlay
 
-REPORT = "result.json"
 OVERLAYS = "overlay"
 JPEG_QUALITY = 92
 
@@ -72,14 +76,10 @@ def check_free(out: Path, names: Sequence[str], overlay: bool) -> None:
     Raises:
         OutputError: It does.
     """
-    files = [out / REPORT, *(out / f"{name}.png" for name in names)]
+    files = [out / REPORT, *(mask_file(out, name) for name in names)]
     if overlay:
         files += [out / OVERLAYS / f"{name}.jpg" for name in names]
-    present = next((file for file in files if file.exists()), None)
-    if present is not None:
-        raise OutputError(
-            f"{present}: there already; pass --overwrite to replace it, or another folder with -o"
-        )
+    refuse_existing(files)
 
 
 def segment_files(
@@ -121,10 +121,11 @@ def segment_files(
             failures.append(error)
         else:
             result = segmenter.segment(image)
-            write_mask(out / f"{picture.stem}.png", result.mask)
+            write_mask(mask_file(out, picture.stem), result.mask)
             if overlay:
                 drawn = draw_overlay(image, result.mask)
-                write_atomically(out / OVERLAYS / f"{picture.stem}.jpg", _jpeg(drawn))
+                jpeg = encode_image(drawn, "JPEG", quality=JPEG_QUALITY)
+                write_atomically(out / OVERLAYS / f"{picture.stem}.jpg", jpeg)
             found[picture.stem] = {"picture": str(picture), "objects": _objects(result)}
         if progress is not None:
             progress(done, len(pictures))
@@ -135,23 +136,13 @@ def segment_files(
 
 
 def _prepare(out: Path, overlay: bool) -> None:
-    try:
+    with guard_output_folder(out):
         (out / OVERLAYS if overlay else out).mkdir(parents=True, exist_ok=True)
         # The report of an earlier run would vouch for masks that are about to change.
         (out / REPORT).unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{out}: cannot be used as output folder ({error.strerror}); choose another one with -o"
-        ) from error
     remove_partial_files(out)
 
 
 def _objects(result: Segmentation) -> dict[str, dict[str, float | int]]:
     pixels = np.bincount(result.mask.ravel(), minlength=256)
     return {str(i): {"score": s, "pixels": int(pixels[i])} for i, s in result.scores.items()}
-
-
-def _jpeg(image: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return buffer.getvalue()

@@ -84,12 +84,10 @@ def test_nothing_is_overwritten_unless_that_is_wanted(propagate, scene) -> None:
     assert propagate(*command).status == 0
     again = propagate(*command)
     assert again.status == 1
-    assert again.stderr == (
-        f"propagate: error: {scene.out}/result.json: there already; pass --overwrite to replace it,"
-        " or another folder with -o\n"
-    )
+    (line,) = again.stderr.splitlines()
+    assert f"propagate: error: {scene.out}/result.json: already exists; pass " in line
     (scene.out / "result.json").unlink()
-    assert f"{scene.out}/nine.png: there already" in propagate(*command).stderr
+    assert f"{scene.out}/nine.png: already exists" in propagate(*command).stderr
     assert propagate(*command, "--overwrite").status == 0
     assert (scene.out / "result.json").exists()
 

@@ -276,7 +276,7 @@ def test_a_mask_of_another_size_is_refused(color, drawn, tmp_path):
 def test_files_of_an_earlier_call_are_kept_unless_they_may_be_replaced(color, drawn, tmp_path):
     write_feature_videos(color, drawn.mp4, tmp_path, mask=drawn.truth[0], max_frames=2)
     before = (tmp_path / "clip/pca.mp4").read_bytes()
-    with pytest.raises(OutputError, match=r"pca\.mp4: is there already; pass --overwrite"):
+    with pytest.raises(OutputError, match=r"pca\.mp4: already exists; pass overwrite=True"):
         write_feature_videos(color, drawn.mp4, tmp_path, max_frames=3)
     assert (tmp_path / "clip/pca.mp4").read_bytes() == before
     write_feature_videos(color, drawn.mp4, tmp_path, max_frames=3, overwrite=True)

@@ -375,7 +375,7 @@ def test_results_of_an_earlier_search_are_kept_unless_they_may_be_replaced(find,
     before = (tmp_path / "find.json").read_bytes()
     refused = find(videos.nothing, "-o", tmp_path)
     assert refused.status == 1
-    assert "find.json: is there already; pass --overwrite to replace it" in refused.stderr
+    assert "find.json: already exists; pass " in refused.stderr
     assert (tmp_path / "find.json").read_bytes() == before
     assert find(videos.nothing, "-o", tmp_path, "--overwrite").status == 0
     assert (tmp_path / "find.json").read_bytes() != before

@@ -10,9 +10,9 @@ from propagate.io.write.panels import (
     LINE_PX,
     MARGIN_PX,
     PAPER,
-    Tile,
+    Panel,
     contact_sheet,
-    draw_label,
+    draw_caption,
     fitted_size,
     write_contact_sheet,
 )
@@ -32,13 +32,13 @@ def written(area):
 
 
 def test_a_sheet_has_rows_of_places_of_one_size():
-    tiles = [Tile(plain(RED), f"{i}") for i in range(5)]
-    assert contact_sheet(tiles, columns=2).shape == (3 * PITCH[0], 2 * PITCH[1], 3)
-    assert contact_sheet(tiles[:1], columns=4).shape == (PITCH[0], PITCH[1], 3)
+    panels = [Panel(plain(RED), f"{i}") for i in range(5)]
+    assert contact_sheet(panels, columns=2).shape == (3 * PITCH[0], 2 * PITCH[1], 3)
+    assert contact_sheet(panels[:1], columns=4).shape == (PITCH[0], PITCH[1], 3)
 
 
 def test_pictures_stand_in_order_from_left_to_right_each_in_the_middle_of_its_place():
-    sheet = contact_sheet([Tile(plain(c), "") for c in (RED, BLUE, BLUE, RED)], columns=2)
+    sheet = contact_sheet([Panel(plain(c), "") for c in (RED, BLUE, BLUE, RED)], columns=2)
     for i, color in enumerate((RED, BLUE, BLUE, RED)):
         top = i // 2 * PITCH[0] + MARGIN_PX
         left = i % 2 * PITCH[1] + MARGIN_PX + (320 - 160) // 2
@@ -63,13 +63,13 @@ def test_a_picture_is_shrunk_in_proportion_and_never_enlarged(size, fitted):
 
 
 def test_a_low_picture_stands_half_way_up_the_place_of_a_high_one():
-    sheet = contact_sheet([Tile(plain(RED), ""), Tile(plain(BLUE, 20, 320), "")])
+    sheet = contact_sheet([Panel(plain(RED), ""), Panel(plain(BLUE, 20, 320), "")])
     column = sheet[:, PITCH[1] + MARGIN_PX + 10]
     assert np.flatnonzero((column == BLUE).all(-1)).tolist() == list(range(46, 66))
 
 
 def test_each_line_of_text_is_written_under_its_picture():
-    sheet = contact_sheet([Tile(plain(RED), "1. bear.mp4", "0.93"), Tile(plain(RED), "", "0.9")])
+    sheet = contact_sheet([Panel(plain(RED), "1. bear.mp4", "0.93"), Panel(plain(RED), "", "0.9")])
     title = slice(MARGIN_PX + 100, MARGIN_PX + 100 + LINE_PX)
     note = slice(title.stop, title.stop + LINE_PX)
     first, second = slice(0, PITCH[1]), slice(PITCH[1], None)
@@ -81,20 +81,20 @@ def test_each_line_of_text_is_written_under_its_picture():
 
 def test_a_title_that_is_too_long_stays_in_its_place_and_keeps_both_ends():
     names = ["a" * 100 + end for end in ("1", "2")]
-    sheets = [contact_sheet([Tile(plain(RED), name), Tile(plain(RED), "")]) for name in names]
+    sheets = [contact_sheet([Panel(plain(RED), name), Panel(plain(RED), "")]) for name in names]
     for sheet in sheets:
         assert not written(sheet[PITCH[0] - 2 * LINE_PX - MARGIN_PX :, PITCH[1] - MARGIN_PX :])
     assert (sheets[0] != sheets[1]).any()
 
 
 def test_letters_that_the_font_lacks_are_replaced():
-    shown = contact_sheet([Tile(plain(RED), "видео.mp4")])
-    assert np.array_equal(shown, contact_sheet([Tile(plain(RED), "?????.mp4")]))
+    shown = contact_sheet([Panel(plain(RED), "видео.mp4")])
+    assert np.array_equal(shown, contact_sheet([Panel(plain(RED), "?????.mp4")]))
 
 
 def test_a_label_covers_the_corner_of_a_new_image_and_nothing_else():
     image = plain(RED)
-    labelled = draw_label(image, "object 1")
+    labelled = draw_caption(image, "object 1")
     assert (image == RED).all()
     assert tuple(labelled[0, 0]) == PAPER
     assert (labelled[:LINE_PX, :60].max((0, 1)) >= np.array(INK) - 40).all()
@@ -103,23 +103,23 @@ def test_a_label_covers_the_corner_of_a_new_image_and_nothing_else():
 
 
 def test_a_label_fits_an_image_narrower_than_its_text():
-    assert draw_label(plain(RED, 8, 10), "object 1").shape == (8, 10, 3)
+    assert draw_caption(plain(RED, 8, 10), "object 1").shape == (8, 10, 3)
 
 
 def test_a_sheet_is_written_as_the_picture_it_is(tmp_path):
-    tiles = [Tile(plain(RED), "1. a"), Tile(plain(BLUE), "2. b")]
-    write_contact_sheet(tmp_path / "sheet.png", tiles)
+    panels = [Panel(plain(RED), "1. a"), Panel(plain(BLUE), "2. b")]
+    write_contact_sheet(tmp_path / "sheet.png", panels)
     with Image.open(tmp_path / "sheet.png") as image:
         assert image.format == "PNG"
-        assert np.array_equal(np.asarray(image), contact_sheet(tiles))
+        assert np.array_equal(np.asarray(image), contact_sheet(panels))
     assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
 
 
 def test_a_sheet_that_cannot_be_written_is_one_error(tmp_path):
     with pytest.raises(OutputError, match=r"missing/sheet\.png: cannot be written"):
-        write_contact_sheet(tmp_path / "missing/sheet.png", [Tile(plain(RED), "a")])
+        write_contact_sheet(tmp_path / "missing/sheet.png", [Panel(plain(RED), "a")])
 
 
 def test_a_sheet_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="tiles: at least one"):
+    with pytest.raises(ValueError, match="panels: at least one"):
         contact_sheet([])
