@@ -495,7 +495,7 @@ def test_forward_only_leaves_the_frames_before_empty(run, masks, tmp_path):
         (["{1}"], "write FRAME=MASK"),
         (["3="], "write FRAME=MASK"),
         (["3={1}", "3={2}"], "mask2.png: frame 3 has a second mask, "),
-        (["3=no.png"], "no.png: no such mask: check the path"),
+        (["3=no.png"], "no.png: no such mask; check the path"),
     ],
 )
 def test_a_bad_reference_is_one_line(run, masks, tmp_path, options, message):

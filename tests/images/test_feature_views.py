@@ -302,7 +302,7 @@ def test_the_command_writes_both_videos_and_says_where(propagate, drawn, tmp_pat
     ("options", "status", "message"),
     [
         (("missing.mp4",), 1, "missing.mp4: no such file or folder; check the path"),
-        (("CLIP", "--mask", "missing.png"), 1, "missing.png: no such mask: check the path"),
+        (("CLIP", "--mask", "missing.png"), 1, "missing.png: no such mask; check the path"),
         (("CLIP", "--frame", "99"), 1, "frame 99 is past the end"),
         (("CLIP", "--model", "tiny", "--recipe", "nonsense"), 2, "no recipe is named 'nonsense'"),
     ],

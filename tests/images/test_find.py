@@ -385,7 +385,7 @@ def test_results_of_an_earlier_search_are_kept_unless_they_may_be_replaced(find,
     ("options", "status", "message"),
     [
         ((), 2, "give a mask, or a class name with --name"),
-        (("-m", "missing.png"), 1, "missing.png: no such mask: check the path"),
+        (("-m", "missing.png"), 1, "missing.png: no such mask; check the path"),
         (("--name", "dog"), 1, "model color: it reads plain colours; leave recipe and class"),
     ],
 )
