@@ -108,7 +108,7 @@ def add_references(
     if len(masks) > 1:
         raise MaskError(
             f"{entries[0]}: a reference of one source, but there are {len(masks)} sources",
-            "put numbered masks into a folder for each source, and give the folder around them",
+            "put numbered masks into a folder for each source, and give the folder above as {mask}",
         )
     joined = dict(masks[0])
     for entry in entries:
