@@ -14,7 +14,6 @@ decoded at a time. The run lengths of a `masks.json` stay in memory while its fr
 """
 
 import os
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -24,6 +23,7 @@ import numpy as np
 
 from propagate.errors import MaskError
 from propagate.eval.labels import Labels, UnusableMaskError, no_such_mask, read_ids, size_text
+from propagate.io.decode.image_folder import text_and_numbers
 from propagate.io.masks.masks_json import MasksJson, read_masks_json
 from propagate.io.masks.png import SUFFIX, mask_file
 from propagate.io.write.layout import INCOMPLETE, MARKER, MASKS, RUN_LENGTHS
@@ -159,12 +159,8 @@ def _layouts_of(folder: Path) -> list[str]:
 
 
 def _check_order(folder: Path, names: tuple[str, ...]) -> None:
-    def by_numbers(name: str) -> tuple[list[str | int], str]:
-        # Text and numbers alternate, so text is compared with text and numbers with numbers.
-        parts = re.split(r"([0-9]+)", name)
-        return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
-
-    for name, other in zip(names, sorted(names, key=by_numbers), strict=True):
+    by_number = sorted(names, key=lambda name: (text_and_numbers(name), name))
+    for name, other in zip(names, by_number, strict=True):
         if name != other:
             found = f"{name}.png comes before {other}.png as text, but after it by its number"
             hint = "pad the numbers in truth and predictions (00002, 00010)"

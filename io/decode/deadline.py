@@ -45,7 +45,7 @@ class WatchedSource(FrameStream):
             except TimeoutError as error:
                 raise VideoError(
                     f"{self._label}: no progress for {self._deadline_s:g} s after {count} frames",
-                    "get another copy of it, or decode it in a separate process with {isolate=True}",
+                    "get another copy of it, or decode in a separate process: {isolate=True}",
                 ) from error
 
     def _release(self) -> None:

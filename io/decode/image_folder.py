@@ -163,9 +163,14 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def natural_key(file: Path) -> tuple[list[str | int], str]:
-    """Sort digits as numbers. Text and numbers alternate, so like always meets like."""
-    parts = re.split(r"(\d+)", file.name.casefold())
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], file.name
+    """Return the key that sorts files by name, digits as numbers, without regard to case."""
+    return text_and_numbers(file.name.casefold()), file.name
+
+
+def text_and_numbers(name: str) -> list[str | int]:
+    """Split a name, for sorting. Text and numbers alternate, so each is compared with its kind."""
+    parts = re.split(r"(\d+)", name)
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
 def _check_names(folder: Path, files: list[Path]) -> None:

@@ -108,7 +108,7 @@ def add_references(
     if len(masks) > 1:
         raise MaskError(
             f"{entries[0]}: a reference of one source, but there are {len(masks)} sources",
-            "put numbered masks into a folder for each source, and give the folder around them",
+            "put numbered masks into a folder for each source, and give the folder above as {mask}",
         )
     joined = dict(masks[0])
     for entry in entries:
@@ -136,5 +136,7 @@ def _masks_of(path: Path, name: str, count: int, max_pixels: int) -> dict[int, M
     if mask_file(path, name).is_file():
         return {0: read_mask(mask_file(path, name), max_pixels=max_pixels)}
     if count > 1:
-        raise MaskError(f"{path}: no mask for {name!r}", f"add {name}{SUFFIX} or a folder {name}/")
+        raise MaskError(
+            f"{path}: no mask for {name!r}", "add <name>.png or a folder <name>/ for each source"
+        )
     return read_references(path, max_pixels=max_pixels)

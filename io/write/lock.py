@@ -149,8 +149,8 @@ def _wait_and_create(folder: Path, owner: Owner) -> None:
             holder = read_owner(folder)
             raise OutputError(
                 f"{folder}: in use by {holder or 'another process'}",
-                "wait for its end, or choose another folder with {out} (if it is gone for good, "
-                f"remove {folder / LOCK})",
+                "wait for its end, or choose another folder with {out}; if it is gone for good, "
+                f"remove the file {LOCK} there",
             )
         else:
             time.sleep(0.1)

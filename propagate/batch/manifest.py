@@ -19,6 +19,7 @@ from typing import Any
 from propagate.config import MATCHERS
 from propagate.errors import PropagateError
 from propagate.io.decode.frame_range import FrameRange
+from propagate.io.masks.png import mask_file
 
 # Most problems that are listed.
 MOST_SHOWN = 20
@@ -121,7 +122,7 @@ def _read_folder(path: Path) -> list[BatchVideo]:
         if file.name.startswith("."):
             continue
         name = file.name if file.is_dir() else file.stem
-        masks = [path / "masks" / name, path / "masks" / f"{name}.png"]
+        masks = [path / "masks" / name, mask_file(path / "masks", name)]
         mask = next((mask for mask in masks if mask.exists()), None)
         if mask is None:
             problems.append(f"videos/{file.name}: no masks/{name}.png and no masks/{name}/")
