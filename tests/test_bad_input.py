@@ -504,7 +504,7 @@ def test_out_of_memory_tries_a_smaller_batch_and_says_so(run, tmp_path, monkeypa
     assert finished.status == 0
     assert small.batches[:2] == [8, 4]
     assert max(n for n in small.batches if n <= 2) == 2
-    assert "out of memory with 8 frames at once; going on with 4" in caplog.text
+    assert "out of memory with 8 frames at once; continuing with 4" in caplog.text
     monkeypatch.undo()
     whole = tmp_path / "whole"
     assert run("--max-frames", 8, out=whole).status == 0

@@ -150,7 +150,7 @@ def test_a_model_takes_class_names(latent_folder: Path) -> None:
     assert np.array_equal(first.mask, ids)
     assert session.step(draw((32, 24, RED))).mask.shape == (HEIGHT, WIDTH)
     assert propagator.backbone.reading.ensemble == 8  # pyright: ignore
-    with pytest.raises(ModelError, match="takes no text; leave the class names out"):
+    with pytest.raises(ModelError, match="takes no text; leave class_names out"):
         Propagator("tiny", device="cpu", config=config)
 
 

@@ -1,1 +1,1 @@
-"""Features: from frames to a grid of feature vectors, by a frozen diffusion U-Net."""
+"""Turns frames into grids of feature vectors with a frozen diffusion U-Net."""

@@ -8,14 +8,14 @@ from propagate.features.reading import Reading
 
 
 class Backbone(Protocol):
-    """Reads a grid of feature vectors out of frames.
+    """Computes a grid of feature vectors from frames.
 
     Attributes:
-        name: What the user called it.
+        name: The name the user gave.
         stride: Pixels of the working size per cell, in both directions.
         multiple: Both sides of the working size must be multiples of this.
         channels: Length of a feature vector.
-        device: Where it computes and where its features lie.
+        device: The device it computes on; features stay there.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Backbone(Protocol):
 
     @property
     def reading(self) -> Reading | None:
-        """What of a U-Net it reads, and at which noise level; None without one."""
+        """What it reads from a U-Net, and at which noise level; None if it has no U-Net."""
         ...
 
     def extract(self, images: torch.Tensor) -> torch.Tensor:
@@ -36,19 +36,19 @@ class Backbone(Protocol):
             images: (B, 3, H, W) float32 in 0..1, RGB, on `device`; H and W multiples of `multiple`.
 
         Returns:
-            (B, C, H / stride, W / stride) float32. A frame's features do not depend on the frames
-            it shares a batch with.
+            (B, C, H / stride, W / stride) float32. A frame's features do not depend on the other
+            frames of its batch.
         """
         ...
 
 
 class SemanticBackbone(Backbone, Protocol):
-    """A backbone that was told of classes."""
+    """A backbone whose prompt names classes."""
 
     def extract_both(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute what `extract` gives, (B, C, h, w), and semantic features (B, S, h, w)."""
+        """Compute the features of `extract`, (B, C, h, w), and semantic features (B, S, h, w)."""
         ...
 
     def class_tokens(self) -> dict[str, torch.Tensor]:
-        """Each named class as a semantic feature, (S,)."""
+        """Return each named class as a semantic feature, (S,)."""
         ...

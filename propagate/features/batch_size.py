@@ -1,23 +1,23 @@
-"""How many frames fit through a backbone at once."""
+"""The batch size: how many frames a backbone can take at once."""
 
 import torch
 
 from propagate.features.backbone import Backbone
 
-# More gain little: a U-Net at working size keeps a GPU busy with fewer.
+# Larger batches gain little: at working size, fewer frames already keep a GPU busy.
 MOST_FRAMES = 32
-# Of the free memory, for what else comes: the session's own tensors, fragmentation.
+# Share of the free memory kept for the tensors of the session and for fragmentation.
 LEFT_FREE = 0.2
 
 
 def choose_batch_size(backbone: Backbone, size: tuple[int, int]) -> int:
-    """How many frames of a working size the device's memory has room for.
+    """Choose how many frames of a working size fit into the device's memory.
 
-    Where it does not say how much is free, and on a CPU, where a batch is no faster than its
-    frames: 1.
+    1 unless the device is a GPU with CUDA: on a CPU a batch is no faster than single frames, and
+    other devices do not report their free memory.
 
     Args:
-        backbone: Run once, on a grey frame, to see what one takes.
+        backbone: It is run once, on a grey frame, to measure the memory of one frame.
         size: (H, W) in pixels, multiples of `backbone.multiple`.
 
     Raises:
@@ -32,21 +32,21 @@ def choose_batch_size(backbone: Backbone, size: tuple[int, int]) -> int:
     try:
         backbone.extract(grey)
     except torch.OutOfMemoryError:
-        # Who extracts features says so, with the frame's size.
+        # `extract_features` reports this with the size of the frame.
         return 1
     per_frame = torch.cuda.max_memory_allocated(device) - before + grey.nbytes
-    # What PyTorch keeps for its next tensors counts as taken, and is free.
+    # Memory that PyTorch keeps for later tensors is free, although the device counts it as used.
     kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     free, _ = torch.cuda.mem_get_info(device)
     return frames_that_fit(free + kept, per_frame)
 
 
 def frames_that_fit(free: int, per_frame: int) -> int:
-    """The largest batch, of 1 to `MOST_FRAMES`, that leaves `LEFT_FREE` of the memory free.
+    """Return the largest batch of 1 to `MOST_FRAMES` that leaves `LEFT_FREE` of the memory free.
 
     Args:
-        free: Memory that can be had, in bytes.
-        per_frame: What one frame takes, in bytes.
+        free: Free memory in bytes.
+        per_frame: Memory of one frame in bytes.
     """
     fits = int((1 - LEFT_FREE) * free // per_frame)
     return min(max(fits, 1), MOST_FRAMES)

@@ -1,9 +1,9 @@
-"""Colours as features: no weights, no U-Net. What a diffusion model has to beat."""
+"""Colours as features, without a U-Net: the baseline that a diffusion model has to beat."""
 
 import torch
 import torch.nn.functional as F
 
-# Per-cell colour statistics are all it knows: the mean, and a coarse 2 x 2 layout of the cell.
+# A cell is described by the mean colours of its 2 x 2 quarters.
 LAYOUT = 2
 COLOR_CHANNELS = 3 * LAYOUT * LAYOUT
 
@@ -16,7 +16,7 @@ def cell_colors(images: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
         grid: (h, w) cells that tile the images.
 
     Returns:
-        (B, 12, h, w), the channels of a cell side by side, as those of a U-Net's features are.
+        (B, 12, h, w), channels last in memory like the features of a U-Net.
     """
     quarters = F.adaptive_avg_pool2d(images, (LAYOUT * grid[0], LAYOUT * grid[1]))
     colors = F.pixel_unshuffle(quarters, LAYOUT)
@@ -26,8 +26,8 @@ def cell_colors(images: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
 class ColorBackbone:
     """Mean RGB of each quarter of an 8 x 8 px cell: 12 channels, stride 8.
 
-    The constant 0.5 that is subtracted makes dark and bright point in different directions, so that
-    a cosine tells them apart.
+    It subtracts 0.5, so that dark and bright point in different directions and a cosine can tell
+    them apart.
     """
 
     name = "color"
@@ -37,7 +37,7 @@ class ColorBackbone:
     reading = None
 
     def __init__(self, device: torch.device) -> None:
-        """Make it; `device` is where frames come in."""
+        """Compute on `device`."""
         self.device = device
 
     def extract(self, images: torch.Tensor) -> torch.Tensor:

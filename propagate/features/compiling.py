@@ -1,25 +1,25 @@
-"""A U-Net's blocks compiled one by one, so that it can still be read and left early."""
+"""Compile a U-Net block by block, so that its modules can still be read and it can stop early."""
 
 from collections.abc import Collection
 
 import torch
 
-# Where a U-Net spends its time.
+# A U-Net spends most of its time in these.
 COMPILED = ("BasicTransformerBlock", "ResnetBlock2D")
-# Compiled code is kept by class: a full-size U-Net has blocks of a dozen widths in each.
+# PyTorch limits recompilations per class, and a full-size U-Net has blocks of a dozen widths.
 VARIANTS = 64
 
 
 def compile_blocks(unet: torch.nn.Module, read: Collection[str]) -> None:
-    """Have the blocks of a U-Net compiled when they run first, in place.
+    """Let the blocks of a U-Net be compiled on their first run, in place.
 
-    Not the U-Net as a whole: a forward that is left by an exception, in a hook, cannot be compiled.
-    A hook on a module inside compiled code is not called.
+    The U-Net is not compiled as a whole: a forward that a hook leaves by an exception cannot be
+    compiled, and hooks on modules inside compiled code are not called.
 
     Args:
         unet: The network.
-        read: Dotted names of modules that are read. They, and the blocks around them, stay as they
-            are.
+        read: Dotted names of the modules that are read. They and the blocks around them stay
+            unchanged.
     """
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, VARIANTS)
     for name, module in unet.named_modules():
@@ -29,8 +29,8 @@ def compile_blocks(unet: torch.nn.Module, read: Collection[str]) -> None:
 
 
 def is_compiler_error(error: BaseException) -> bool:
-    """Whether an exception comes from compiling rather than from what was compiled."""
-    # Imported here: it takes a second, and is needed only where something failed.
+    """Return whether an exception comes from the compiler, not from the compiled code."""
+    # This import takes a second and is needed only after a failure.
     from torch._dynamo.exc import TorchDynamoException
 
     return isinstance(error, TorchDynamoException)

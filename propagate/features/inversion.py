@@ -1,8 +1,7 @@
-"""DDIM in both directions: from a clean latent up to noise, and down to the level that is read.
+"""DDIM in both directions: from a clean latent to noise, and back to the level that is read.
 
-a_t is the noise schedule's cumulative alpha at timestep t, eps(z, t) the noise that the U-Net sees
-in z. A step between two levels keeps the noise and exchanges the weights (Song et al. 2021, eq. 12,
-without randomness):
+a_t is the cumulative alpha of the noise schedule at timestep t, and eps(z, t) is the noise that the
+U-Net predicts in z. A step from one level to another (Song et al. 2021, eq. 12, deterministic) is
 
     z_to = sqrt(a_to) (z_from - sqrt(1 - a_from) eps) / sqrt(a_from) + sqrt(1 - a_to) eps
 """
@@ -13,19 +12,19 @@ from itertools import pairwise
 
 import torch
 
-# (latents (B, C, h, w) float32, timestep) -> the noise in them, of the same shape.
+# (latents (B, C, h, w) float32, timestep) -> predicted noise of the same shape.
 NoisePredictor = Callable[[torch.Tensor, int], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Inversion:
-    """How a latent is taken up to noise.
+    """How a latent is inverted to noise.
 
     Attributes:
-        steps: Levels of the schedule that are visited.
-        iterations: U-Net forwards per step. 1: DDIM inversion, which takes the noise of the step's
-            end from where the step begins; more: fixed-point inversion (AIDI, Pan et al. 2023),
-            which takes it from the end as known so far.
+        steps: Number of visited levels of the schedule.
+        iterations: U-Net forwards per step. 1 is DDIM inversion: the noise at the end of the step
+            is predicted from the latent at its start. More is fixed-point inversion (AIDI, Pan et
+            al. 2023): it is predicted again from the latest estimate of the end.
     """
 
     steps: int
@@ -45,17 +44,17 @@ def invert(
     alphas: torch.Tensor,
     iterations: int = 1,
 ) -> torch.Tensor:
-    """Find the noisy latents from which denoising leads to these.
+    """Find the noisy latents that denoise to the given ones.
 
     Args:
         predict: The U-Net.
-        latents: (B, C, h, w) float32, clean; they are taken to lie at a_0, as in Stable Diffusion.
+        latents: (B, C, h, w) float32, clean; they count as level a_0, as in Stable Diffusion.
         timesteps: Levels to visit, from the cleanest to the noisiest.
         alphas: (T,) cumulative alphas of the schedule.
         iterations: See `Inversion`.
 
     Returns:
-        (B, C, h, w) at the last of the timesteps.
+        (B, C, h, w) at the last timestep.
     """
     here = alphas[0]
     for timestep in timesteps:
@@ -70,16 +69,16 @@ def invert(
 def denoise(
     predict: NoisePredictor, latents: torch.Tensor, timesteps: Sequence[int], alphas: torch.Tensor
 ) -> torch.Tensor:
-    """Take noisy latents down from the first of the timesteps to the last.
+    """Denoise latents from the first timestep to the last.
 
     Args:
         predict: The U-Net.
         latents: (B, C, h, w) float32 at the first timestep.
-        timesteps: Levels to visit, from the noisiest on; with one alone, nothing happens.
+        timesteps: Levels to visit, from the noisiest to the cleanest.
         alphas: (T,) cumulative alphas of the schedule.
 
     Returns:
-        (B, C, h, w) at the last of the timesteps.
+        (B, C, h, w) at the last timestep.
     """
     for above, below in pairwise(timesteps):
         latents = _step(latents, predict(latents, above), alphas[above], alphas[below])
@@ -89,7 +88,7 @@ def denoise(
 def noise_from_velocity(
     velocity: torch.Tensor, latents: torch.Tensor, alpha: torch.Tensor
 ) -> torch.Tensor:
-    """The noise in latents, from a U-Net trained for v (Salimans & Ho 2022), such as SD 2.1's."""
+    """Convert a v-prediction (Salimans & Ho 2022), as of Stable Diffusion 2.1, to noise."""
     return alpha.sqrt() * velocity + (1 - alpha).sqrt() * latents
 
 

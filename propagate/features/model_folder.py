@@ -1,4 +1,4 @@
-"""Model folders in diffusers layout: where one is, and whether all of it is there."""
+"""Find model folders in diffusers layout and check that they are complete."""
 
 import json
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from propagate.features.hub import cached, download
 
 PIXEL_UNET = "UNet2DModel"
 TEXT_UNET = "UNet2DConditionModel"
-# What is loaded of a pipeline, by the class of its U-Net.
+# The parts of a pipeline that are loaded, by the class of its U-Net.
 PARTS = {
     PIXEL_UNET: ("unet", "scheduler"),
     TEXT_UNET: ("unet", "scheduler", "vae", "text_encoder", "tokenizer"),
 }
-# What Stable Diffusion XL has besides.
+# Additional parts of Stable Diffusion XL.
 SECOND_TEXT = ("text_encoder_2", "tokenizer_2")
-# The files of a part; of those in one tuple, any one will do. A split model has an index.
+# The files of a part; one file of each tuple is enough. A model in several files has an index.
 DIFFUSERS_WEIGHTS = (
     "diffusion_pytorch_model.safetensors",
     "diffusion_pytorch_model.safetensors.index.json",
@@ -34,17 +34,17 @@ PART_FILES: dict[str, tuple[tuple[str, ...], ...]] = {
     "tokenizer_2": _TOKENIZER,
 }
 
-# What there is without a network.
-OFFLINE = "without a network there are tiny, color and local folders"
+OFFLINE = "without a network, use tiny, color or a local folder"
+FETCH_HINT = "fetch the model again"
 
 
 @dataclass(frozen=True, slots=True)
 class UnetWeights:
-    """Weights on a hub that take the place of those of a pipeline's U-Net.
+    """Weights on the hub that replace those of a pipeline's U-Net.
 
     Attributes:
         source: Hub id (owner/name).
-        file: The file there, safetensors, with the names that `UNet2DConditionModel` has for them.
+        file: Name of the safetensors file, with the weight names of `UNet2DConditionModel`.
     """
 
     source: str
@@ -56,9 +56,9 @@ class ModelFolder:
     """A folder that diffusers' `save_pretrained` wrote: a pipeline, or a U-Net alone.
 
     Attributes:
-        name: What the user called the model, for messages.
-        path: Where it is.
-        unet_weights: A file that takes the place of the weights in `unet/`.
+        name: The name the user gave, for messages.
+        path: The folder.
+        unet_weights: A file that replaces the weights in `unet/`.
     """
 
     name: str
@@ -66,10 +66,10 @@ class ModelFolder:
     unet_weights: Path | None = None
 
     def read_json(self, file: str) -> dict[str, Any] | None:
-        """Read one of its small files; None where it is not there.
+        """Read a JSON file of the folder; None if it does not exist.
 
         Raises:
-            ModelError: It is no JSON object.
+            ModelError: The file is no JSON object.
         """
         path = self.path / file
         if not path.is_file():
@@ -78,23 +78,23 @@ class ModelFolder:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ModelError(
-                f"model {self.name}: {path} cannot be read ({error}); fetch the model again"
+                f"model {self.name}: {path} cannot be read ({error})", FETCH_HINT
             ) from error
         if not isinstance(content, dict):
-            raise ModelError(f"model {self.name}: {path} is no JSON object; fetch the model again")
+            raise ModelError(f"model {self.name}: {path} is no JSON object", FETCH_HINT)
         return content
 
     @property
     def is_pipeline(self) -> bool:
-        """Whether the parts lie in folders of their own, listed in model_index.json."""
+        """Whether it is a pipeline, with parts in subfolders and a model_index.json."""
         return (self.path / "model_index.json").is_file()
 
     @property
     def unet_class(self) -> str:
-        """Class of the U-Net, one of the keys of `PARTS`.
+        """Class of the U-Net, a key of `PARTS`.
 
         Raises:
-            ModelError: There is none, or it is another.
+            ModelError: There is no U-Net, or its class is not supported.
         """
         if self.is_pipeline:
             index = self.read_json("model_index.json") or {}
@@ -104,19 +104,19 @@ class ModelFolder:
             config = self.read_json("config.json")
             if config is None:
                 raise ModelError(
-                    f"model {self.name}: {self.path} holds neither model_index.json nor "
-                    "config.json; pass a folder that diffusers' save_pretrained wrote"
+                    f"model {self.name}: {self.path} has neither model_index.json nor config.json",
+                    "pass a folder that diffusers' save_pretrained wrote",
                 )
             found = config.get("_class_name")
             if found == TEXT_UNET:
                 raise ModelError(
-                    f"model {self.name}: {self.path} is a {TEXT_UNET} alone; pass the whole "
-                    "pipeline, with VAE, text encoder and tokenizer"
+                    f"model {self.name}: {self.path} is a {TEXT_UNET} alone",
+                    "pass the whole pipeline, with VAE, text encoder and tokenizer",
                 )
         if found not in PARTS:
             raise ModelError(
-                f"model {self.name}: it is built around {found or 'no U-Net'}; "
-                f"pass a {PIXEL_UNET} or a Stable Diffusion 1.x, 2.x or XL pipeline"
+                f"model {self.name}: it is built around {found or 'no U-Net'}",
+                f"pass a {PIXEL_UNET} or a Stable Diffusion 1.x, 2.x or XL pipeline",
             )
         return found
 
@@ -125,23 +125,21 @@ class ModelFolder:
         """Whether it is a Stable Diffusion XL pipeline."""
         index = self.read_json("model_index.json") or {}
         entry = index.get("text_encoder_2")
-        # A pipeline saved without one has [null, null] there.
+        # A pipeline saved without this part has [null, null] here.
         return isinstance(entry, list) and entry[-1:] != [None]
 
     def check_complete(self) -> None:
-        """See that every file that will be loaded is there.
+        """Check that every file that will be loaded exists.
 
         Raises:
-            ModelError: One is not, or the model is of a kind that cannot be used.
+            ModelError: A file is missing, or this kind of model is not supported.
         """
         parts = PARTS[self.unet_class] + (SECOND_TEXT if self.has_two_text_encoders else ())
         folders = (
             {part: self.path / part for part in parts} if self.is_pipeline else {"unet": self.path}
         )
         if self.unet_weights is not None and not self.unet_weights.is_file():
-            raise ModelError(
-                f"model {self.name}: {self.unet_weights} is missing; fetch the model again"
-            )
+            raise ModelError(f"model {self.name}: {self.unet_weights} is missing", FETCH_HINT)
         for part, folder in folders.items():
             for files in PART_FILES[part]:
                 if any((folder / file).is_file() for file in files):
@@ -149,17 +147,19 @@ class ModelFolder:
                 if part == "unet" and files is DIFFUSERS_WEIGHTS and self.unet_weights is not None:
                     continue
                 unsafe = next(iter(sorted(folder.glob("*.bin"))), None)
-                reason = (
-                    f" ({unsafe.name} there is not read: such a file can run code; save it again "
-                    "with safe_serialization=True)"
-                    if unsafe is not None and files[0].endswith(".safetensors")
-                    else "; compare the folder with what diffusers' save_pretrained writes"
+                missing = f"model {self.name}: {folder / files[0]} is missing"
+                if unsafe is not None and files[0].endswith(".safetensors"):
+                    raise ModelError(
+                        f"{missing}, and {unsafe.name} is not read because it can run code",
+                        "save the model again with safe_serialization=True",
+                    )
+                raise ModelError(
+                    missing, "compare the folder with what diffusers' save_pretrained writes"
                 )
-                raise ModelError(f"model {self.name}: {folder / files[0]} is missing{reason}")
 
     @property
     def is_complete(self) -> bool:
-        """Whether it can be loaded, as far as the names of its files tell."""
+        """Whether no file is missing. The files are not opened."""
         try:
             self.check_complete()
         except ModelError:
@@ -170,22 +170,22 @@ class ModelFolder:
 def open_model_folder(
     name: str, source: str, unet_weights: UnetWeights | None = None
 ) -> ModelFolder:
-    """Find a model: a folder as it is, a hub id in the local cache, else downloaded.
+    """Open a local folder, or a hub id from the local cache or by download.
 
-    A cached model is used as it is, without asking the hub for a newer one: a result can be rerun,
-    with and without a network.
+    A cached model is used without asking the hub for a newer version, so that a result can be
+    reproduced with and without a network.
 
     Args:
-        name: What the user called it, for messages.
+        name: The name the user gave, for messages.
         source: Folder, or hub id (owner/name).
-        unet_weights: What takes the place of the weights of its U-Net.
+        unet_weights: Weights that replace those of the pipeline's U-Net.
 
     Raises:
-        ModelError: There is none, it cannot be reached, or files are missing.
+        ModelError: The model does not exist or cannot be reached, or files are missing.
     """
     path = Path(source)
     if path.exists() and not path.is_dir():
-        raise ModelError(f"model {name}: {path} is a file; pass the folder of the model")
+        raise ModelError(f"model {name}: {path} is a file", "pass the folder of the model")
     folder = cached_model_folder(name, source, unet_weights)
     if folder is None:
         files = None
@@ -205,7 +205,7 @@ def open_model_folder(
 def cached_model_folder(
     name: str, source: str, unet_weights: UnetWeights | None = None
 ) -> ModelFolder | None:
-    """The complete model in a folder or in the local cache, if it is there. Uses no network."""
+    """Return the model if it is complete in its folder or the local cache. Uses no network."""
     path = Path(source) if Path(source).is_dir() else cached(source, _patterns(unet_weights))
     if path is None:
         return None
@@ -215,15 +215,15 @@ def cached_model_folder(
         if files is None:
             return None
         folder = ModelFolder(name, path, files / unet_weights.file)
-    # An interrupted download leaves a part of it.
+    # An interrupted download leaves an incomplete copy in the cache.
     return folder if folder.is_complete else None
 
 
 def _patterns(unet_weights: UnetWeights | None) -> list[str]:
-    """The files of a hub model that are loaded.
+    """Return the patterns of the files that are loaded from a hub model.
 
-    Not the copies in other formats and precisions, nor parts that nobody needs here, such as the
-    safety checker.
+    Copies in other formats and precisions and unused parts, such as the safety checker, are left
+    out.
     """
     weights = {
         "unet": "diffusion_pytorch_model",
@@ -235,7 +235,7 @@ def _patterns(unet_weights: UnetWeights | None) -> list[str]:
         del weights["unet"]
     return [
         *("model_index.json", "reading.json"),
-        # A U-Net alone.
+        # For a U-Net alone.
         *("config.json", "diffusion_pytorch_model.safetensors"),
         *(f"{part}/*.json" for part in PART_FILES),
         *(f"{part}/merges.txt" for part in ("tokenizer", "tokenizer_2")),

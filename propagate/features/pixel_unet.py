@@ -1,4 +1,4 @@
-"""From a model folder to a backbone; U-Nets on pixels here, Stable Diffusion in `latent.py`."""
+"""Load a diffusion model as a backbone. Stable Diffusion is left to `stable_diffusion.py`."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ from diffusers import DDPMScheduler, UNet2DModel
 
 from propagate.errors import ModelError
 from propagate.features.folding import fold_constants
+from propagate.features.hub import one_line
 from propagate.features.model_folder import (
     PIXEL_UNET,
     ModelFolder,
@@ -17,7 +18,7 @@ from propagate.features.model_folder import (
 )
 from propagate.features.reading import Reading
 from propagate.features.text import Text
-from propagate.features.unet import DiffusionBackbone, one_line
+from propagate.features.unet import DiffusionBackbone
 from propagate.features.weights import (
     load_scheduler,
     load_weights,
@@ -45,34 +46,35 @@ def load_diffusion(
     """Load a U-Net from a folder or hub id in diffusers layout.
 
     Args:
-        name: For messages.
-        source: A folder or hub id: a `UNet2DModel` alone, a pipeline around one, or a Stable
-            Diffusion pipeline, XL included.
-        device: Where to compute.
-        dtype: Precision of the U-Net and of the VAE; of a VAE whose config says `force_upcast`,
+        name: Name for messages.
+        source: A folder or hub id: a `UNet2DModel` alone, a pipeline with one, or a Stable
+            Diffusion pipeline, including XL.
+        device: The device to compute on.
+        dtype: Precision of the U-Net and the VAE. A VAE with `force_upcast` in its config runs in
             float32.
-        reading: What to read; None: what the folder's `reading.json` says, else chosen from the
-            U-Net's shape.
-        text: What the U-Net is told; None: an empty prompt.
-        unet_weights: What takes the place of the weights of a pipeline's U-Net.
-        untrained_seed: Draws the weights of a U-Net on pixels, in place of those in its file.
+        reading: What to read; None: what the folder's `reading.json` says, or else a block chosen
+            from the structure of the U-Net.
+        text: The prompt; None: an empty one.
+        unet_weights: Weights that replace those of the pipeline's U-Net.
+        untrained_seed: Seed of random weights that replace those of a U-Net on pixels.
         compiled: Compile the U-Net's blocks. See `DiffusionBackbone`.
 
     Raises:
-        ModelError: It cannot be reached, is of another kind, or parts are missing or damaged.
+        ModelError: The model cannot be reached or is of another kind, or parts are missing or
+            damaged.
     """
     folder = open_model_folder(name, source, unet_weights)
     reading = reading or _stored_reading(folder)
     with quiet(diffusers.utils.logging):
         if folder.unet_class != PIXEL_UNET:
-            # Imported here: who follows objects with `tiny` waits for no VAE and no text encoder.
+            # Imported here because `tiny` does not need VAE and text encoders.
             from propagate.features.stable_diffusion import load_latent
 
             return load_latent(folder, device, dtype, reading, text or Text(), compiled)
         if text is not None and text.class_names:
             raise ModelError(
-                f"model {name}: its U-Net takes no text; leave the class names out, or pass a "
-                "Stable Diffusion pipeline"
+                f"model {name}: its U-Net takes no text",
+                "leave {class_names} out, or pass a Stable Diffusion pipeline",
             )
         return _load_pixel(folder, device, dtype, reading, untrained_seed, compiled)
 
@@ -85,7 +87,7 @@ def _load_pixel(
     untrained_seed: int | None,
     compiled: bool,
 ) -> DiffusionBackbone:
-    """A U-Net on pixels; with 3 p^2 input channels the picture is folded p by p into channels."""
+    """Load a U-Net on pixels. If it has 3 p^2 input channels, p by p pixels become channels."""
     part = "unet" if folder.is_pipeline else None
     if untrained_seed is None:
         unet = load_weights(folder, UNet2DModel, part, dtype)
@@ -96,12 +98,12 @@ def _load_pixel(
     fold = round((channels / 3) ** 0.5)
     if 3 * fold**2 != channels:
         raise ModelError(
-            f"model {folder.name}: its U-Net takes {channels} channels; pass one that takes RGB "
-            "(3), or RGB folded p by p (3 p^2)"
+            f"model {folder.name}: its U-Net takes {channels} channels",
+            "pass one that takes RGB (3), or RGB folded p by p (3 p^2)",
         )
     levels = len(unet.config["block_out_channels"])
     if reading is None:
-        # On the way up, before it is enlarged, the level of stride 8, or the nearest there is.
+        # The up block whose output, before it is enlarged, has stride 8, or the nearest to that.
         level = min(max(0, (8 // fold).bit_length() - 1), levels - 1)
         block = levels - 1 - level
         reading = Reading(f"up_blocks.{block}.resnets.{len(unet.up_blocks[block].resnets) - 1}", 20)
@@ -121,7 +123,7 @@ def _load_pixel(
 
 
 def _untrained(folder: ModelFolder, part: str | None, seed: int) -> Any:
-    """Build a U-Net with the weights that training would begin from."""
+    """Build a U-Net with random weights, as before training."""
     with loading(folder, part or "U-Net"), torch.random.fork_rng(devices=[]):
         config: Any = UNet2DModel.load_config(folder.path / part if part else folder.path)
         torch.manual_seed(seed)
@@ -139,6 +141,6 @@ def _stored_reading(folder: ModelFolder) -> Reading | None:
         unknown = ", ".join(stored.keys() - set(READING_KEYS))
         reason = f"unknown key {unknown}" if unknown else one_line(error)
         raise ModelError(
-            f"model {folder.name}: {folder.path / READING_FILE} cannot be used ({reason}); it "
-            f"takes block, timestep and, if wanted, {', '.join(READING_KEYS[2:])}"
+            f"model {folder.name}: {folder.path / READING_FILE} cannot be used ({reason})",
+            f"it needs block and timestep, and may have {', '.join(READING_KEYS[2:])}",
         ) from error

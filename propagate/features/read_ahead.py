@@ -1,7 +1,7 @@
-"""Frames in batches for a backbone: decoded ahead by one thread, all of one size in a batch.
+"""Batches of frames of one size for a backbone, decoded ahead by one thread.
 
-A second thread computes features ahead: on a CPU, two threads leave no core idle while one of them
-does what cannot be split.
+A second thread computes features ahead. On a CPU this keeps all cores busy while one of the threads
+does work that runs on a single core.
 """
 
 from collections.abc import Generator, Iterable
@@ -16,7 +16,7 @@ from propagate.io.decode.prefetch import Prefetcher
 from propagate.records import Frame
 from propagate.stage_clock import StageClock
 
-# Frames decoded while the one before is matched. Their decoder bounds its own reading ahead.
+# Limit of frames decoded ahead. The decoder limits its own reading ahead separately.
 PREFETCH_BYTES = 64 * 2**20
 
 
@@ -32,15 +32,15 @@ def batch_frames(
 
     Args:
         frames: In order.
-        backbone: For whom.
-        config: The working size of frames.
-        batch_size: Frames at once; None: as many as fit into the device's memory, on a CPU 1.
+        backbone: Decides which sizes fit and how many frames fit at once.
+        config: Decides the working size.
+        batch_size: Frames per batch; None: as many as fit into the device's memory, on a CPU 1.
         clock: Counts the time of the stage "decode".
 
     Raises:
-        VideoError: What the source raises, after the frames before. The deadline is its own: it
-            alone can tell skipping frames from being stuck.
-        ValueError: The batch size is none.
+        VideoError: Raised by the source; the frames before it are yielded first. Deadlines are the
+            source's task, because only the source knows skipping frames from being stuck.
+        ValueError: The batch size is below 1.
     """
     with Prefetcher(frames, bytes_limit=PREFETCH_BYTES) as decoded:
         yield from _grouped(decoded, backbone, config, batch_size, clock or StageClock())
@@ -54,23 +54,23 @@ def with_features(
     batch_size: int | None = None,
     clock: StageClock | None = None,
 ) -> Generator[tuple[Frame, torch.Tensor], None, None]:
-    """Give each frame with its features (C, h, w); those of the next are computed meanwhile.
+    """Yield each frame with its features (C, h, w), while those of the next are computed.
 
     Args:
         frames, backbone, config, batch_size: See `batch_frames`.
-        clock: Counts the time of the stages "decode" and "features", with every frame that is
-            given; of a caller that does something else meanwhile, its stages count the same time.
+        clock: Counts the time of the stages "decode" and "features". They run beside the caller, so
+            their times overlap with the times of the caller's stages.
 
     Raises:
         VideoError, ValueError: See `batch_frames`.
-        DeviceError: A frame does not fit into the device's memory; frames before that come first.
+        DeviceError: A frame does not fit into the device's memory; those before are yielded first.
     """
     own = StageClock()
     decoded = Prefetcher(frames, bytes_limit=PREFETCH_BYTES)
     extracted = _extracted(decoded, backbone, config, batch_size, own)
-    # One is computed while the one before is taken, whatever its size.
+    # With a limit of one byte, exactly one item is computed ahead, whatever its size.
     ahead = Prefetcher(extracted, bytes_limit=1, size_of=lambda item: item[1].nbytes)
-    # The decoder is stopped first: the other thread may be waiting for a frame.
+    # The decoder stops first, because the other thread may be waiting for a frame.
     with ahead, decoded:
         for frame, features in ahead:
             if clock is not None:

@@ -1,4 +1,4 @@
-"""What is read out of a U-Net, and how the frame that it is given was noised."""
+"""What is read from a U-Net, and how its input is noised."""
 
 import math
 import re
@@ -17,14 +17,14 @@ QUERIES = "attn1.to_q"
 KEYS = "attn1.to_k"
 CROSS_QUERIES = "attn2.to_q"
 CROSS_KEYS = "attn2.to_k"
-# The modules behind a tensor, seen from `Reading.block`; of several, the mean is taken.
+# The modules of each tensor, relative to `Reading.block`. Several are averaged.
 MODULES: dict[TensorName, tuple[str, ...]] = {
     "resnet": ("",),
     "q": (QUERIES,),
     "k": (KEYS,),
     "qk": (QUERIES, KEYS),
 }
-# Blocks that are found by the U-Net's shape.
+# Blocks that are found from the structure of the U-Net.
 UP_BLOCK = "second-finest-up-block"
 FIRST_ATTENTION = "first-attention-of-last-layer"
 LAST_ATTENTION = "last-attention-of-last-layer"
@@ -32,24 +32,24 @@ LAST_ATTENTION = "last-attention-of-last-layer"
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What is read out of a U-Net. A model folder may carry its own as `reading.json`.
+    """What is read from a U-Net. A model folder may contain its own as `reading.json`.
 
     Attributes:
         block: Dotted name of a module of the U-Net, for `q`, `k` and `qk` of a transformer block;
             or one of `UP_BLOCK`, `FIRST_ATTENTION`, `LAST_ATTENTION`.
-        timestep: Noise level of the frame, in steps of the training schedule; with an inversion,
-            the nearest of its levels.
-        scale: Size of the model's picture relative to the working size of the frame.
-        tensor: `resnet`, the module's output; `q` or `k`, queries or keys of the block's
-            self-attention, heads side by side; `qk`, their mean (PDM, eq. 1).
-        ensemble: Noises whose features are averaged, a forward each (DIFT).
-        noise: `fixed`, the same noise for every frame; `none`: the U-Net is given the clean frame,
-            and told `timestep` all the same (CleanDIFT).
-        inversion: Where the noise comes from instead: up to the schedule's top and back to
-            `timestep`. None: a fixed noise is added.
-        posterior_seed: Seed of a sample from the VAE's posterior; None: its mode.
-        finer: Dotted name of a module of a finer level, whose output, averaged over each cell of
-            the block's, adds its channels to features. None: the block alone is read.
+        timestep: Noise level of the frame, in steps of the training schedule. With an inversion,
+            the nearest level of the inversion is used.
+        scale: Size of the U-Net's input image relative to the working size of the frame.
+        tensor: `resnet`: the module's output; `q` or `k`: queries or keys of the block's
+            self-attention, heads concatenated; `qk`: their mean (PDM, eq. 1).
+        ensemble: Number of noises; each takes a forward, and their features are averaged (DIFT).
+        noise: `fixed`: the same noise for every frame; `none`: the U-Net gets the clean frame and
+            still gets `timestep` (CleanDIFT).
+        inversion: Noise the frame by inversion to the top of the schedule and denoise it to
+            `timestep`. None: add a fixed noise.
+        posterior_seed: Seed of a sample from the VAE's posterior; None: use its mode.
+        finer: Dotted name of a module at a finer level. Its output is averaged over each cell of
+            the block and appended as more channels. None: only the block is read.
     """
 
     block: str
@@ -88,18 +88,18 @@ class Reading:
 
 
 def find_block(unet: torch.nn.Module, block: str) -> str:
-    """The dotted name that `Reading.block` means in this U-Net.
+    """Return the dotted name of `Reading.block` in this U-Net.
 
     Raises:
-        LookupError: It asks for an attention, and no layer on the way up has one.
+        LookupError: The block is an attention, and no up block has one.
     """
     ups = unet.get_submodule("up_blocks")
     if block == UP_BLOCK:
-        # DIFT's choice in a U-Net of four levels, counted from the end for one of any depth.
+        # DIFT's choice in a U-Net of four levels. Counting from the end fits any depth.
         return f"up_blocks.{max(0, len(list(ups.children())) - 2)}"
     if block not in (FIRST_ATTENTION, LAST_ATTENTION):
         return block
-    # SDXL's finest layer has no attention; "last layer" then is the one before.
+    # SDXL's finest layer has no attention, so its last layer is the one before.
     for level, layer in reversed(list(ups.named_children())):
         names = [name for name, _ in layer.named_modules() if name.endswith("transformer_blocks.0")]
         if names:
@@ -108,9 +108,9 @@ def find_block(unet: torch.nn.Module, block: str) -> str:
 
 
 def attention_in(unet: torch.nn.Module, block: str) -> str | None:
-    """The dotted name of the last transformer block in a module, or the module itself if it is one.
+    """Return the dotted name of a module's last transformer block, which may be the module itself.
 
-    Read with the module, its cross-attention costs nothing: it runs anyway.
+    Its cross-attention can be read at no cost, because it runs with the module.
     """
     if block not in dict(unet.named_modules()):
         return None

@@ -1,4 +1,4 @@
-"""From a model's name to a backbone."""
+"""Load backbones by name."""
 
 from collections.abc import Sequence
 
@@ -28,20 +28,20 @@ def load_backbone(
     Args:
         model: A key of `PRESETS`, a folder in diffusers layout (a `UNet2DModel`, or a pipeline with
             one or with VAE, text encoder and `UNet2DConditionModel`), or such a hub id.
-        device: "auto" (CUDA if there is one, else CPU) or a torch device name.
-        dtype: "auto" (half precision where the device computes it faster) or "float32", "bfloat16",
+        device: "auto" (CUDA if available, else the CPU) or the name of a torch device.
+        dtype: "auto" (half precision if it is faster on the device), "float32", "bfloat16" or
             "float16".
-        recipe: A key of `RECIPES`: what is read, and how the frame is noised. None: what the preset
-            or the model's own `reading.json` says, else "default".
-        class_names: Classes the U-Net is told of ("dog"), for semantic maps; each once.
-        template: The prompt around them, with {name} in their place.
-        compile: Compile the U-Net's blocks with `torch.compile`: the first frames of a size take
-            minutes, the others less.
+        recipe: A key of `RECIPES`: what is read, and how the frame is noised. None: the recipe of
+            the preset or the model's own `reading.json`, otherwise "default".
+        class_names: Classes for semantic maps ("dog"), each once.
+        template: The prompt for the classes; {name} stands for them.
+        compile: Compile the U-Net's blocks with `torch.compile`. The first frames of each size take
+            minutes, the others less time than without.
 
     Raises:
-        ValueError: No recipe has that name, or the names or the template cannot be used.
+        ValueError: No recipe has that name, or the class names or the template are not valid.
         ModelError: There is no such model, it cannot be reached, or parts of it are missing.
-        DeviceError: The device is not there, or too small for the model.
+        DeviceError: The device does not exist, or it is too small for the model.
     """
     where = choose_device(device)
     precision = choose_dtype(dtype, where)
@@ -53,11 +53,11 @@ def load_backbone(
 
         if recipe is not None or class_names:
             raise ModelError(
-                f"model {model}: it reads plain colours; leave recipe and class names out, or pass "
-                "another model"
+                f"model {model}: it reads plain colours",
+                "leave {recipe} and {class_names} out, or pass another {model}",
             )
         return ColorBackbone(where)
-    # Imported here: diffusers takes seconds, and whoever asks for colours need not wait for it.
+    # Imported here because diffusers takes seconds to import, and colours do not need it.
     with collector_paused():
         from propagate.features.pixel_unet import load_diffusion
         from propagate.features.text import Text
@@ -73,22 +73,34 @@ def load_backbone(
         )
     except torch.OutOfMemoryError as error:
         raise DeviceError(
-            f"model {model} does not fit into the memory of {where}: use a smaller one, "
-            "or --device cpu"
+            f"model {model} does not fit into the memory of {where}",
+            "use a smaller {model} or {device=cpu}",
         ) from error
 
 
 def as_backbone(
-    model: str | Backbone, *, device: str, dtype: str, compile: bool, config: Config
+    model: str | Backbone,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    compile: bool = False,
+    config: Config | None = None,
 ) -> Backbone:
-    """Load a model by name for a configuration; a loaded backbone is returned as it is.
+    """Load a model by name with the recipe, class names and template of a config.
 
     Args:
-        model, device, dtype, compile: See `load_backbone`.
-        config: Its recipe, class names and template are used.
+        model: A name as for `load_backbone`, or a loaded backbone, which is returned unchanged.
+        device: See `load_backbone`.
+        dtype: See `load_backbone`.
+        compile: See `load_backbone`.
+        config: Settings of the run; None: the defaults.
+
+    Raises:
+        ValueError, ModelError, DeviceError: See `load_backbone`.
     """
     if not isinstance(model, str):
         return model
+    config = config or Config()
     return load_backbone(
         model,
         device=device,

@@ -1,4 +1,4 @@
-"""Stable Diffusion pipelines: a U-Net on latents, a VAE before it, and a text it is told."""
+"""Load Stable Diffusion pipelines: a U-Net on latents with a VAE and a prompt."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,13 @@ from propagate.errors import ModelError
 from propagate.features.model_folder import ModelFolder
 from propagate.features.reading import Reading
 from propagate.features.recipes import RECIPES
-from propagate.features.text import EmbeddedText, Text, embed_text, embed_text_twice
+from propagate.features.text import (
+    MIXED_HINT,
+    EmbeddedText,
+    Text,
+    embed_text,
+    embed_text_twice,
+)
 from propagate.features.unet import DiffusionBackbone
 from propagate.features.weights import (
     check_nothing_is_missing,
@@ -33,7 +39,7 @@ def load_latent(
     text: Text,
     compiled: bool,
 ) -> DiffusionBackbone:
-    """Load a Stable Diffusion pipeline; only the parts needed are kept. See `load_diffusion`."""
+    """Load a Stable Diffusion pipeline and keep only the needed parts. See `load_diffusion`."""
     with quiet(transformers.utils.logging):
         embedded = _embed_text(folder, text)
     if folder.unet_weights is None:
@@ -42,8 +48,8 @@ def load_latent(
         unet = _load_text_unet(folder, folder.unet_weights, dtype)
     _check_text_fits(folder, embedded, unet)
     scheduler = load_scheduler(folder)
-    # What the file says: where it says nothing, as in models older than the setting, half precision
-    # is enough, although diffusers' own default is the other way.
+    # Read from the file, because diffusers defaults to True. Models older than the setting work in
+    # half precision.
     stored = folder.read_json("vae/config.json") or {}
     vae_dtype = torch.float32 if stored.get("force_upcast") else dtype
     vae = load_weights(folder, AutoencoderKL, "vae", vae_dtype)
@@ -55,8 +61,7 @@ def load_latent(
     def encode(images: torch.Tensor) -> torch.Tensor:
         images = images.to(vae.dtype, memory_format=torch.channels_last)
         posterior = vae.encode(images).latent_dist
-        # The mode, if no sample is asked for, or always the same sample: the same frame has the
-        # same features.
+        # The mode or a sample with a fixed seed, so that a frame always has the same features.
         latents = posterior.mode().float()
         if seed is not None:
             rng = torch.Generator().manual_seed(seed)
@@ -72,7 +77,7 @@ def load_latent(
 
 
 def _load_text_unet(folder: ModelFolder, weights: Path, dtype: torch.dtype) -> UNet2DConditionModel:
-    """Build the pipeline's U-Net with the weights of another file."""
+    """Build the pipeline's U-Net with weights from another file."""
     with loading(folder, f"U-Net ({weights.name})"):
         config: Any = UNet2DConditionModel.load_config(folder.path / "unet")
         with torch.device("meta"):
@@ -83,33 +88,35 @@ def _load_text_unet(folder: ModelFolder, weights: Path, dtype: torch.dtype) -> U
 
 
 def _check_text_fits(folder: ModelFolder, text: EmbeddedText, unet: UNet2DConditionModel) -> None:
-    """See that the U-Net takes what the text encoders give.
+    """Check that the text embedding fits the U-Net.
 
     Raises:
-        ModelError: It does not.
+        ModelError: Its size is wrong.
     """
     given, taken = text.prompt.shape[2], unet.config["cross_attention_dim"]
     if given != taken:
         encoders = "text encoder gives" if text.pooled is None else "two text encoders give"
         raise ModelError(
             f"model {folder.name}: its {encoders} {given} numbers per token, its U-Net takes "
-            f"{taken}; put parts of one model together"
+            f"{taken}",
+            MIXED_HINT,
         )
     given = None if text.pooled is None else text.pooled.shape[1]
     taken = None
     if unet.config["addition_embed_type"] == "text_time":
-        # Beside the text, six sizes in pixels.
+        # This input also holds six embedded sizes in pixels.
         taken = unet.config["projection_class_embeddings_input_dim"]
         taken -= 6 * unet.config["addition_time_embed_dim"]
     if given != taken:
         raise ModelError(
             f"model {folder.name}: its second text encoder gives {given or 'no'} numbers per "
-            f"prompt, its U-Net takes {taken or 'none'}; put parts of one model together"
+            f"prompt, its U-Net takes {taken or 'none'}",
+            MIXED_HINT,
         )
 
 
 def _embed_text(folder: ModelFolder, text: Text) -> EmbeddedText:
-    """Embed a text once. The text encoders are not kept."""
+    """Embed the text. The text encoders are not kept."""
     tokenizer = _load_tokenizer(folder, "tokenizer")
     encoder = load_weights(folder, CLIPTextModel, "text_encoder", torch.float32)
     if not folder.has_two_text_encoders:

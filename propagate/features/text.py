@@ -1,4 +1,4 @@
-"""The text that a U-Net is told, and which of its tokens name a class."""
+"""The prompt of a U-Net, and which of its tokens name a class."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,14 +12,17 @@ if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 
+MIXED_HINT = "use parts of one model only"
+
+
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What a U-Net is told.
+    """The text for a U-Net.
 
     Attributes:
-        prompt: The prompt where no class is named.
-        class_names: Classes that the template is filled in with, each once: "dog", "cat".
-        template: The prompt where classes are named, with {name} in their place.
+        prompt: The prompt if no class is named.
+        class_names: Class names to put into the template, each once: "dog", "cat".
+        template: The prompt if classes are named; {name} stands for them.
     """
 
     prompt: str = ""
@@ -35,7 +38,7 @@ class Text:
             raise ValueError(f"class_names: each once, not {self.class_names!r}")
 
     def compose(self) -> tuple[str, dict[str, tuple[int, int]]]:
-        """The prompt, and from which character to which each class name stands in it."""
+        """Return the prompt, and the first and last-plus-one character of each class name in it."""
         if not self.class_names:
             return self.prompt, {}
         before, after = self.template.split("{name}")
@@ -50,12 +53,12 @@ class Text:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbeddedText:
-    """A prompt as the U-Net's cross-attention takes it.
+    """A prompt in the form that the U-Net's cross-attention takes.
 
     Attributes:
         prompt: (1, T, D) float32.
-        name_tokens: Positions, of 0 to T - 1, of each class name's tokens.
-        pooled: (1, P) float32, the prompt as one vector, which Stable Diffusion XL takes besides.
+        name_tokens: Positions of each class name's tokens, in 0 to T - 1.
+        pooled: (1, P) float32, the prompt as one vector; Stable Diffusion XL takes it in addition.
     """
 
     prompt: torch.Tensor
@@ -67,11 +70,11 @@ class EmbeddedText:
 def embed_text(
     model: str, text: Text, tokenizer: "CLIPTokenizer", encoder: "CLIPTextModel"
 ) -> EmbeddedText:
-    """Embed a text once for all frames, as Stable Diffusion 1.x and 2.x take it.
+    """Embed a text for Stable Diffusion 1.x and 2.x.
 
     Raises:
-        ModelError: Tokenizer and encoder do not fit together, or a class name does not fit into
-            the prompt's length.
+        ModelError: Tokenizer and encoder do not fit together, or a class name lies beyond the
+            prompt's length.
     """
     tokens, name_tokens = _tokenize(model, text, tokenizer, encoder)
     return EmbeddedText(encoder(tokens).last_hidden_state, name_tokens)
@@ -84,12 +87,12 @@ def embed_text_twice(
     tokenizers: tuple["CLIPTokenizer", "CLIPTokenizer"],
     encoders: tuple["CLIPTextModel", "CLIPTextModelWithProjection"],
 ) -> EmbeddedText:
-    """Embed a text once for all frames, as Stable Diffusion XL takes it.
+    """Embed a text for Stable Diffusion XL.
 
-    Of each encoder the last layer but one, side by side (Podell et al. 2023, section 2.1).
+    The last layer but one of both encoders, concatenated (Podell et al. 2023, section 2.1).
 
     Raises:
-        ModelError: As for `embed_text`, or the two find a class name in different places.
+        ModelError: As for `embed_text`, or the two tokenizers disagree on a class name.
     """
     outputs, places = [], []
     for tokenizer, encoder in zip(tokenizers, encoders, strict=True):
@@ -98,14 +101,14 @@ def embed_text_twice(
         places.append(name_tokens)
     if places[0] != places[1]:
         raise ModelError(
-            f"model {model}: its two tokenizers cut the class names up differently; put parts of "
-            "one model together"
+            f"model {model}: its two tokenizers split the class names differently", MIXED_HINT
         )
     layers = [output.hidden_states[-2] for output in outputs]
     if layers[0].shape[1] != layers[1].shape[1]:
         raise ModelError(
             f"model {model}: its two text encoders take prompts of {layers[0].shape[1]} and "
-            f"{layers[1].shape[1]} tokens; put parts of one model together"
+            f"{layers[1].shape[1]} tokens",
+            MIXED_HINT,
         )
     return EmbeddedText(torch.cat(layers, dim=2), places[0], outputs[1].text_embeds)
 
@@ -116,7 +119,7 @@ def _tokenize(
     tokenizer: "CLIPTokenizer",
     encoder: "CLIPTextModel | CLIPTextModelWithProjection",
 ) -> tuple[torch.Tensor, dict[str, list[int]]]:
-    """The prompt's tokens, (1, T), and the positions of each class name's."""
+    """Return the prompt's tokens, (1, T), and the positions of each class name's tokens."""
     prompt, spans = text.compose()
     length = encoder.config.max_position_embeddings
     tokens = tokenizer(
@@ -125,7 +128,8 @@ def _tokenize(
     if int(tokens.max()) >= encoder.config.vocab_size:
         raise ModelError(
             f"model {model}: its tokenizer knows more tokens than its text encoder "
-            f"({encoder.config.vocab_size}); put parts of one model together"
+            f"({encoder.config.vocab_size})",
+            MIXED_HINT,
         )
 
     def tokens_before(character: int) -> int:
@@ -136,10 +140,11 @@ def _tokenize(
         for name, (begin, end) in spans.items()
     }
     for name, positions in name_tokens.items():
-        # The first and the last token of a prompt are special ones.
+        # The first and the last token of a prompt are special tokens.
         if positions[-1] >= length - 1:
             raise ModelError(
                 f"model {model}: its prompts have room for {length - 2} tokens, and {name!r} ends "
-                "after them; shorten the class names"
+                "after them",
+                "shorten {class_names}",
             )
     return tokens, name_tokens

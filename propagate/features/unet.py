@@ -1,8 +1,8 @@
 """Features of a frozen diffusion U-Net: noise a frame, run the U-Net, read some of its modules.
 
-By default one forward per frame at a low noise level, with one fixed noise for every frame, no
-inversion; `recipes.py` names others. The U-Net stops after the last module that is read. DIFT (Tang
-et al. 2023) reads the output of a block, PDM (Samuel et al. 2024, eq. 1) queries and keys.
+The default is one forward per frame, at a low noise level, with the same noise for every frame.
+`recipes.py` has other choices. DIFT (Tang et al. 2023) reads the output of a block, PDM (Samuel et
+al. 2024, eq. 1) queries and keys. The U-Net stops after the last module that is read.
 """
 
 import math
@@ -18,6 +18,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from propagate.errors import ModelError
 from propagate.features.compiling import compile_blocks, is_compiler_error
 from propagate.features.hooks import outputs_of, project_prompt_once
+from propagate.features.hub import one_line
 from propagate.features.inversion import denoise, invert, noise_from_velocity
 from propagate.features.reading import (
     CROSS_KEYS,
@@ -29,17 +30,18 @@ from propagate.features.reading import (
 from propagate.features.text import EmbeddedText
 
 NOISE_SEED = 0
-# Side of the small frame that is looked at once to learn what comes out.
+# Side of the small frame that is run once to learn the shape of the features.
 PROBE_PX = 128
+BLOCK_HINT = "name another block in reading.json"
 
 
 class DiffusionBackbone:
-    """Reads modules of a U-Net: a `Backbone`. Made by `load_diffusion`.
+    """A `Backbone` that reads modules of a U-Net. `load_diffusion` makes it.
 
     Attributes:
         reading: What is read.
         timestep: Noise level at which it is read.
-        dtype: Precision the U-Net computes in.
+        dtype: Precision of the U-Net.
     """
 
     def __init__(
@@ -58,16 +60,16 @@ class DiffusionBackbone:
         """Set the U-Net up for reading.
 
         Args:
-            name: For messages.
-            unet: The network; moved to `device` here.
+            name: Name for messages.
+            unet: The network; it is moved to `device`.
             scheduler: Its noise schedule.
-            reading: What to read, its block by dotted name.
+            reading: What to read, with the dotted name of its block.
             encode: (B, 3, H, W) in -1..1 -> (B, C, h, w), the U-Net's clean input.
-            multiple: What both sides of a picture given to `encode` must be multiples of.
-            device: Where to compute.
-            text: What a U-Net that takes text is told.
-            compiled: Compile the U-Net's blocks, so that they run faster once the first frame of a
-                size has taken its time.
+            multiple: Both sides of the images for `encode` must be multiples of this.
+            device: The device to compute on.
+            text: The prompt, if the U-Net takes one.
+            compiled: Compile the U-Net's blocks. The first frame of each size is slow, the others
+                are faster than without.
 
         Raises:
             ModelError: The reading does not fit the U-Net, or the U-Net cannot be run.
@@ -104,7 +106,7 @@ class DiffusionBackbone:
         side = self.multiple * -(-PROBE_PX // self.multiple)
         self.channels, rows = self._probe(side)
         self.stride = side // rows
-        # Cells then tile a frame exactly, also those of a coarse block.
+        # The cells of a coarse block must tile a frame, too.
         self.multiple = math.lcm(self.multiple, self.stride)
 
     @torch.inference_mode()
@@ -122,14 +124,14 @@ class DiffusionBackbone:
 
         Args:
             images: As for `extract`.
-            tails: Modules as seen from the reading's block, such as `reading.QUERIES`, `KEYS`, and
-                `CROSS_QUERIES`, PDM's semantic features (eq. 2).
+            tails: Module names relative to the reading's block, such as `reading.QUERIES`, `KEYS`,
+                or `CROSS_QUERIES` for PDM's semantic features (eq. 2).
 
         Returns:
-            (B, C, h, w) float32 of each.
+            (B, C, h, w) float32 for each module.
 
         Raises:
-            ModelError: The block has no such module, or what it gives is not finite.
+            ModelError: The block has no such module, or its output is not finite.
         """
         return self._read(images, [self._module_name(self._unet, tail) for tail in tails])
 
@@ -141,8 +143,8 @@ class DiffusionBackbone:
             images: As for `extract`.
 
         Returns:
-            What `extract` gives, (B, C, h, w), and the queries of the block's cross-attention (PDM,
-            eq. 2), (B, S, h, w) float32, enlarged to the same grid where theirs is coarser.
+            The features of `extract`, (B, C, h, w), and the queries of the block's cross-attention
+            (PDM, eq. 2), (B, S, h, w) float32, enlarged to the same grid if theirs is coarser.
 
         Raises:
             ModelError: The block has no cross-attention, or the features are not finite.
@@ -156,11 +158,11 @@ class DiffusionBackbone:
 
     @torch.inference_mode()
     def class_tokens(self) -> dict[str, torch.Tensor]:
-        """The named classes as the block's cross-attention sees them (PDM, eq. 2 and 3).
+        """Return the keys of the named classes in the block's cross-attention (PDM, eq. 2 and 3).
 
         Returns:
-            Name to (S,) float32: keys of the name's tokens, their mean. S is the length of a
-            cross-attention query. They do not depend on the frame.
+            Name to (S,) float32, the mean of the keys of the name's tokens. S is the length of a
+            cross-attention query. The keys do not depend on the frame.
 
         Raises:
             ModelError: The block has no cross-attention.
@@ -172,7 +174,7 @@ class DiffusionBackbone:
         return {name: keys[tokens].mean(0) for name, tokens in self._name_tokens.items()}
 
     def _joined(self, outputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Features (B, C, h, w): the mean of the block's tensors, and the finer level beside it."""
+        """Return features (B, C, h, w): the mean of the block's tensors, then the finer level."""
         of_block = outputs[: len(self._modules)]
         features = sum(of_block[1:], of_block[0]) / len(of_block)
         grid = (features.shape[2], features.shape[3])
@@ -180,8 +182,8 @@ class DiffusionBackbone:
         return torch.cat([features, *finer], dim=1)
 
     def _read(self, images: torch.Tensor, modules: Sequence[str]) -> list[torch.Tensor]:
-        # On a CPU a batch is no faster than its frames one by one, and its sums are rounded
-        # otherwise: one by one, the batch size cannot change a mask.
+        # On a CPU a batch is not faster, but it rounds sums differently. Run one by one, frames
+        # have the same features at any batch size.
         chunks = images.split(1) if self.device.type == "cpu" else (images,)
         parts = [self._forward(self._noised(chunk), modules) for chunk in chunks]
         return [torch.cat(outputs) for outputs in zip(*parts, strict=True)]
@@ -189,7 +191,7 @@ class DiffusionBackbone:
     def _forward(
         self, noisy_inputs: Iterator[torch.Tensor], modules: Sequence[str]
     ) -> list[torch.Tensor]:
-        """The modules' outputs as grids, averaged over the noisy inputs."""
+        """Return the modules' outputs as grids, averaged over the noisy inputs."""
         sums: list[torch.Tensor] = []
         count = 0
         for noisy in noisy_inputs:
@@ -197,22 +199,19 @@ class DiffusionBackbone:
             missing = [name for name in modules if name not in outputs]
             if missing:
                 raise ModelError(
-                    f"model {self.name}: its U-Net never runs {missing[0]!r}; "
-                    "name another block in reading.json"
+                    f"model {self.name}: its U-Net never runs {missing[0]!r}", BLOCK_HINT
                 )
             grids = [self._as_grid(name, outputs[name], noisy).float() for name in modules]
             sums = [a + b for a, b in zip(sums, grids, strict=True)] if sums else grids
             count += 1
         features = [total / count for total in sums]
-        # One number that is not finite makes the sum so: a twentieth of the cost of asking all.
+        # If any number is not finite, the sum is not. This costs a twentieth of testing them all.
         if not all(torch.isfinite(feature.sum()) for feature in features):
-            advice = (
+            raise ModelError(
+                f"model {self.name}: features are not finite in {str(self.dtype)[6:]}",
                 "its weights are damaged, fetch them again"
                 if self.dtype == torch.float32
-                else "pass --dtype float32"
-            )
-            raise ModelError(
-                f"model {self.name}: features are not finite in {str(self.dtype)[6:]}; {advice}"
+                else "pass {dtype=float32}",
             )
         return features
 
@@ -222,7 +221,7 @@ class DiffusionBackbone:
             text["encoder_hidden_states"] = self._prompt.expand(len(noisy), -1, -1)
         if self._pooled is not None:
             height, width = (side * self._picture_stride for side in noisy.shape[2:])
-            # As diffusers asks for a picture: its original size, where it was cropped, its size.
+            # The order of diffusers: original size, top left corner of the crop, target size.
             sizes = torch.tensor([[height, width, 0, 0, height, width]], device=self.device)
             text["added_cond_kwargs"] = {
                 "text_embeds": self._pooled.expand(len(noisy), -1),
@@ -244,7 +243,7 @@ class DiffusionBackbone:
         return self._encode(images * 2 - 1)
 
     def _noised(self, images: torch.Tensor) -> Iterator[torch.Tensor]:
-        """The frames at the level that is read, once per noise."""
+        """Yield the frames at the noise level that is read, once per noise."""
         clean = self._clean(images)
         if self.reading.inversion is None:
             yield from self._add_noise(clean)
@@ -256,7 +255,7 @@ class DiffusionBackbone:
         yield denoise(predict, noisy, down, alphas)
 
     def _add_noise(self, clean: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Take clean inputs to the level that is read, always by the same noises, or by none."""
+        """Yield clean inputs with each of the fixed noises added, or without noise."""
         if self.reading.noise == "none":
             yield clean
             return
@@ -270,7 +269,7 @@ class DiffusionBackbone:
             yield self._scheduler.add_noise(clean, noise, timestep)  # pyright: ignore[reportArgumentType]
 
     def _as_grid(self, module: str, output: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
-        """Give tokens (B, N, C) of an attention their grid back: (B, C, h, w)."""
+        """Reshape tokens (B, N, C) of an attention to their grid: (B, C, h, w)."""
         if output.ndim == 4:
             return output
         if output.ndim == 3:
@@ -281,35 +280,38 @@ class DiffusionBackbone:
             if height * width == output.shape[1]:
                 return output.transpose(1, 2).unflatten(2, (height, width))
         raise ModelError(
-            f"model {self.name}: the output of {module!r}, {tuple(output.shape)}, is "
-            "no feature map; name another block in reading.json"
+            f"model {self.name}: the output of {module!r}, {tuple(output.shape)}, "
+            "is no feature map",
+            BLOCK_HINT,
         )
 
     def _choose_levels(self) -> list[int]:
-        """Levels that an inversion visits, from the cleanest on; none without one.
+        """Return the levels that an inversion visits, from the cleanest on; [] without inversion.
 
         Raises:
-            ModelError: The schedule has no such levels, or the U-Net predicts no noise.
+            ModelError: The schedule has no such levels, or the U-Net's output is neither noise nor
+                v.
         """
         steps = self._scheduler.config["num_train_timesteps"]
         if self.reading.timestep >= steps:
             raise ModelError(
-                f"model {self.name}: timestep {self.reading.timestep} is outside its schedule; "
-                f"write one of 0 to {steps - 1} into reading.json"
+                f"model {self.name}: timestep {self.reading.timestep} is outside its schedule",
+                f"write one of 0 to {steps - 1} into reading.json",
             )
         if self.reading.inversion is None:
             return []
         prediction = self._scheduler.config["prediction_type"]
         if prediction not in ("epsilon", "v_prediction"):
             raise ModelError(
-                f"model {self.name}: its U-Net predicts {prediction!r}, which cannot be inverted; "
-                "use a recipe without inversion"
+                f"model {self.name}: its U-Net predicts {prediction!r}, which cannot be inverted",
+                "use a {recipe} without inversion",
             )
         count = self.reading.inversion.steps
         if count >= steps:
             raise ModelError(
                 f"model {self.name}: {count} inversion steps do not fit into its schedule of "
-                f"{steps}; use fewer"
+                f"{steps}",
+                "use fewer",
             )
         sampler: Any = DDIMScheduler.from_config(self._scheduler.config)
         sampler.set_timesteps(count)
@@ -319,7 +321,8 @@ class DiffusionBackbone:
         if self._attention is None:
             raise ModelError(
                 f"model {self.name}: {self.reading.block!r} of its U-Net has no cross-attention, "
-                "which class names need; name another block in reading.json, or leave them out"
+                "which class names need",
+                f"{BLOCK_HINT}, or leave {{class_names}} out",
             )
         return f"{self._attention}.{tail}"
 
@@ -336,8 +339,7 @@ class DiffusionBackbone:
             outer = [name for name in some if name.count(".") == (3 if kind == ".resnets." else 5)]
             known = f"for example {', '.join(outer)}" if outer else "it has no transformer block"
             raise ModelError(
-                f"model {self.name}: its U-Net has no module {name!r}; name another block in "
-                f"reading.json, {known}"
+                f"model {self.name}: its U-Net has no module {name!r}", f"{BLOCK_HINT}, {known}"
             ) from error
         return name
 
@@ -345,36 +347,33 @@ class DiffusionBackbone:
         frame_multiple = multiple / self.reading.scale
         if frame_multiple != int(frame_multiple):
             raise ModelError(
-                f"model {self.name}: a scale of {self.reading.scale:g} gives no whole pixels; "
-                "write 1, 2, 0.5 or 0.25 into reading.json"
+                f"model {self.name}: a scale of {self.reading.scale:g} gives no whole pixels",
+                "write 1, 2, 0.5 or 0.25 into reading.json",
             )
         return int(frame_multiple)
 
     @torch.inference_mode()
     def _probe(self, side: int) -> tuple[int, int]:
-        """Channels and rows of the features of a small grey frame."""
+        """Return the channels and rows of the features of a small grey frame."""
         grey = torch.full((1, 3, side, side), 0.5, device=self.device)
         try:
-            # Noised the short way: an inversion's many forwards would tell nothing more.
+            # Without the many forwards of an inversion, which do not change the shape.
             modules = [*self._modules, *self._finer]
             features = self._joined(self._forward(self._add_noise(self._clean(grey)), modules))
         except (ModelError, torch.OutOfMemoryError):
             raise
-        # A U-Net that wants other inputs (class labels, a mask, a second prompt) says so in
-        # exceptions of any kind.
+        # A U-Net that needs other inputs (class labels, a mask, a second prompt) raises exceptions
+        # of any kind.
         except Exception as error:
             if is_compiler_error(error):
                 raise ModelError(
-                    f"model {self.name}: its U-Net cannot be compiled here ({one_line(error)}); do "
-                    "without, or install what PyTorch's compiler needs (on a CPU, a C++ compiler)"
+                    f"model {self.name}: its U-Net cannot be compiled here ({one_line(error)})",
+                    "leave {compile} out, or install what PyTorch's compiler needs (on a CPU, a "
+                    "C++ compiler)",
                 ) from error
             raise ModelError(
-                f"model {self.name}: its U-Net does not take a picture and an empty prompt "
-                f"({one_line(error)}); pass a plain image model, neither inpainting nor by class"
+                f"model {self.name}: its U-Net does not run with an image and an empty prompt "
+                f"({one_line(error)})",
+                "pass a plain image model, neither for inpainting nor conditioned on classes",
             ) from error
         return features.shape[1], features.shape[2]
-
-
-def one_line(error: BaseException) -> str:
-    """An exception's message, fit for the inside of another."""
-    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__

@@ -1,4 +1,4 @@
-"""Loading one part of a model folder: whole, quietly, and with errors that name the part."""
+"""Load one part of a model folder, quietly, checked, and with errors that name the part."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,13 +9,13 @@ import torch
 from diffusers import DDPMScheduler
 
 from propagate.errors import ModelError
-from propagate.features.model_folder import ModelFolder
+from propagate.features.hub import one_line
+from propagate.features.model_folder import FETCH_HINT, ModelFolder
 from propagate.features.reading import Reading, find_block
-from propagate.features.unet import one_line
 
 
 def load_weights(folder: ModelFolder, model_class: Any, part: str | None, dtype: torch.dtype):
-    """Load a part with every weight it has; neither library insists on that by itself."""
+    """Load a part and check that its file has every weight, which the libraries do not do."""
     with loading(folder, part or "U-Net"):
         model, report = model_class.from_pretrained(
             folder.path / part if part else folder.path,
@@ -29,55 +29,61 @@ def load_weights(folder: ModelFolder, model_class: Any, part: str | None, dtype:
 
 
 def load_scheduler(folder: ModelFolder) -> DDPMScheduler:
-    """Read the noise schedule. Whatever sampler was saved, DDPM's forward process is the same."""
+    """Read the noise schedule. Its forward process is that of DDPM, whatever sampler was saved."""
     with loading(folder, "scheduler"):
         return DDPMScheduler.from_pretrained(folder.path / "scheduler")  # pyright: ignore[reportReturnType]
 
 
 def with_block_found(folder: ModelFolder, unet: Any, reading: Reading) -> Reading:
-    """The reading, its block by dotted name."""
+    """Return the reading with the dotted name of its block.
+
+    Raises:
+        ModelError: The U-Net has no such block.
+    """
     try:
         return replace(reading, block=find_block(unet, reading.block))
     except LookupError as error:
         raise ModelError(
-            f"model {folder.name}: its U-Net cannot be read at {reading.block!r}: {error}; use "
-            "another recipe, or a Stable Diffusion pipeline"
+            f"model {folder.name}: its U-Net cannot be read at {reading.block!r}: {error}",
+            "use another {recipe}, or a Stable Diffusion pipeline",
         ) from error
 
 
 def check_nothing_is_missing(folder: ModelFolder, part: str, missing: Iterable[str]) -> None:
-    """See that no weight's name is in `missing`.
+    """Check that the list of missing weights is empty.
 
     Raises:
-        ModelError: One is.
+        ModelError: It is not.
     """
     names = sorted(missing)
     if names:
         raise ModelError(
-            f"model {folder.name}: {len(names)} weights of its {part} are not in its "
-            f"file, {names[0]} for one; fetch the model again"
+            f"model {folder.name}: {len(names)} weights of its {part} are missing from its file, "
+            f"for example {names[0]}",
+            FETCH_HINT,
         )
 
 
 @contextmanager
 def loading(folder: ModelFolder, part: str) -> Iterator[None]:
-    """Say which part of which model it was that failed to load."""
+    """Turn any failure to load into a `ModelError` that names the model and the part."""
     try:
         yield
-    # Damaged files show as exceptions of any kind, from four libraries.
+    # Damaged files raise exceptions of any kind, from four libraries.
     except Exception as error:
         raise ModelError(
             f"model {folder.name}: its {part} in {folder.path} is damaged or of another kind "
-            f"({one_line(error)}); fetch the model again"
+            f"({one_line(error)})",
+            FETCH_HINT,
         ) from error
 
 
 @contextmanager
 def quiet(logs: Any) -> Iterator[None]:
-    """Keep a library's bars and remarks off stderr, and leave its settings as they were.
+    """Silence a library's progress bars and log messages, then restore its settings.
 
     Args:
-        logs: Its `utils.logging`, which diffusers and transformers have alike.
+        logs: `diffusers.utils.logging` or `transformers.utils.logging`.
     """
     level, bar = logs.get_verbosity(), logs.is_progress_bar_enabled()
     logs.set_verbosity_error()

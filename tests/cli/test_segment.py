@@ -136,7 +136,7 @@ def two_of_one_name(scene) -> list:
         (two_of_one_name, 1, "six.png: both masks would be six.png; rename one, or segment them"),
         (lambda s: [s.reference, s.root / "no.jpg", "-m", s.mask], 1, "no such picture: check the"),
         (lambda s: [s.root / "no.jpg", s.photos, "-m", s.mask], 1, "no.jpg"),
-        (lambda s: [s.reference, s.photos, "--name", "dog"], 1, "leave recipe and class names out"),
+        (lambda s: [s.reference, s.photos, "--name", "dog"], 1, "leave --recipe and --name out"),
         (lambda s: [s.reference, "-m", s.mask], 2, "give a reference and at least one target"),
         (lambda s: [s.reference, s.photos], 2, "give a mask, or a class name with --name"),
         (lambda s: [s.reference, s.photos, "--perseg", s.root], 2, "takes its pictures and masks"),

@@ -46,7 +46,7 @@ def failure(model: str) -> str:
     assert time.monotonic() - started < 10
     message = str(caught.value)
     assert "\n" not in message
-    assert message.endswith("; without a network there are tiny, color and local folders")
+    assert message.endswith("; without a network, use tiny, color or a local folder")
     return message
 
 

@@ -411,7 +411,9 @@ def test_a_recipe_is_named_when_a_model_is_loaded(latent_folder: Path, tmp_path:
     )
     with pytest.raises(ValueError, match="no recipe is named 'mine'; there are default, dift"):
         load_backbone("tiny", recipe="mine")
-    with pytest.raises(ModelError, match="model color: it reads plain colours; leave recipe"):
+    with pytest.raises(
+        ModelError, match="model color: it reads plain colours; leave recipe and class_names"
+    ):
         load_backbone("color", recipe="dift")
 
 
@@ -462,7 +464,7 @@ def test_a_unet_without_attention_is_an_error(tmp_path: Path) -> None:
 
 def test_class_names_for_a_unet_without_text_are_an_error(tmp_path: Path) -> None:
     folder = save_unet(tmp_path, pixel_unet())
-    with pytest.raises(ModelError, match="takes no text; leave the class names out"):
+    with pytest.raises(ModelError, match="takes no text; leave class_names out"):
         load(folder, RECIPES["default"], "dog")
 
 

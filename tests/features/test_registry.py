@@ -18,7 +18,7 @@ TINY = BUILT_IN / "tiny"
 
 
 def test_an_unknown_name_is_an_error_that_lists_the_known_ones() -> None:
-    with pytest.raises(ModelError, match="no model is named 'sd3': pass one of tiny, color, sd15"):
+    with pytest.raises(ModelError, match="no model is named 'sd3'; pass one of tiny, color, sd15"):
         load_backbone("sd3")
 
 
