@@ -11,7 +11,7 @@
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from itertools import islice
 from os import PathLike
@@ -37,14 +37,7 @@ if TYPE_CHECKING:
 
 
 class Propagator:
-    """A loaded model and settings. Follows objects through any number of videos.
-
-    Attributes:
-        model: Its name, as given.
-        dtype: Precision of the U-Net, as given.
-        config: What is read, and how it is matched.
-        backbone: The loaded model.
-    """
+    """A loaded model and settings. Follows objects through any number of videos."""
 
     def __init__(
         self,
@@ -102,12 +95,10 @@ class Propagator:
         Args:
             source: A video file, a folder of images, a camera index or stream address, or frames.
             references: Frame index -> mask. Indices are those of the source, whatever the range.
-            source_options: How the source is opened, and which of its frames are read. Other frames
-                get no mask, and none can hold a reference.
+            source_options: How the source is opened, and which of its frames are read.
             probabilities: Whether each result carries the soft label of every object.
-            batch_size, max_frames, both_ways, feature_cache_bytes: See `RunOptions`. From live
-                sources, growing folders and plain frames, objects are followed forwards only, and
-                frames before the first reference come out empty.
+            batch_size, max_frames, both_ways, feature_cache_bytes: See `RunOptions`. Live sources,
+                growing folders and plain frames are followed forwards only.
 
         Yields:
             One `Result` per frame, in order, as soon as its batch is done. Results of frames that
@@ -123,7 +114,8 @@ class Propagator:
         masks: Mapping[int, Mask] = as_masks(references)
         blocks: Sequence[Block] = ()
         indices: deque[int] = deque()
-        opening, has_range = nullcontext(source), False
+        opening: AbstractContextManager[Iterable[Frame]]
+        has_range = False
         if isinstance(source, (str, PathLike, int)):
             options = RunOptions(
                 source_options=source_options or SourceOptions(),
@@ -137,6 +129,8 @@ class Propagator:
             has_range = options.source_options.frame_range is not None
         elif source_options is not None:
             raise ValueError("source_options: of a source that is opened here, not of frames")
+        else:
+            opening = nullcontext(source)
         with opening as opened:
             frames = _noting(opened, indices) if has_range else opened
             if blocks:
@@ -168,8 +162,7 @@ class Propagator:
     ) -> "RunSummary":
         """Follow objects through a video and write `out/<name of the video>/`.
 
-        See `run_into_folder`. Single fields of `RunOptions` may be given as keywords:
-        `propagator.run("clip.mp4", {0: mask}, "out", overlay=True)`.
+        See `run_into_folder`. Fields of `RunOptions` may be given as keywords: `overlay=True`.
         """
         from propagate.run import run_into_folder
 

@@ -22,7 +22,7 @@ from propagate.io.write import lock
 from propagate.io.write.layout import STATE
 from propagate.io.write.run_folder import RunFolder, find_finished
 from propagate.pipeline import Propagator
-from propagate.records import Frame, Result
+from propagate.records import Frame, Result, State
 from propagate.saved_state import Saves
 from tests.paths import ROOT
 
@@ -445,7 +445,7 @@ def test_the_memory_of_a_report_does_not_grow_with_the_video(tmp_path):
 
     ids = np.zeros((8, 8), np.uint8)
     scores = dict.fromkeys(range(1, 9), 0.5)
-    states = dict.fromkeys(scores, "unsure")
+    states: dict[int, State] = dict.fromkeys(scores, "unsure")
     with RunFolder(tmp_path / "clip", {}, formats=()) as folder:
         tracemalloc.start()
         for index in range(3000):

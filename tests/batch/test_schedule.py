@@ -113,7 +113,7 @@ def test_a_failure_of_the_program_is_one_of_the_video_too(clips, tmp_path):
     summary = run_batch(
         videos_of(clips)[:1], tmp_path, settings, engine=here, retry=0, on_event=events.append
     )
-    assert summary.failed[0].reason.startswith("ValueError: no recipe is named 'nothing'")
+    assert str(summary.failed[0].reason).startswith("ValueError: no recipe is named 'nothing'")
     assert "registry.py" in events[-1]["trace"]
 
 
