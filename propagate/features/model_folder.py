@@ -36,6 +36,7 @@ PART_FILES: dict[str, tuple[tuple[str, ...], ...]] = {
 
 OFFLINE = "without a network, use tiny, color or a local folder"
 FETCH_HINT = "fetch the model again"
+MIXED_HINT = "use parts of one model only"
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,9 +90,7 @@ def as_backbone(
 
     Args:
         model: A name as for `load_backbone`, or a loaded backbone, which is returned unchanged.
-        device: See `load_backbone`.
-        dtype: See `load_backbone`.
-        compile: See `load_backbone`.
+        device, dtype, compile: See `load_backbone`.
         config: Settings of the run; None: the defaults.
 
     Raises:

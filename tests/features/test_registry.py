@@ -12,7 +12,9 @@ from propagate.config import Config
 from propagate.errors import DeviceError, ModelError
 from propagate.features.extract import working_size
 from propagate.features.presets import BUILT_IN, PRESETS, Preset, is_present
-from propagate.features.registry import load_backbone
+from propagate.features.reading import UP_BLOCK
+from propagate.features.recipes import RECIPES
+from propagate.features.registry import as_backbone, load_backbone
 
 TINY = BUILT_IN / "tiny"
 
@@ -25,6 +27,20 @@ def test_an_unknown_name_is_an_error_that_lists_the_known_ones() -> None:
 def test_an_absent_device_is_an_error_before_anything_is_loaded() -> None:
     with pytest.raises(DeviceError, match="cuda:99"):
         load_backbone("tiny", device="cuda:99")
+
+
+def test_a_loaded_backbone_is_passed_through_and_a_name_is_loaded_as_the_config_says() -> None:
+    color = load_backbone("color", device="cpu")
+    assert as_backbone(color, config=Config(recipe="dift")) is color
+    own = as_backbone("tiny", device="cpu", dtype="float32")
+    assert own.reading is not None
+    assert own.reading.block == "up_blocks.2.resnets.1"
+    chosen = as_backbone("tiny", device="cpu", dtype="float32", config=Config(recipe="dift"))
+    assert RECIPES["dift"].reading.block == UP_BLOCK
+    assert chosen.reading is not None
+    assert (chosen.reading.block, chosen.reading.ensemble) == ("up_blocks.2", 8)
+    with pytest.raises(ModelError, match="takes no text; leave class_names out"):
+        as_backbone("tiny", device="cpu", config=Config(class_names={1: "dog"}))
 
 
 def test_the_models_of_the_package_are_present_and_the_others_say_so(

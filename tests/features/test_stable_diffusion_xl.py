@@ -193,7 +193,7 @@ def test_the_papers_recipe_reads_at_the_noisiest_of_turbos_four_levels(saved: Pa
 def test_a_unet_for_other_text_encoders_is_an_error(tmp_path: Path) -> None:
     stable_diffusion_xl(tmp_path, cross_attention_dim=24).save_pretrained(tmp_path / "model")
     assert failure(tmp_path / "model").startswith(
-        "its two text encoders give 40 numbers per token, its U-Net takes 24; put parts"
+        "its two text encoders give 40 numbers per token, its U-Net takes 24; use parts"
     )
 
 
@@ -201,7 +201,7 @@ def test_a_unet_for_another_pooled_prompt_is_an_error(tmp_path: Path) -> None:
     pipeline = stable_diffusion_xl(tmp_path, projection_class_embeddings_input_dim=6 * 8 + 20)
     pipeline.save_pretrained(tmp_path / "model")
     assert failure(tmp_path / "model").startswith(
-        "its second text encoder gives 12 numbers per prompt, its U-Net takes 20; put parts"
+        "its second text encoder gives 12 numbers per prompt, its U-Net takes 20; use parts"
     )
 
 
@@ -230,7 +230,7 @@ def test_tokenizers_that_cut_a_name_up_differently_are_an_error(copy: Path) -> N
         json.dumps(words.get_vocab() | {"a": 3, "aa</w>": 2, "a</w>": 3})
     )
     message = failure(copy, Text(class_names=("aa",), template="{name}"))
-    assert message.startswith("its two tokenizers cut the class names up differently; put parts")
+    assert message.startswith("its two tokenizers split the class names differently; use parts")
     # Where no class is named it does not matter.
     assert load(copy).stride == 8
 
@@ -241,4 +241,4 @@ def test_text_encoders_of_different_lengths_are_an_error(copy: Path, tmp_path: P
     config = CLIPTextModelWithProjection.from_pretrained(copy / "text_encoder_2").config
     config.max_position_embeddings = 6
     CLIPTextModelWithProjection(config).save_pretrained(copy / "text_encoder_2")
-    assert failure(copy).startswith("its two text encoders take prompts of 8 and 6 tokens; put")
+    assert failure(copy).startswith("its two text encoders take prompts of 8 and 6 tokens; use")

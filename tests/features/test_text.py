@@ -4,22 +4,26 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from propagate.errors import ModelError
 from propagate.features.text import Text, embed_text
-from tests.paths import SHARED
+from tests.paths import ROOT
 from tests.tiny_models import stable_diffusion
 
-ORACLE = SHARED / "oracle" / "pdm" / "pipeline"
-needs_oracle = pytest.mark.skipif(not ORACLE.is_dir(), reason="../shared/oracle/pdm is not here")
+TOKENIZER = ROOT / "tests" / "golden" / "pdm" / "tokenizer"
 
 
 def parts() -> tuple[CLIPTokenizer, CLIPTextModel]:
-    return (
-        CLIPTokenizer.from_pretrained(ORACLE / "tokenizer"),
-        CLIPTextModel.from_pretrained(ORACLE / "text_encoder").eval(),
+    tokenizer = CLIPTokenizer.from_pretrained(TOKENIZER)
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=8,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
     )
+    return tokenizer, CLIPTextModel(config).eval()
 
 
 def test_class_names_stand_in_the_template_one_after_another() -> None:
@@ -30,7 +34,6 @@ def test_class_names_stand_in_the_template_one_after_another() -> None:
     assert spans == {"hot dog": (4, 11), "dog": (16, 19)}
 
 
-@needs_oracle
 def test_a_names_tokens_are_those_between_its_first_and_last_letter() -> None:
     # This tokenizer knows letters only: a name has as many tokens as letters.
     tokenizer, encoder = parts()
