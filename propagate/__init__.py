@@ -8,7 +8,7 @@
     result = session.step(next_frame)
     result.mask, result.scores, result.states    # (H, W) uint8, {id: 0..1}, {id: "tracked"}
 
-What stands in `__all__` is the public interface.
+`__all__` is the public interface.
 """
 
 from importlib import import_module
@@ -19,9 +19,10 @@ from propagate.features.quick_import import collector_paused
 if TYPE_CHECKING:
     from propagate.batch.manifest import BatchVideo, ManifestError, read_manifest
     from propagate.batch.ray import RayEngine
-    from propagate.batch.schedule import run_batch
+    from propagate.batch.schedule import BatchSummary, run_batch
+    from propagate.batch.status import VideoStatus
     from propagate.batch.tasks import BatchSettings
-    from propagate.config import MATCHERS, Config, Matcher
+    from propagate.config import Config
     from propagate.errors import (
         ClusterError,
         DeviceError,
@@ -34,42 +35,67 @@ if TYPE_CHECKING:
     )
     from propagate.eval.davis import evaluate_davis
     from propagate.eval.identity import evaluate_identity
-    from propagate.eval.mask_trees import open_mask_tree
+    from propagate.eval.mask_trees import MaskTree, open_mask_tree
     from propagate.eval.permis.build import build_permis_list
-    from propagate.eval.permis.images import evaluate_permis_images
-    from propagate.eval.permis.list import read_permis_list, write_permis_list
-    from propagate.eval.permis.retrieval import evaluate_permis_retrieval
-    from propagate.eval.permis.video import evaluate_permis
+    from propagate.eval.permis.images import PermisImageScores, evaluate_permis_images
+    from propagate.eval.permis.list import PermisList, read_permis_list, write_permis_list
+    from propagate.eval.permis.retrieval import RetrievalScores, evaluate_permis_retrieval
+    from propagate.eval.permis.video import PermisScores, evaluate_permis
     from propagate.eval.protocols import PROTOCOLS
     from propagate.eval.report.official_csv import write_official_csv
     from propagate.eval.scores import Scores
+    from propagate.features.backbone import Backbone
     from propagate.features.presets import PRESETS
     from propagate.features.recipes import RECIPES
     from propagate.features.registry import load_backbone
-    from propagate.images.feature_views import write_feature_videos
-    from propagate.images.find import Finder
+    from propagate.images.feature_views import FeatureVideos, write_feature_videos
+    from propagate.images.find import Finder, VideoSearch
     from propagate.images.segment import Segmentation, Segmenter
     from propagate.io.decode.frame_range import FrameRange
     from propagate.io.decode.options import SourceOptions
-    from propagate.io.decode.video import open_video
+    from propagate.io.decode.video import FrameSource, open_video
     from propagate.io.masks.png import read_mask, write_mask
     from propagate.io.masks.references import read_references
     from propagate.io.write.overlay import OverlayWriter, draw_overlay
+    from propagate.matchers import (
+        MATCHERS,
+        BackgroundVoteSettings,
+        CellSettings,
+        ComponentSettings,
+        FlowSettings,
+        MaskSettings,
+        Matcher,
+        MemorySettings,
+        MotionSettings,
+        ReappearanceSettings,
+        SearchSettings,
+        SubcellSettings,
+        VoteSettings,
+    )
     from propagate.matching.appearance import appearance_map, instance_prototypes
     from propagate.pipeline import Propagator
-    from propagate.records import Frame, Mask, Result, VideoInfo
+    from propagate.records import Frame, Mask, Progress, Result, State, VideoInfo
     from propagate.refine.refiner import Refiner, load_refiner
     from propagate.run import RunSummary
     from propagate.run_options import RunOptions
     from propagate.session import Session
 
-# Where each public name lives. They are imported on first use: `propagate --help` and a reader of
+# The home of each public name. They are imported on first use: `propagate --help` and a reader of
 # frames need no torch, which takes seconds to load.
 _HOMES = {
-    "propagate.batch.schedule": ("run_batch",),
+    "propagate.batch.manifest": (
+        "BatchVideo",
+        "ManifestError",
+        "read_manifest",
+    ),
     "propagate.batch.ray": ("RayEngine",),
+    "propagate.batch.schedule": (
+        "BatchSummary",
+        "run_batch",
+    ),
+    "propagate.batch.status": ("VideoStatus",),
     "propagate.batch.tasks": ("BatchSettings",),
-    "propagate.config": ("MATCHERS", "Config", "Matcher"),
+    "propagate.config": ("Config",),
     "propagate.errors": (
         "ClusterError",
         "DeviceError",
@@ -82,32 +108,94 @@ _HOMES = {
     ),
     "propagate.eval.davis": ("evaluate_davis",),
     "propagate.eval.identity": ("evaluate_identity",),
-    "propagate.eval.mask_trees": ("open_mask_tree",),
-    "propagate.eval.report.official_csv": ("write_official_csv",),
-    "propagate.eval.permis.video": ("evaluate_permis",),
+    "propagate.eval.mask_trees": (
+        "MaskTree",
+        "open_mask_tree",
+    ),
     "propagate.eval.permis.build": ("build_permis_list",),
-    "propagate.eval.permis.images": ("evaluate_permis_images",),
-    "propagate.eval.permis.list": ("read_permis_list", "write_permis_list"),
-    "propagate.eval.permis.retrieval": ("evaluate_permis_retrieval",),
+    "propagate.eval.permis.images": (
+        "PermisImageScores",
+        "evaluate_permis_images",
+    ),
+    "propagate.eval.permis.list": (
+        "PermisList",
+        "read_permis_list",
+        "write_permis_list",
+    ),
+    "propagate.eval.permis.retrieval": (
+        "RetrievalScores",
+        "evaluate_permis_retrieval",
+    ),
+    "propagate.eval.permis.video": (
+        "PermisScores",
+        "evaluate_permis",
+    ),
     "propagate.eval.protocols": ("PROTOCOLS",),
+    "propagate.eval.report.official_csv": ("write_official_csv",),
     "propagate.eval.scores": ("Scores",),
-    "propagate.features.registry": ("load_backbone",),
+    "propagate.features.backbone": ("Backbone",),
     "propagate.features.presets": ("PRESETS",),
     "propagate.features.recipes": ("RECIPES",),
-    "propagate.images.feature_views": ("write_feature_videos",),
-    "propagate.images.find": ("Finder",),
+    "propagate.features.registry": ("load_backbone",),
+    "propagate.images.feature_views": (
+        "FeatureVideos",
+        "write_feature_videos",
+    ),
+    "propagate.images.find": (
+        "Finder",
+        "VideoSearch",
+    ),
+    "propagate.images.segment": (
+        "Segmentation",
+        "Segmenter",
+    ),
     "propagate.io.decode.frame_range": ("FrameRange",),
-    "propagate.io.masks.png": ("read_mask", "write_mask"),
-    "propagate.io.masks.references": ("read_references",),
-    "propagate.io.write.overlay": ("OverlayWriter", "draw_overlay"),
     "propagate.io.decode.options": ("SourceOptions",),
-    "propagate.io.decode.video": ("open_video",),
-    "propagate.batch.manifest": ("BatchVideo", "ManifestError", "read_manifest"),
-    "propagate.matching.appearance": ("appearance_map", "instance_prototypes"),
+    "propagate.io.decode.video": (
+        "FrameSource",
+        "open_video",
+    ),
+    "propagate.io.masks.png": (
+        "read_mask",
+        "write_mask",
+    ),
+    "propagate.io.masks.references": ("read_references",),
+    "propagate.io.write.overlay": (
+        "OverlayWriter",
+        "draw_overlay",
+    ),
+    "propagate.matchers": (
+        "BackgroundVoteSettings",
+        "CellSettings",
+        "ComponentSettings",
+        "FlowSettings",
+        "MATCHERS",
+        "MaskSettings",
+        "Matcher",
+        "MemorySettings",
+        "MotionSettings",
+        "ReappearanceSettings",
+        "SearchSettings",
+        "SubcellSettings",
+        "VoteSettings",
+    ),
+    "propagate.matching.appearance": (
+        "appearance_map",
+        "instance_prototypes",
+    ),
     "propagate.pipeline": ("Propagator",),
-    "propagate.records": ("Frame", "Mask", "Result", "VideoInfo"),
-    "propagate.refine.refiner": ("Refiner", "load_refiner"),
-    "propagate.images.segment": ("Segmentation", "Segmenter"),
+    "propagate.records": (
+        "Frame",
+        "Mask",
+        "Progress",
+        "Result",
+        "State",
+        "VideoInfo",
+    ),
+    "propagate.refine.refiner": (
+        "Refiner",
+        "load_refiner",
+    ),
     "propagate.run": ("RunSummary",),
     "propagate.run_options": ("RunOptions",),
     "propagate.session": ("Session",),
@@ -118,36 +206,60 @@ __all__ = [
     "PRESETS",
     "PROTOCOLS",
     "RECIPES",
+    "Backbone",
+    "BackgroundVoteSettings",
     "BatchSettings",
+    "BatchSummary",
     "BatchVideo",
+    "CellSettings",
     "ClusterError",
+    "ComponentSettings",
     "Config",
     "DeviceError",
     "EvaluationError",
+    "FeatureVideos",
     "Finder",
+    "FlowSettings",
     "Frame",
     "FrameRange",
+    "FrameSource",
     "ManifestError",
     "Mask",
     "MaskError",
+    "MaskSettings",
+    "MaskTree",
     "Matcher",
+    "MemorySettings",
     "ModelError",
+    "MotionSettings",
     "OutputError",
     "OverlayWriter",
+    "PermisImageScores",
+    "PermisList",
+    "PermisScores",
+    "Progress",
     "PropagateError",
     "Propagator",
     "RayEngine",
+    "ReappearanceSettings",
     "Refiner",
     "Result",
+    "RetrievalScores",
     "RunOptions",
     "RunSummary",
     "Scores",
+    "SearchSettings",
     "Segmentation",
     "Segmenter",
     "Session",
     "SourceOptions",
+    "State",
+    "SubcellSettings",
     "VideoError",
     "VideoInfo",
+    "VideoSearch",
+    "VideoStatus",
+    "VoteSettings",
     "appearance_map",
     "build_permis_list",
     "draw_overlay",
@@ -178,7 +290,7 @@ def __getattr__(name: str) -> Any:
         if name in names:
             with collector_paused():
                 value = getattr(import_module(module), name)
-            # Found here from now on.
+            # From now on it is found without this function.
             globals()[name] = value
             return value
     raise AttributeError(f"module 'propagate' has no attribute {name!r}")
