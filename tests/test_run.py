@@ -208,7 +208,7 @@ def test_several_sources_given_again_are_done_where_they_were_left(propagate, dr
     [
         (["a/clip.mp4", "b/clip.mp4"], ".", "two sources are named 'clip' and would write into"),
         (["a.mp4", "b.mp4"], "first.png", "one mask for 2 sources; give a folder that holds"),
-        (["a.mp4", "first.mp4"], ".", "no mask for 'a'; add a.png or a folder a/"),
+        (["a.mp4", "first.mp4"], ".", "no mask for 'a'; add <name>.png or a folder <name>/"),
     ],
 )
 def test_several_sources_need_a_mask_and_a_name_each(
