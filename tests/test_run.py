@@ -419,7 +419,7 @@ def test_a_run_that_is_stopped_leaves_whole_files_and_says_so(drawn, long_clip, 
     status, stdout, stderr = signalled(drawn, long_clip, tmp_path / "out", number)
     assert status == 130
     assert stdout == ""
-    assert stderr == "propagate: interrupted; run the same command again to go on\n"
+    assert stderr == "propagate: interrupted; run the same command again to continue\n"
     folder = tmp_path / "out/long"
     count = assert_all_whole(folder)
     report = json.loads((folder / "incomplete.json").read_text())
@@ -435,8 +435,8 @@ def test_a_stream_that_is_interrupted_is_not_said_to_go_on(write_video, drawn, t
         status, _, stderr = signalled(drawn, url, tmp_path / "out", signal.SIGINT)
     assert status == 130
     assert stderr == (
-        "propagate: interrupted; a camera or stream cannot be gone on with: what was written "
-        "stays, choose another folder with -o for the next run\n"
+        "propagate: interrupted; a camera or stream cannot be continued: what was written stays; "
+        "choose another folder with -o for the next run\n"
     )
     assert (tmp_path / "out/live/incomplete.json").exists()
 
