@@ -208,7 +208,7 @@ def test_several_sources_given_again_are_done_where_they_were_left(propagate, dr
     [
         (["a/clip.mp4", "b/clip.mp4"], ".", "two sources are named 'clip' and would write into"),
         (["a.mp4", "b.mp4"], "first.png", "one mask for 2 sources; give a folder that holds"),
-        (["a.mp4", "first.mp4"], ".", "no mask for 'a'; add a.png or a folder a/"),
+        (["a.mp4", "first.mp4"], ".", "no mask for 'a'; add <name>.png or a folder <name>/"),
     ],
 )
 def test_several_sources_need_a_mask_and_a_name_each(
@@ -419,7 +419,7 @@ def test_a_run_that_is_stopped_leaves_whole_files_and_says_so(drawn, long_clip, 
     status, stdout, stderr = signalled(drawn, long_clip, tmp_path / "out", number)
     assert status == 130
     assert stdout == ""
-    assert stderr == "propagate: interrupted; run the same command again to go on\n"
+    assert stderr == "propagate: interrupted; run the same command again to continue\n"
     folder = tmp_path / "out/long"
     count = assert_all_whole(folder)
     report = json.loads((folder / "incomplete.json").read_text())
@@ -435,8 +435,8 @@ def test_a_stream_that_is_interrupted_is_not_said_to_go_on(write_video, drawn, t
         status, _, stderr = signalled(drawn, url, tmp_path / "out", signal.SIGINT)
     assert status == 130
     assert stderr == (
-        "propagate: interrupted; a camera or stream cannot be gone on with: what was written "
-        "stays, choose another folder with -o for the next run\n"
+        "propagate: interrupted; a camera or stream cannot be continued: what was written stays; "
+        "choose another folder with -o for the next run\n"
     )
     assert (tmp_path / "out/live/incomplete.json").exists()
 
