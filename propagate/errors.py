@@ -8,9 +8,9 @@ Spelling = Callable[[str, str | None], str]
 
 
 def as_keyword(name: str, value: str | None) -> str:
-    """Spell a setting as Python code does: `overwrite=True`, `device="cpu"`, or `out` alone."""
+    """Spell a setting as Python code does: `overwrite=True`, `device="cpu"`, or `out=...`."""
     if value is None:
-        return name
+        return f"{name}=..."
     is_plain = value in ("True", "False", "None") or re.fullmatch(r"[0-9.]+", value)
     return f"{name}={value}" if is_plain else f'{name}="{value}"'
 

@@ -23,6 +23,7 @@ from propagate.config import Config
 from propagate.features.backbone import Backbone
 from propagate.features.read_ahead import with_features
 from propagate.features.registry import as_backbone
+from propagate.io.decode.frame_range import note_indices
 from propagate.io.decode.options import SourceOptions
 from propagate.plan import References, Source, as_masks, check_within, plan_source
 from propagate.records import Frame, Mask, Progress, Result
@@ -59,9 +60,7 @@ class Propagator:
             config: What is read and how it is matched; None: the measured default.
 
         Raises:
-            ModelError: The model cannot be loaded, or takes no class names where some are given.
-            DeviceError: The device does not exist.
-            ValueError: There is no such recipe.
+            ModelError, DeviceError, ValueError: See `load_backbone`.
         """
         self.model = model if isinstance(model, str) else model.name
         self.dtype = dtype
@@ -132,7 +131,7 @@ class Propagator:
         else:
             opening = nullcontext(source)
         with opening as opened:
-            frames = _noting(opened, indices) if has_range else opened
+            frames = note_indices(opened, indices) if has_range else opened
             if blocks:
                 results = self.follow_blocks(
                     session, frames, masks, blocks, 0, batch_size, max_frames, clock
@@ -246,13 +245,6 @@ class Propagator:
         return with_features(
             islice(frames, left), self.backbone, self.config, batch_size=batch_size, clock=clock
         )
-
-
-def _noting(frames: Iterable[Frame], indices: deque[int]) -> Iterator[Frame]:
-    """Pass frames on, and keep their indices for the results."""
-    for frame in frames:
-        indices.append(frame.index)
-        yield frame
 
 
 def _without_frames(

@@ -1,4 +1,4 @@
-"""Which frames of a source are read: from here to there, every so many, so many per second."""
+"""Which frames of a source are read: a first and a last one, a stride, or frames per second."""
 
 import re
 from collections import deque
@@ -11,9 +11,9 @@ from typing import Any, Protocol, Self, TypeVar
 from propagate.errors import MaskError, VideoError
 from propagate.records import Frame, VideoInfo
 
-# Matroska rounds times to this much: of a video of 30 frames per second, --fps 30 takes each.
+# Matroska rounds times to this. A video of 30 frames per second read at 30 gives every frame.
 TOLERANCE_S = Fraction(1, 1000)
-# What the times of a source are counted by that does not say.
+# Assumed for a source that does not say its frame rate.
 DEFAULT_FPS = Fraction(25)
 
 
@@ -246,3 +246,10 @@ def _parse_place(text: str) -> int | Fraction:
     raise ValueError(
         f"{text!r}: a frame number such as 250, or a time such as 10s, 2.5s, 1:30 or 0:01:30.5"
     )
+
+
+def note_indices(frames: Iterable[Frame], indices: deque[int]) -> Iterator[Frame]:
+    """Pass frames on, and add their indices to a queue, for results that come later."""
+    for frame in frames:
+        indices.append(frame.index)
+        yield frame

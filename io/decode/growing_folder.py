@@ -1,4 +1,8 @@
-"""Frames from a folder of images that somebody else is still writing."""
+"""Frames from a folder of images while it is being written.
+
+The folder is listed again and again. `watchfiles` is not used: notifications of the system do not
+arrive from network folders, so the listing would be needed anyway.
+"""
 
 import os
 import re

@@ -2,7 +2,8 @@
 
 A run needs renames and locks, which object stores lack. The report is uploaded last, so a folder
 that has one is complete. Retries are left to fsspec and to the batch, which tries a failed video
-again; the local folder is a temporary one, private to the user.
+again. The local folder is in the folder for temporary files, not in one that `platformdirs` would
+give: it is removed after the upload.
 """
 
 import hashlib

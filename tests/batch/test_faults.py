@@ -22,8 +22,8 @@ from tests.small_disk import small_disk
 
 FORMATS = ("png", "rle")
 REASONS = {
-    "full": r"cannot be written \(no space left on device\): free some space there",
-    "read-only": r"cannot be written \(read-only file system\): choose a folder that is not",
+    "full": r"cannot be written \(no space left on device\); free some space there",
+    "read-only": r"cannot be written \(read-only file system\); choose a folder that is not",
 }
 faults = pytest.mark.parametrize("fault", REASONS)
 
@@ -129,7 +129,7 @@ def test_a_disk_that_fails_for_a_while_costs_a_batch_one_video_which_goes_on_lat
         (failed,) = summary.failed
         assert failed.reason is not None
         assert "\n" not in failed.reason
-        assert re.search(REASONS[fault], failed.reason)
+        assert re.search(REASONS[fault], f"{failed.reason}; {failed.hint}")
         events = []
         again = run_batch(
             videos, disk.path / "out", settings, retry=0, engine=engine, on_event=events.append

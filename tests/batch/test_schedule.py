@@ -153,7 +153,8 @@ def test_what_is_finished_is_skipped_unless_its_settings_changed(clips, tmp_path
     assert again.videos[0].frames == 48
     other = replace(SETTINGS, short_side_px=80)
     refused = run_batch(videos[:1], tmp_path, other, engine=here, retry=0)
-    assert "a finished run is in this folder; pass " in str(refused.failed[0].reason)
+    assert "a finished run is in this folder" in str(refused.failed[0].reason)
+    assert refused.failed[0].hint.startswith("pass {overwrite=True}")
     replaced = run_batch(videos[:1], tmp_path, other, engine=here, overwrite=True)
     assert [video.state for video in replaced.videos] == ["done"]
 
@@ -303,7 +304,7 @@ def test_a_batch_that_is_interrupted_ends_cleanly_and_goes_on(clips, whole, tmp_
     with started(clips, tmp_path) as process:
         _, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
-    assert "went on at" in stderr
+    assert "continued at" in stderr
     assert_same(tmp_path, whole)
 
 
