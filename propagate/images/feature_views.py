@@ -1,4 +1,4 @@
-"""The features of a video, to look at: principal components as colours, and likeness as heat.
+"""Videos of features: principal components as colours, and similarity as heat.
 
 h w   grid of the features          H W   pixels of a frame
 C     channels                      K     objects
@@ -41,20 +41,20 @@ Draw = Callable[[Frame, torch.Tensor], list[np.ndarray]]
 
 PCA_VIDEO = "pca.mp4"
 SIMILARITY_VIDEO = "similarity.mp4"
-# Colours would show what was added to the features, not what the model says.
+# Without colours, so that the videos show only what the model sees.
 CONFIG = Config(matcher=MATCHERS["default"].without_colors())
 # Each component's range on the fitted frame, without its rare extremes.
 RANGE = (0.02, 0.98)
-# A component with less than this share of the first one's range is rounding, and stays grey.
+# A component with less than this share of the range of the first is rounding, and stays grey.
 LEAST_RANGE = 1e-3
-# Of the cosines of an object's own cells on the fitted frame: what counts as full likeness.
+# Quantile of the cosines of an object's own cells on the fitted frame that counts as similarity 1.
 FULL_QUANTILE = 0.9
-# Most rows and columns of pixels of a video: players and hardware decoders end at about 4K.
+# Largest height and width of a video: players and hardware decoders end at about 4K.
 VIDEO_LIMIT = (2160, 3840)
-# How much of the frame is left under no heat, and how much of it full heat covers.
+# Brightness of the frame under no heat, and how much full heat covers of it.
 FRAME_DIMMED = 0.6
 HEAT_COVER = 0.85
-# Heat from no likeness, 0, to the likeness of the instance itself, 1.
+# Colours of heat from similarity 0 to the similarity of the instance itself, 1.
 HEAT_LEVELS = (0.0, 0.3, 0.6, 0.8, 1.0)
 HEAT_COLORS = ((0, 0, 0), (70, 15, 110), (200, 40, 80), (245, 130, 30), (255, 240, 150))
 
@@ -78,7 +78,7 @@ class Components:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Likeness:
-    """What the similarity of cells to the objects of a frame is measured with.
+    """How the similarity of cells to the objects of a frame is measured.
 
     Attributes:
         mean, scale: (C,) by which features are standardised.
@@ -94,7 +94,7 @@ class Likeness:
 
 @dataclass(frozen=True, slots=True)
 class FeatureVideos:
-    """What was written.
+    """The files that were written.
 
     Attributes:
         folder: Where it is.
@@ -113,7 +113,7 @@ def fit_components(features: torch.Tensor) -> Components:
     Args:
         features: (C, h, w), C at least 3.
     """
-    # In float64 on the CPU, so that every device gives the same colours.
+    # In float64 on the CPU, so that the colours are the same on every device.
     cells = features.flatten(1).T.double().cpu()  # (hw, C)
     mean = cells.mean(0)
     centred = cells - mean
@@ -127,7 +127,7 @@ def fit_components(features: torch.Tensor) -> Components:
 
 
 def component_colors(features: torch.Tensor, components: Components) -> np.ndarray:
-    """Show features (C, h, w) as colours: (h, w, 3) uint8, a component each in red, green, blue."""
+    """Turn features (C, h, w) into colours (h, w, 3) uint8: one component per colour."""
     centred = features.permute(1, 2, 0) - components.mean  # (h, w, C)
     spread = components.high - components.low  # (3,)
     told = spread > LEAST_RANGE * spread.amax()
@@ -137,7 +137,7 @@ def component_colors(features: torch.Tensor, components: Components) -> np.ndarr
 
 
 def learn_likeness(features: torch.Tensor, mask: Mask) -> Likeness:
-    """Learn how the objects of a frame look, as PDM does (eq. 4).
+    """Learn the prototypes of the objects of a frame (PDM, eq. 4).
 
     Args:
         features: (C, h, w) of the frame.
@@ -161,7 +161,7 @@ def similarity_maps(features: torch.Tensor, likeness: Likeness) -> torch.Tensor:
         likeness: From `learn_likeness`.
 
     Returns:
-        (K, h, w) in 0..1. 0: as like as any cell, or less. 1: as like as the object itself.
+        (K, h, w) in 0..1. 0: no more similar than any cell. 1: as similar as the object itself.
     """
     cells = normalize(features, likeness.mean, likeness.scale)
     cosines = appearance_map(cells, likeness.prototypes)  # (h, w, K)
@@ -169,7 +169,7 @@ def similarity_maps(features: torch.Tensor, likeness: Likeness) -> torch.Tensor:
 
 
 def draw_heat(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Lay a map over a frame as heat: a darkened grey frame, the hotter the less of it.
+    """Draw a map over a frame as heat; more heat covers more of the darkened grey frame.
 
     Args:
         image: (H, W, 3) uint8, RGB.
@@ -220,7 +220,7 @@ def write_feature_videos(
         VideoError: The source cannot be opened, breaks off, changes its size, or ends before the
             frame. Nothing is kept.
         MaskError: The mask has another size.
-        OutputError: The files are there already, or cannot be written.
+        OutputError: The files exist already, or cannot be written.
         ValueError: The number of the frame is negative.
     """
     if mask is not None and not isinstance(mask, Mask):
@@ -257,10 +257,10 @@ def write_feature_videos(
 
 
 class PanelVideo(WholeFile):
-    """A video of panels in rows, from left to right, shrunk alike where they would be too large."""
+    """A video of panels side by side, all shrunk alike if they would be too large."""
 
     def __init__(self, path: Path, panels: Sequence[np.ndarray], fps: Fraction | None) -> None:
-        """Begin the file.
+        """Start the file.
 
         Args:
             path: The mp4 file, in a folder that exists.
@@ -305,7 +305,7 @@ def _draw_components(
 ) -> list[np.ndarray]:
     height, width, _ = frame.image.shape
     colors = Image.fromarray(component_colors(features, components))
-    # Each cell as what it is, one block: blurred, a coarse grid would pass for a fine one.
+    # Each cell as one block: blurred, a coarse grid would look like a fine one.
     return [frame.image, np.asarray(colors.resize((width, height), Image.Resampling.NEAREST))]
 
 
@@ -338,7 +338,7 @@ def _read(
 
 @contextmanager
 def _claimed(folder: Path, overwrite: bool) -> Iterator[None]:
-    """Make a folder that holds none of the videos; take it away again if it stays empty."""
+    """Make a folder without these videos; remove it again if it stays empty."""
     present = [folder / name for name in (PCA_VIDEO, SIMILARITY_VIDEO) if (folder / name).exists()]
     if not overwrite:
         refuse_existing(present)
@@ -355,7 +355,7 @@ def _claimed(folder: Path, overwrite: bool) -> Iterator[None]:
 
 @cache
 def _heat_table() -> tuple[np.ndarray, np.ndarray]:
-    """Per level 0..255: the heat to add, (256, 3) uint8, and the share of the frame under it."""
+    """For each level 0..255: the heat to add, (256, 3) uint8, and the share of the frame."""
     level = np.linspace(0, 1, 256)
     channels = zip(*HEAT_COLORS, strict=True)
     heat = np.stack([np.interp(level, HEAT_LEVELS, channel) for channel in channels], axis=1)

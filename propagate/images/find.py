@@ -44,25 +44,25 @@ from propagate.matching.top_k import global_top_k
 from propagate.plan import Source
 from propagate.records import Frame, Mask, Progress, VideoInfo
 
-# Seconds between the frames that are looked at.
+# Seconds between the frames that are examined.
 EVERY_S = Fraction(1, 2)
-# The score from which on a frame shows the instance. Measured with `tiny`: the first frame of 22
-# clips, looked for in the later halves of all of them.
+# A frame with this score or more shows the instance. Chosen with `tiny` on 22 clips: the object of
+# each first frame was searched for in the later halves of all clips.
 APPEARS_FROM = 0.43
-# Bounds of `Target.distance`. Below, it is compression; above, the instance is a few cells unlike
-# all around them, which says nothing of how it varies.
+# Bounds of `Target.distance`. A smaller distance is due to compression. A larger one means that the
+# instance is a few cells unlike all others, and tells nothing about how the instance varies.
 LEAST_DISTANCE, MOST_DISTANCE = 0.005, 0.2
-# Most rows and columns of pixels of the picture of an appearance.
+# Largest height and width of the picture that is kept of an appearance, in pixels.
 PICTURE_LIMIT = (240, 320)
 # Cells of an instance that are compared with the reference at once.
 OWN_AT_ONCE = 512
-# From this value on, a cell is drawn as the instance's.
+# A cell with this value or more is drawn as the instance.
 DRAWN_FROM = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One frame that was looked at.
+    """One frame that was examined.
 
     Attributes:
         index: Its number in the video, from 0.
@@ -77,7 +77,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Appearance:
-    """What was found of one instance in one video.
+    """Where one instance appears in one video.
 
     Attributes:
         samples: All frames that were looked at, in order.
@@ -91,13 +91,13 @@ class Appearance:
 
     @property
     def best(self) -> Sample:
-        """The frame with the highest score, the first of equals; the video is ranked by it."""
+        """The first frame with the highest score, by which the video is ranked."""
         return max(self.samples, key=lambda sample: sample.score)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VideoSearch:
-    """What was found in one video.
+    """The result for one video.
 
     Attributes:
         video: Its path or address.
@@ -112,7 +112,7 @@ class VideoSearch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Target:
-    """An instance that is looked for. Made by `learn_target`.
+    """An instance to search for. Made by `learn_target`.
 
     Attributes:
         instance: What is known of it.
@@ -125,22 +125,22 @@ class Target:
     distance: float
 
     def score(self, picture: PictureFeatures) -> float:
-        """Say how much of the instance a picture holds, 0..1.
+        """Estimate how much of the instance a picture shows, 0..1.
 
-        Each cell of the instance looks for the cell of the picture that is most like it. Their mean
+        Each cell of the instance is compared with the most similar cell of the picture. Their mean
         distance, one minus the cosine, is weighed against that within the reference, so that the
         score means the same whatever the model. 1: nothing differs. 0.5: no more differs than
         within the reference. 0.43: a third as much again.
         """
         cells = standardized_cells(picture, self.instance.statistics)  # (h, w, C)
         cosines, _ = global_top_k(self.own, cells[None], 1)  # (n, 1)
-        # Rounding takes the cosine of a cell and its copy above one.
+        # Rounding can make the cosine of two equal cells larger than one.
         distance = max(0.0, 1 - float(cosines.mean()))
         return self.distance / (self.distance + distance)
 
 
 class Finder:
-    """Knows the instances of one labelled picture, and looks for them in videos."""
+    """Searches videos for the instances of one labelled picture."""
 
     def __init__(
         self,
@@ -169,8 +169,8 @@ class Finder:
 
         Raises:
             MaskError: The mask cannot be used, or has another size.
-            ModelError: The model takes no text, and a class is named.
-            ValueError: Neither a mask nor a class name.
+            ModelError: A class is named, but the model takes no text.
+            ValueError: There is neither a mask nor a class name.
         """
         if mask is None and class_name is None:
             raise ValueError("mask: needed where no class is named")
@@ -187,7 +187,7 @@ class Finder:
         token = None if class_name is None else class_token(backbone, class_name)
         size = image.shape[0], image.shape[1]
         labels, object_ids = label_reference(reference, size, mask, token, class_name)
-        # A void cell is neither the instance's nor background.
+        # A void cell is neither instance nor background.
         self._targets = {
             object_id: learn_target(learn_instance(reference, own, token, labels.sum(-1) - own))
             for object_id, own in zip(object_ids, labels[..., 1:].unbind(-1), strict=True)
@@ -195,7 +195,7 @@ class Finder:
 
     @property
     def object_ids(self) -> tuple[int, ...]:
-        """The objects that are looked for."""
+        """The objects to search for."""
         return tuple(self._targets)
 
     def search(
@@ -206,7 +206,7 @@ class Finder:
         source_options: SourceOptions | None = None,
         progress: Progress | None = None,
     ) -> VideoSearch:
-        """Look for the instances in a video, read once from its start to its end.
+        """Search a video, which is read once from start to end.
 
         Args:
             source: A video file or a folder of images.
@@ -218,7 +218,7 @@ class Finder:
             VideoError: It cannot be opened, or breaks off before its first frame.
             ValueError: `every_s` is not positive.
         """
-        # 0.2 as a float is a little more than the time of the fifth frame of 25 a second.
+        # As a float, 0.2 is a little later than the fifth frame at 25 frames per second.
         every = Fraction(every_s).limit_denominator(1_000_000)
         if every <= 0:
             raise ValueError(f"every_s: above 0, not {every_s}")
@@ -244,7 +244,7 @@ class Finder:
     def _pictures(
         self, frames: Iterable[Frame]
     ) -> Generator[tuple[Frame, PictureFeatures], None, None]:
-        """Give each frame with what is read out of it, computed in batches, decoded ahead."""
+        """Give each frame with its features, computed in batches, decoded ahead."""
         with closing(batch_frames(frames, self._backbone, self._config)) as batches:
             for batch in batches:
                 yield from zip(batch, self._read([frame.image for frame in batch]), strict=True)
@@ -254,21 +254,21 @@ class Finder:
 
 
 def sampled(frames: Iterable[Frame], every: Fraction) -> Generator[Frame, None, None]:
-    """Give the first frame, then the first one of every further `every` seconds."""
+    """Give the first frame, then the first frame of every next `every` seconds."""
     due: Fraction | None = None
     for frame in frames:
         if due is None:
             due = frame.time
         if frame.time >= due:
             yield frame
-            # Counted from the first frame, so that a late one does not delay all that follow.
+            # Counted from the first frame, so that a late frame does not delay the next ones.
             due += every * (math.floor((frame.time - due) / every) + 1)
 
 
 def intervals_above(samples: Sequence[Sample], threshold: float) -> list[tuple[float, float]]:
-    """Say when scores are at the threshold or above.
+    """Find the intervals in which scores are at the threshold or above.
 
-    A sample speaks for the time that is nearer to it than to another one: an interval begins and
+    A sample stands for the time that is nearer to it than to another sample: an interval begins and
     ends half-way between a sample in it and one that is not, or with the first or last sample.
 
     Args:
@@ -292,7 +292,7 @@ def intervals_above(samples: Sequence[Sample], threshold: float) -> list[tuple[f
 
 
 def learn_target(instance: Instance) -> Target:
-    """Measure on the reference how far apart cells are that show the same kind of thing.
+    """Measure on the reference how different cells of the same kind are.
 
     Each cell of the instance is compared with the whole reference, itself and the cells around it
     left out: no other picture has a match as close as those.
@@ -316,12 +316,12 @@ def learn_target(instance: Instance) -> Target:
 
 
 def ranked(searches: Sequence[VideoSearch], object_id: int) -> list[VideoSearch]:
-    """Order videos by the score of an object, the highest first, equals as they came."""
+    """Order videos by the score of an object, highest first; equal ones keep their order."""
     return sorted(searches, key=lambda search: -search.objects[object_id].best.score)
 
 
 def draw_found(image: np.ndarray, found: torch.Tensor, object_id: int) -> np.ndarray:
-    """Shrink a frame, and draw the cells that are more likely the instance's than not.
+    """Shrink a frame, and draw the cells that are more likely the instance than not.
 
     Args:
         image: (H, W, 3) uint8, RGB.
@@ -339,7 +339,7 @@ def draw_found(image: np.ndarray, found: torch.Tensor, object_id: int) -> np.nda
 
 
 class _Seen:
-    """Collects what one video shows of one object; keeps one picture, whatever its length."""
+    """Collects the scores of one object in one video, and keeps one picture."""
 
     def __init__(self, object_id: int, target: Target) -> None:
         self._object_id = object_id
@@ -363,7 +363,7 @@ class _Seen:
 
 def _sample_count(info: VideoInfo, every: Fraction) -> int | None:
     """About how many frames `sampled` gives, if the container says."""
-    # A folder has no clock; its frames come 25 a second.
+    # A folder has no times: 25 frames per second are assumed.
     fps = info.fps or (FOLDER_FPS if info.decoder == "images" else None)
     if not info.frame_count or not fps:
         return None

@@ -1,4 +1,4 @@
-"""Instances shown in one labelled picture, found in other single pictures.
+"""Instances of one labelled picture, found in other single pictures.
 
 Three ways from features to a mask. They say what is done with features; which features those are is
 the recipe's affair (`features/recipes.py`).
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
     from propagate.features.unet import DiffusionBackbone
 
 Method = Literal["default", "paper", "official"]
-# Where a map parts instance from background.
+# The value of a map at the boundary between instance and background.
 BOUNDARY = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segmentation:
-    """What was found in one picture.
+    """The result for one picture.
 
     Attributes:
         mask: (H, W) uint8 object ids, 0 background.
@@ -60,13 +60,13 @@ class Segmentation:
     maps: dict[int, np.ndarray]
 
 
-# The map of a picture, 0.5 its boundary, and the score.
+# The map of a picture, with 0.5 at the boundary, and the score.
 MapAndScore = tuple[torch.Tensor, float]
 Find = Callable[[PictureFeatures], MapAndScore]
 
 
 class Segmenter:
-    """Knows the instances of one labelled picture, and marks them in others."""
+    """Marks the instances of one labelled picture in other pictures."""
 
     def __init__(
         self,
@@ -97,9 +97,9 @@ class Segmenter:
                 in "default".
 
         Raises:
-            MaskError: The mask cannot be used or has another size, or the class is nowhere.
-            ModelError: A class is named, and the model takes no text.
-            ValueError: Neither mask nor class name, or no such method.
+            MaskError: The mask cannot be used or has another size, or the class is not found.
+            ModelError: A class is named, but the model takes no text.
+            ValueError: There is neither a mask nor a class name, or no such method.
         """
         if mask is None and class_name is None:
             raise ValueError("mask: needed where no class is named")
@@ -125,10 +125,10 @@ class Segmenter:
         )
         parts = 1
         if method == "official":
-            # Imported here: diffusers takes seconds, and colours do without it.
+            # Imported here, because diffusers takes seconds and `color` does not need it.
             from propagate.features.unet import DiffusionBackbone
 
-            # The released code knows no classes, and keeps queries and keys apart.
+            # The released code uses no classes, and keeps queries and keys apart.
             self._semantic = False
             if isinstance(backbone, DiffusionBackbone) and backbone.reading.tensor == "qk":
                 self._backbone, parts = _QueriesAndKeys(backbone), 2
@@ -136,19 +136,19 @@ class Segmenter:
         learn = {"default": _calibrated, "paper": _paper, "official": partial(_votes, parts=parts)}
         self._finds: list[Find] = []
         for own in labels[..., 1:].unbind(-1):
-            # A void cell is neither the instance's nor background.
+            # A void cell is neither instance nor background.
             self._finds.append(learn[method](reference, own, labels.sum(-1) - own, token))
 
     @property
     def object_ids(self) -> tuple[int, ...]:
-        """The objects that are looked for."""
+        """The objects to search for."""
         return self._object_ids
 
     def segment(self, image: Image) -> Segmentation:
         """Mark the instances in a picture.
 
-        Every pixel is the background's or one instance's: of those whose map is above 0.5 there,
-        enlarged to the picture, the highest.
+        The maps are enlarged to the picture. A pixel belongs to the instance with the highest map
+        there, if that is above 0.5, and else to the background.
 
         Args:
             image: (H, W, 3) uint8 RGB, of any size.
@@ -189,10 +189,10 @@ def _calibrated(
 def _paper(
     reference: PictureFeatures, own: torch.Tensor, others: torch.Tensor, token: torch.Tensor | None
 ) -> Find:
-    """Equations 4 to 7; without a class S_A alone.
+    """Use equations 4 to 7; without a class, S_A alone.
 
-    The paper gives no value that parts instance from background: it is half-way from the lowest to
-    the highest of the picture, which therefore always shows the instance somewhere.
+    The paper gives no threshold between instance and background. Here it is the middle between the
+    lowest and the highest value of the picture, so the instance is always found somewhere.
     """
     instance = prototype(reference.appearance, _mostly(own))
 
@@ -213,10 +213,10 @@ def _votes(
     token: torch.Tensor | None,
     parts: int,
 ) -> Find:
-    """The mean of the vote maps of queries and keys, or the one map where these are not read.
+    """Use the mean of the vote maps of queries and keys, or one map of other features.
 
-    The released code takes the best cell of each as a point for SAM; without SAM, half of the most
-    votes is the boundary.
+    The released code takes the best cell of each map as a point for SAM. Without SAM, the boundary
+    is at half of the most votes.
     """
     mask = _mostly(own)
     known = reference.appearance.chunk(parts)
@@ -232,12 +232,12 @@ def _votes(
 
 
 def _mostly(share: torch.Tensor) -> torch.Tensor:
-    """The cells that hold at least half of what the fullest holds: an instance may be tiny."""
+    """Mark cells with at least half of the largest share: an instance may be tiny."""
     return share >= 0.5 * share.max()
 
 
 class _QueriesAndKeys:
-    """A backbone whose features are queries and keys, one after the other, not their mean."""
+    """A backbone that gives queries and keys joined, not their mean."""
 
     def __init__(self, backbone: "DiffusionBackbone") -> None:
         self._backbone = backbone
