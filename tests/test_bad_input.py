@@ -438,7 +438,7 @@ def test_a_model_folder_with_parts_missing(run, tmp_path, make, message):
 
 def test_an_unknown_model_name(run, tmp_path):
     line = error_line(run(model="tinny"))
-    assert "no model is named 'tinny': pass one of tiny, color, sd15, " in line
+    assert "no model is named 'tinny'; pass one of tiny, color, sd15, " in line
     assert not (tmp_path / "out").exists()
 
 
@@ -448,7 +448,7 @@ def test_a_model_that_cannot_be_reached_offline(run, tmp_path, monkeypatch, mode
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     line = error_line(run(model=model))
     assert f"model {model}" in line
-    assert "there are tiny, color and local folders" in line
+    assert "use tiny, color or a local folder" in line
     assert not (tmp_path / "out").exists()
 
 
@@ -473,12 +473,12 @@ def test_cuda_asked_for_and_absent(run, tmp_path):
     device = "cuda:99" if torch.cuda.is_available() else "cuda"
     line = error_line(run("--device", device))
     assert f"device '{device}' was asked for, but PyTorch sees " in line
-    assert "CUDA devices here: use --device cpu" in line
+    assert "CUDA devices here; use --device cpu" in line
     assert not (tmp_path / "out").exists()
 
 
 def test_a_device_with_an_unknown_name(run):
-    assert "no device is called 'gpu': use auto, cpu, cuda" in error_line(run("-d", "gpu"))
+    assert "no device is called 'gpu'; use auto, cpu, cuda" in error_line(run("-d", "gpu"))
 
 
 class SmallDevice(ColorBackbone):
@@ -517,7 +517,7 @@ def test_one_frame_that_does_not_fit_is_an_error(run, tmp_path, monkeypatch):
         propagate.features.registry, "load_backbone", lambda *_, **__: SmallDevice(0)
     )
     line = error_line(run())
-    assert "one frame of 640x480 does not fit into the memory of cpu: use a smaller model" in line
+    assert "one frame of 640x480 does not fit into the memory of cpu; use a smaller model" in line
     assert not (tmp_path / "out/clip").exists()
 
 
