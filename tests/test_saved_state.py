@@ -241,7 +241,8 @@ def test_a_run_interrupted_at_any_line_of_its_files_can_be_given_again(
     small, drawn, tmp_path, monkeypatch
 ):
     """An interruption comes wherever it likes: each step of claiming, writing, ending is tried."""
-    files = {"run_folder.py", "run_state.py", "files.py", "lock.py", "masks.py"}
+    names = "run_folder run_state files lock layout report combined png masks_json"
+    files = {f"{name}.py" for name in names.split()}
 
     def run_clip(out):
         options = {"formats": ("png", "rle"), "max_frames": 2, "keep_finished": True}

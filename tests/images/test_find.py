@@ -386,7 +386,11 @@ def test_results_of_an_earlier_search_are_kept_unless_they_may_be_replaced(find,
     [
         ((), 2, "give a mask, or a class name with --name"),
         (("-m", "missing.png"), 1, "missing.png: no such mask; check the path"),
-        (("--name", "dog"), 1, "model color: it reads plain colours; leave recipe and class"),
+        (
+            ("--name", "dog"),
+            1,
+            "model color: it reads plain colours; leave --recipe and --name out",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said_on_one_line(propagate, drawn, options, status, message):

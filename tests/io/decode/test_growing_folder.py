@@ -163,7 +163,7 @@ def test_temporary_names_are_not_read(tmp_path):
 
 def test_a_folder_to_which_nothing_comes_is_an_error(tmp_path):
     started = time.monotonic()
-    with pytest.raises(VideoError, match=r"no image came for 0\.5 s.*--follow-timeout"):
+    with pytest.raises(VideoError, match=r"no image came for 0\.5 s.*follow_timeout"):
         open_video(tmp_path, follow_timeout_s=0.5)
     assert time.monotonic() - started < 5
 
