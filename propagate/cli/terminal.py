@@ -89,7 +89,7 @@ def progress_of(source: str, unit: str = "frames") -> "Iterator[Progress]":
         def report(done: int, total: int | None) -> None:
             nonlocal last
             now = time.monotonic()
-            if now - last < 10 and done != total:
+            if done == 0 or (now - last < 10 and done != total):
                 return
             last = now
             fps = done / (now - started)
