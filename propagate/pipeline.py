@@ -110,7 +110,7 @@ class Propagator:
             ValueError: Source options for frames that were given as such.
         """
         session, clock = self.session(probabilities=probabilities), StageClock()
-        masks: Mapping[int, Mask] = as_masks(references)
+        masks: Mapping[int, Mask]
         blocks: Sequence[Block] = ()
         indices: deque[int] = deque()
         opening: AbstractContextManager[Iterable[Frame]]
@@ -123,13 +123,13 @@ class Propagator:
                 both_ways=both_ways,
                 feature_cache_bytes=feature_cache_bytes,
             )
-            plan = plan_source(source, masks, options, self.backbone, self.config)
+            plan = plan_source(source, references, options, self.backbone, self.config)
             opening, masks, blocks = plan.open(), plan.masks, plan.blocks
             has_range = options.source_options.frame_range is not None
         elif source_options is not None:
             raise ValueError("source_options: of a source that is opened here, not of frames")
         else:
-            opening = nullcontext(source)
+            opening, masks = nullcontext(source), as_masks(references)
         with opening as opened:
             frames = note_indices(opened, indices) if has_range else opened
             if blocks:

@@ -31,7 +31,7 @@ from propagate.batch.remote import RemoteOutput, is_url, scratch_of
 from propagate.batch.status import VideoStatus, write_status
 from propagate.batch.tasks import BatchSettings, Task
 from propagate.errors import OutputError, PropagateError
-from propagate.io.write.files import write_atomically
+from propagate.io.write.files import guard_output_folder, write_atomically
 from propagate.io.write.lock import take_lock
 
 PlainEventHandler = Callable[[dict[str, Any]], None]
@@ -150,14 +150,9 @@ def run_batch(
 
 @contextmanager
 def _claimed(out: Path) -> Iterator[None]:
-    try:
+    with guard_output_folder(out):
         out.mkdir(parents=True, exist_ok=True)
         lock = take_lock(out)
-    except OSError as error:
-        raise OutputError(
-            f"{out}: cannot be used as output folder ({error.strerror})",
-            "choose another one with {out}",
-        ) from error
     with lock:
         yield
 

@@ -19,7 +19,6 @@ from propagate.cli.options import (
     MaxPixels,
     ModelChoice,
     OutputChoice,
-    parse_formats,
     spread,
 )
 from propagate.cli.terminal import CONTINUE, error_text, if_interrupted, say, show
@@ -113,7 +112,6 @@ def batch(
 
     Example: propagate batch clips.csv -o out --jobs 4
     """
-    parse_formats(output.formats)
     if stall <= 0:
         raise typer.BadParameter("more than 0", param_hint="--stall")
     if address is not None and engine is not EngineName.ray:
@@ -125,7 +123,6 @@ def batch(
     from propagate.io.decode.options import SourceOptions
     from propagate.io.decode.pixel_limit import MAX_PIXELS
 
-    videos = read_manifest(manifest)
     source_options = SourceOptions(
         decoder=decoder.value, isolate=isolate, max_pixels=max_pixels or MAX_PIXELS
     )
@@ -140,6 +137,7 @@ def batch(
         refine=output.refine,
         run=output.run_options(source_options, save_every_s=save_every),
     )
+    videos = read_manifest(manifest)
     lines = _Lines(len(videos))
     # Ray prints messages about lost machines; stdout is for results.
     aside = redirect_stdout(sys.stderr) if engine is EngineName.ray else nullcontext()

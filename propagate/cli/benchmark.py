@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from propagate.cli.options import Device
 from propagate.cli.terminal import CONTINUE, if_interrupted, progress_of, say, show
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 benchmark_app = typer.Typer(
     no_args_is_help=True,
-    help="Run models over a data set, score them side by side, and write a report to look at.\n\n"
-    "A benchmark that was stopped goes on with the same command.\n\n"
+    help="Run models over a data set, score them side by side, and write an HTML report.\n\n"
+    "The same command continues a benchmark that was stopped.\n\n"
     "Example: propagate benchmark davis --root DAVIS --model tiny --model first-mask -o out",
 )
 
@@ -36,8 +37,8 @@ Models = Annotated[
     typer.Option(
         "--model",
         metavar="MODEL",
-        help="As for `propagate run`, or first-mask: the first mask, copied. Give it several times "
-        "to compare.",
+        help="As for `propagate run`; or first-mask, which copies the first mask. Give it several "
+        "times to compare.",
     ),
 ]
 Matchers = Annotated[
@@ -47,7 +48,7 @@ Matchers = Annotated[
         metavar="NAME",
         default_factory=lambda: ["default"],
         show_default="default",
-        help="default, dino, dift, crw; several to compare.",
+        help="default, dino, dift, crw. Give it several times to compare.",
     ),
 ]
 Recipes = Annotated[
@@ -55,17 +56,18 @@ Recipes = Annotated[
     typer.Option(
         "--recipe",
         metavar="NAME",
-        help="What is read of a model: default, dift, dift-semantic, paper, official; several to "
-        "compare. [what the model's folder says]",
+        help="Which features are read: default, dift, dift-semantic, paper, official. Give it "
+        "several times to compare. [what the model's folder says]",
     ),
 ]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for masks, scores and report.")]
 Sequences = Annotated[
-    str, typer.Option(metavar="A,B", help="Only these sequences, with commas between.")
+    str, typer.Option(metavar="A,B", help="Only these sequences, separated by commas.")
 ]
-MaxFrames = Annotated[int | None, typer.Option(min=3, help="Only so many frames of each sequence.")]
+MaxFrames = Annotated[
+    int | None, typer.Option(min=3, help="Only this many frames of each sequence.")
+]
 Jobs = Annotated[int, typer.Option(min=1, help="Processes to score with.")]
-Device = Annotated[str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace runs that were made with other settings.")
 ]
@@ -79,10 +81,13 @@ def davis(
     out: Out,
     recipes: Recipes = None,
     protocol: Annotated[
-        DavisName, typer.Option(help="davis2016 takes all that is not 0 for one object.")
+        DavisName, typer.Option(help="davis2016 merges all objects into one.")
     ] = DavisName.davis2017,
     split: Annotated[
-        str, typer.Option(help="List of sequences in ImageSets; without ImageSets, all.")
+        str,
+        typer.Option(
+            help="List of sequences in ImageSets; all sequences if there is no ImageSets."
+        ),
     ] = "val",
     sequences: Sequences = "",
     max_frames: MaxFrames = None,

@@ -33,13 +33,13 @@ def features(
             "-m",
             "--mask",
             metavar="MASK",
-            help="Mask of one frame (index PNG): also write how like its objects everything is.",
+            help="Mask of one frame (index PNG). Also write the similarity to its objects.",
         ),
     ] = None,
     frame: Annotated[
         int,
         typer.Option(
-            min=0, help="Frame of the mask, counted from 0. What colours mean is fixed on it."
+            min=0, help="Frame of the mask, counted from 0. The colours are fitted to this frame."
         ),
     ] = 0,
     model: Model = "tiny",
@@ -52,9 +52,9 @@ def features(
 ) -> None:
     """Write videos of what the model sees.
 
-    OUT/<name>/pca.mp4: each frame beside the three principal components of its features, as red,
-    green and blue. With a mask also OUT/<name>/similarity.mp4: how like each object the features
-    are, a panel for each object. Colours mean the same in all frames.
+    OUT/<name>/pca.mp4 shows each frame beside the first three principal components of its features,
+    as red, green and blue. With a mask, OUT/<name>/similarity.mp4 shows the similarity to each
+    object, one panel per object. Colours have the same meaning in all frames.
 
     Example: propagate features clip.mp4 -m first.png -o out
     """

@@ -41,8 +41,8 @@ def find(
         str | None,
         typer.Option(
             metavar="CLASS",
-            help="What the object is, for models that take text: dog. Without a mask, it is found "
-            "in the picture by its name.",
+            help="Class of the object, for models that take text: dog. Without a mask, the object is "
+            "found in the picture by its class.",
         ),
     ] = None,
     template: Template = TEMPLATE,
@@ -51,7 +51,7 @@ def find(
         typer.Option("-o", "--out", help="Folder for contact_sheet.png and find.json."),
     ] = None,
     every: Annotated[
-        float, typer.Option(min=0.001, help="Seconds between the frames that are looked at.")
+        float, typer.Option(min=0.001, help="Seconds between the frames that are examined.")
     ] = 0.5,
     top: Annotated[
         int, typer.Option(min=1, help="Most videos in the table and on the sheet, per object.")
@@ -65,9 +65,9 @@ def find(
 ) -> None:
     """Rank videos by how much of an object they show, and say when it appears.
 
-    Each part of the object looks for the part of a frame that is most like it. Score 1: nothing
-    differs; 0.5: no more than parts of the labelled picture do among each other. A video has the
-    score of its best frame. The object appears where the score is 0.43 or more.
+    Each part of the object is compared with the most similar part of a frame. A score of 1 means no
+    difference; 0.5 means no more difference than between parts of the labelled picture. A video has
+    the score of its best frame. The object appears where the score is 0.43 or more.
 
     Example: propagate find dog.jpg -m dog.png clips/*.mp4 -o found
     """

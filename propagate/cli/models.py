@@ -11,7 +11,7 @@ def models(
     download: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Fetch a model, by name or hub id, and print where it is."
+            metavar="NAME", help="Download a model, by name or hub id, and print where it is."
         ),
     ] = None,
 ) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from propagate.io.decode.options import SourceOptions
 
 
-BEGIN_ANEW = "run the same command again with --overwrite to begin anew"
+START_AGAIN = "run the same command with --overwrite to start again"
 
 
 class MethodName(StrEnum):
@@ -60,8 +60,8 @@ def segment(
         str | None,
         typer.Option(
             metavar="CLASS",
-            help="What the objects are, for models that take text: dog. Without a mask, the object "
-            "is found in REFERENCE by it.",
+            help="Class of the objects, for models that take text: dog. Without a mask, the object "
+            "is found in REFERENCE by its class.",
         ),
     ] = None,
     template: Template = TEMPLATE,
@@ -83,8 +83,8 @@ def segment(
         Path | None,
         typer.Option(
             metavar="ROOT",
-            help="In place of pictures: ROOT/Images/<object>/00.jpg ... and "
-            "ROOT/Annotations/<object>/00.png ..., each 00 a reference; the rest is scored.",
+            help="Instead of pictures: ROOT/Images/<object>/00.jpg ... and "
+            "ROOT/Annotations/<object>/00.png ... Each 00 is a reference; the others are scored.",
         ),
     ] = None,
     overwrite: Overwrite = False,
@@ -143,7 +143,7 @@ def segment(
         "class_name": name,
         "template": None if name is None else template,
     }
-    with if_interrupted(BEGIN_ANEW), progress_of(str(out), "pictures") as progress:
+    with if_interrupted(START_AGAIN), progress_of(str(out), "pictures") as progress:
         failures = segment_files(
             segmenter, found, out, settings, options, overlay=overlay, progress=progress
         )
@@ -180,7 +180,7 @@ def _segment_perseg(
         for item in objects:
             check_free(out / item.name, item.targets, overlay)
     backbone = load()
-    with if_interrupted(BEGIN_ANEW), progress_of(str(root), "objects") as progress:
+    with if_interrupted(START_AGAIN), progress_of(str(root), "objects") as progress:
         for done, item in enumerate(objects, start=1):
             annotation = item.annotations[REFERENCE]
             labelled = mask_from_array(read(annotation), source=str(annotation))

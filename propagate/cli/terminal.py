@@ -40,7 +40,6 @@ def say(text: str) -> None:
 OPTIONS = {
     "both_ways=False": "--forward-only",
     "class_names": "--name",
-    "compile": "--compile",
     "isolate=False": "--no-isolate",
     "mask": "-m",
     "out": "-o",
