@@ -41,8 +41,8 @@ def find(
         str | None,
         typer.Option(
             metavar="CLASS",
-            help="Class of the object, for models that take text: dog. Without a mask, the object is "
-            "found in the picture by its class.",
+            help="Class of the object, for models that take text: dog. Without a mask, the object "
+            "is found in the picture by its class.",
         ),
     ] = None,
     template: Template = TEMPLATE,
