@@ -8,9 +8,9 @@ Spelling = Callable[[str, str | None], str]
 
 
 def as_keyword(name: str, value: str | None) -> str:
-    """Spell a setting as Python code does: `overwrite=True`, `device="cpu"`, or `out=...`."""
+    """Spell a setting as Python code does: `overwrite=True`, `device="cpu"`, or `out` alone."""
     if value is None:
-        return f"{name}=..."
+        return name
     is_plain = value in ("True", "False", "None") or re.fullmatch(r"[0-9.]+", value)
     return f"{name}={value}" if is_plain else f'{name}="{value}"'
 
@@ -19,7 +19,7 @@ class PropagateError(Exception):
     """Anything wrong with what the program was given.
 
     The library does not know how it is used. So a hint names settings by their Python names, in
-    braces: "pass {overwrite=True} to start again", "choose another folder with {out}". As text,
+    braces: "pass {overwrite=True} to start again", "choose another folder ({out})". As text,
     the error shows them as keyword arguments; the command line shows them as its options.
 
     Attributes:

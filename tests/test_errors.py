@@ -11,7 +11,7 @@ def test_an_error_without_a_hint_is_its_message() -> None:
 
 def test_settings_in_a_hint_are_keyword_arguments_for_python() -> None:
     error = OutputError("out/{clip} is there", "pass {overwrite=True} or {device=cpu}, or {out}")
-    assert str(error) == 'out/{clip} is there; pass overwrite=True or device="cpu", or out=...'
+    assert str(error) == 'out/{clip} is there; pass overwrite=True or device="cpu", or out'
 
 
 def test_a_caller_chooses_the_spelling() -> None:

@@ -18,8 +18,8 @@ from typing import Self
 from propagate.errors import OutputError
 
 _HINTS = {
-    errno.ENOSPC: "free some space there, or choose another folder with {out}",
-    errno.EDQUOT: "free some of your quota, or choose another folder with {out}",
+    errno.ENOSPC: "free some space there, or choose another folder ({out})",
+    errno.EDQUOT: "free some of your quota, or choose another folder ({out})",
     errno.EFBIG: "raise the file size limit (ulimit -f), or choose another file system",
     errno.EACCES: "choose a folder that you may write to",
     errno.EPERM: "choose a folder that you may write to",
@@ -30,7 +30,7 @@ _HINTS = {
     errno.ENAMETOOLONG: "choose a shorter name",
 }
 # What to do about earlier results.
-REPLACE_HINT = "pass {overwrite=True} to replace it, or choose another folder with {out}"
+REPLACE_HINT = "pass {overwrite=True} to replace it, or choose another folder ({out})"
 
 
 class PartialFile:
@@ -127,7 +127,7 @@ def guard_writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = os.strerror(error.errno).lower() if error.errno else str(error)
-        hint = _HINTS.get(error.errno or 0, "choose another folder with {out}")
+        hint = _HINTS.get(error.errno or 0, "choose another folder ({out})")
         raise OutputError(f"{path}: cannot be written ({reason})", hint) from error
 
 
@@ -169,7 +169,7 @@ def guard_output_folder(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise OutputError(
             f"{folder}: cannot be used as output folder ({error.strerror})",
-            "choose another one with {out}",
+            "choose another one ({out})",
         ) from error
 
 

@@ -93,7 +93,7 @@ class FolderLock:
             raise OutputError(
                 f"{self._folder}: taken over by {self._taken_by}, because this process was silent "
                 "for too long",
-                "let it continue, or run one of the two into another folder with {out}",
+                "let it continue, or run one of the two into another folder ({out})",
             )
 
     def release(self) -> None:
@@ -149,7 +149,7 @@ def _wait_and_create(folder: Path, owner: Owner) -> None:
             holder = read_owner(folder)
             raise OutputError(
                 f"{folder}: in use by {holder or 'another process'}",
-                "wait for its end, or choose another folder with {out}; if it is gone for good, "
+                "wait for its end, or choose another folder ({out}); if it is gone for good, "
                 f"remove the file {LOCK} there",
             )
         else:

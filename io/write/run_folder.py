@@ -206,7 +206,7 @@ class RunFolder:
         if present and not (path.exists() and path.read_bytes() == marker):
             raise OutputError(
                 f"{self.path}: the folder holds files of another run",
-                "pass {overwrite=True} to replace them, or choose another folder with {out}",
+                "pass {overwrite=True} to replace them, or choose another folder ({out})",
             )
 
     def _restore(self) -> set[str]:
@@ -326,7 +326,7 @@ class RunFolder:
             raise OutputError(
                 f"{self.path}: frame {frame.index} of the source has changed since this run was "
                 "interrupted",
-                "pass {overwrite=True} to start again, or choose another folder with {out}",
+                "pass {overwrite=True} to start again, or choose another folder ({out})",
             )
         if not self._combined.are_wanted:
             return

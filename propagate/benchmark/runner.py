@@ -306,7 +306,7 @@ def _refuse_others(runs: Sequence[_Runs]) -> None:
         more = f" (so {'was' if count == 1 else 'were'} {count} more)" if count else ""
         raise OutputError(
             f"{folder}: was run with other settings: {'; '.join(differences)}{more}",
-            "pass {overwrite=True} to run it again, or choose another folder with {out}",
+            "pass {overwrite=True} to run it again, or choose another folder ({out})",
         )
 
 

@@ -64,7 +64,7 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
         first, second = [picture for picture in pictures if picture.stem == stem][:2]
         raise OutputError(
             f"{first} and {second}: both masks would be {stem}.png",
-            "rename one, or segment them one by one into different folders with {out}",
+            "rename one, or segment them one by one into different folders ({out})",
         )
     return pictures
 
