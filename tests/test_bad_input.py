@@ -354,7 +354,7 @@ def test_a_file_where_a_folder_must_be(run, tmp_path, place):
     options = ("--overwrite",) if place == "out/clip/masks" else ()
     line = error_line(run(*options))
     assert f"{tmp_path / 'out/clip'}: cannot be used as output folder (" in line
-    assert "choose another one with" in line
+    assert "choose another one (-o)" in line
     assert file.read_text() == "in the way"
 
 

@@ -47,10 +47,10 @@ def main(shared: int, replies: int) -> None:
         with closing(open_here(spec["source"], options, **spec["limits"])) as frames:
             _send_all(channel, frames)
     except VideoError as error:
-        channel.send(error=" ".join(str(error).split()))
+        channel.send(error=[" ".join(part.split()) for part in (error.message, error.hint)])
     except MemoryError:
         limit = f"{memory_bytes / 2**30:.0f} GiB"
-        channel.send(error=f"{spec['source']}: takes more than {limit} of memory to decode")
+        channel.send(error=[f"{spec['source']}: takes more than {limit} of memory to decode", ""])
 
 
 def _send_all(channel: "_Channel", frames: FrameStream) -> None:

@@ -13,7 +13,12 @@ from PIL import Image, ImageOps
 
 from propagate.errors import VideoError
 from propagate.io.decode.frame_range import FrameRange, select
-from propagate.io.decode.pixel_limit import MAX_PIXELS, TooLargeError, open_image
+from propagate.io.decode.pixel_limit import (
+    MAX_PIXELS,
+    TOO_LARGE_HINT,
+    TooLargeError,
+    open_image,
+)
 from propagate.io.decode.source import FrameStream
 from propagate.records import Frame, VideoInfo
 
@@ -120,7 +125,7 @@ def load_image(file: Path, index: int, max_pixels: int) -> np.ndarray:
                 upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
             return np.array(upright.convert("RGB"))
     except TooLargeError as error:
-        raise VideoError(f"{file}: {error}") from error
+        raise VideoError(f"{file}: {error}", TOO_LARGE_HINT) from error
     except (OSError, ValueError, SyntaxError) as error:
         raise VideoError(
             f"{file}: cannot be read as an image ({error}); {index} frames were read, "

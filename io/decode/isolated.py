@@ -169,8 +169,10 @@ class IsolatedSource(FrameStream):
         line, _, self._received = self._received.partition(b"\n")
         with self._doubting():
             message = dict(json.loads(line))
-        if "error" in message:
-            raise VideoError(message["error"])
+            parts = message.get("error")
+            error = None if parts is None else VideoError(*map(str, parts))
+        if error is not None:
+            raise error
         return message
 
     @contextmanager

@@ -13,6 +13,9 @@ MAX_PIXELS = 2**26
 _lock = Lock()
 
 
+TOO_LARGE_HINT = "if that is right, raise {max_pixels}"
+
+
 class TooLargeError(ValueError):
     """A picture has more pixels than allowed."""
 
@@ -48,8 +51,5 @@ def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image
 
 
 def too_large(width: int, height: int, max_pixels: int) -> str:
-    """Say that a picture is too large, and what to do."""
-    return (
-        f"{width}x{height} pixels, more than the limit of {max_pixels}; if that is right, raise "
-        "max_pixels"
-    )
+    """Say that a picture is too large."""
+    return f"{width}x{height} pixels, more than the limit of {max_pixels}"

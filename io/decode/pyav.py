@@ -15,7 +15,7 @@ from av.stream import Disposition
 
 from propagate.errors import VideoError
 from propagate.io.decode.frame_range import DEFAULT_FPS, FrameRange, select
-from propagate.io.decode.pixel_limit import MAX_PIXELS, too_large
+from propagate.io.decode.pixel_limit import MAX_PIXELS, TOO_LARGE_HINT, too_large
 from propagate.io.decode.source import FrameStream
 from propagate.records import Frame, VideoInfo
 
@@ -150,7 +150,8 @@ class PyAVReader(FrameStream):
     def _check_size(self, width: int, height: int) -> None:
         if width * height > self._max_pixels:
             where = f"{self._label}: frame {self._count - 1}" if self._count else self._label
-            raise VideoError(f"{where}: {too_large(width, height, self._max_pixels)}")
+            message = too_large(width, height, self._max_pixels)
+            raise VideoError(f"{where}: {message}", TOO_LARGE_HINT)
 
     @contextmanager
     def _explaining(self) -> Iterator[None]:

@@ -11,7 +11,12 @@ import numpy as np
 from PIL import Image
 
 from propagate.errors import MaskError
-from propagate.io.decode.pixel_limit import MAX_PIXELS, TooLargeError, open_image
+from propagate.io.decode.pixel_limit import (
+    MAX_PIXELS,
+    TOO_LARGE_HINT,
+    TooLargeError,
+    open_image,
+)
 from propagate.io.masks.ids import check_ids, mask_from_array
 from propagate.io.write.encode import encode_image
 from propagate.io.write.files import write_atomically
@@ -95,7 +100,7 @@ def _decode(path: Path, max_pixels: int) -> Image.Image:
         with open_image(path, max_pixels) as image:
             image.load()
     except TooLargeError as error:
-        raise MaskError(f"{path}: {error}") from error
+        raise MaskError(f"{path}: {error}", TOO_LARGE_HINT) from error
     except (OSError, SyntaxError, ValueError) as error:
         raise MaskError(f"{path}: no readable image ({error})", _SAVE_AS_INDEX) from error
     if image.format == "JPEG":

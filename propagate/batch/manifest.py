@@ -91,6 +91,8 @@ def read_manifest(path: str | Path) -> list[BatchVideo]:
             f"{path}: not a manifest",
             "give a .csv or .jsonl file, or a folder with videos/ and masks/",
         )
+    if not path.exists():
+        raise ManifestError(f"{path}: no such file", "check the path")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -204,7 +204,7 @@ def test_what_is_no_manifest_is_one_error(root, content, problem):
 
 def test_other_files_and_folders_are_refused_with_what_is_wanted(root):
     assert "give a .csv or .jsonl file" in refusal(root / "a.mp4")
-    assert "cannot be read" in refusal(root / "none.csv")
+    assert "no such file" in refusal(root / "none.csv")
     assert "no folder videos/" in refusal(root)
 
 
