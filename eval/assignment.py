@@ -23,7 +23,7 @@ def match_proposals(region: np.ndarray, boundary: np.ndarray) -> np.ndarray:
 
     proposals, objects, _ = region.shape
     if proposals < objects:
-        raise ValueError(f"region: at least as many proposals as objects, not {region.shape}")
+        raise ValueError(f"region needs at least as many proposals as objects, not {region.shape}")
     quality = (region.mean(axis=2) + boundary.mean(axis=2)) / 2  # (P, K)
     rows, columns = linear_sum_assignment(quality, maximize=True)
     return rows[np.argsort(columns)]

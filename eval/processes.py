@@ -37,7 +37,7 @@ def map_processes(
         ValueError: If `jobs` is less than 1.
     """
     if jobs < 1:
-        raise ValueError(f"jobs: 1 or more processes, not {jobs}")
+        raise ValueError(f"jobs must be 1 or more processes, not {jobs}")
     jobs = min(jobs, len(items))
     if jobs <= 1:
         return [function(item) for item in items]

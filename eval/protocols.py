@@ -234,5 +234,5 @@ def find_protocol(name: str, task: str = SEMI_SUPERVISED) -> Protocol:
     if task not in tasks:
         raise ValueError(f"task: {' or '.join(tasks)}, not {task!r}")
     if name not in tasks[task]:
-        raise ValueError(f"protocol: one of {', '.join(tasks[task])} ({task}), not {name!r}")
+        raise ValueError(f"{task} protocol must be one of {', '.join(tasks[task])}, not {name!r}")
     return tasks[task][name]

@@ -38,9 +38,9 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.short_side_px < 16:
-            raise ValueError(f"short_side_px: at least 16, not {self.short_side_px}")
+            raise ValueError(f"short_side_px must be at least 16, not {self.short_side_px}")
         if self.max_aspect < 1:
-            raise ValueError(f"max_aspect: at least 1, not {self.max_aspect}")
+            raise ValueError(f"max_aspect must be at least 1, not {self.max_aspect}")
         if any(not 1 <= object_id <= 254 for object_id in self.class_names):
             raise ValueError(f"class_names: of objects 1 to 254, not {dict(self.class_names)}")
         if self.class_names and self.matcher.reappearance is None:

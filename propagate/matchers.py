@@ -16,7 +16,7 @@ Reduction = Literal["share", "nearest", "linear"]
 
 def _check(condition: bool, name: str, wanted: str, value: object) -> None:
     if not condition:
-        raise ValueError(f"{name}: {wanted}, not {value}")
+        raise ValueError(f"{name} must be {wanted}, not {value}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,8 @@ class CellSettings:
     def __post_init__(self) -> None:
         if self.color_weight < 0 or (self.color_weight and not self.standardize):
             raise ValueError(
-                f"color_weight: 0 or more, with standardize, not {self.color_weight} "
-                f"and standardize={self.standardize}"
+                "color_weight must be 0 or more, and 0 without standardize, not "
+                f"{self.color_weight} with standardize={self.standardize}"
             )
 
 
@@ -70,7 +70,7 @@ class MemorySettings:
             all(every >= 1 for every in self.older_every)
             and all(large % small == 0 for small, large in pairwise(self.older_every)),
             "older_every",
-            "numbers from 1 up, each a multiple of the one before",
+            "numbers from 1 up, each a multiple of the one before it",
             self.older_every,
         )
 
@@ -148,7 +148,7 @@ class VoteSettings:
     def __post_init__(self) -> None:
         _check(self.top_k >= 1, "top_k", "at least 1", self.top_k)
         _check(self.temperature > 0, "temperature", "above 0", self.temperature)
-        _check(0 <= self.label_floor < 1, "label_floor", "0 up to 1", self.label_floor)
+        _check(0 <= self.label_floor < 1, "label_floor", "from 0 to below 1", self.label_floor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +187,7 @@ class BackgroundVoteSettings:
     rate: float = 0.1
 
     def __post_init__(self) -> None:
-        _check(0 < self.share < 1, "background_vote.share", "above 0, below 1", self.share)
+        _check(0 < self.share < 1, "background_vote.share", "above 0 and below 1", self.share)
 
 
 @dataclass(frozen=True, slots=True)

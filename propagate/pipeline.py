@@ -25,7 +25,8 @@ from propagate.features.read_ahead import with_features
 from propagate.features.registry import as_backbone
 from propagate.io.decode.frame_range import note_indices
 from propagate.io.decode.options import SourceOptions
-from propagate.plan import References, Source, as_masks, check_within, plan_source
+from propagate.io.decode.source import Source
+from propagate.plan import References, as_masks, check_within, plan_source
 from propagate.records import Frame, Mask, Progress, Result
 from propagate.run_options import FEATURE_CACHE_BYTES, RunOptions
 from propagate.session import Session

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from os import PathLike
 
 import numpy as np
 
@@ -14,13 +13,13 @@ from propagate.feature_cache import frame_bytes
 from propagate.features.backbone import Backbone
 from propagate.features.extract import channel_count, working_size
 from propagate.io.decode.frame_range import FrameRange, places_of
+from propagate.io.decode.source import Source
 from propagate.io.decode.video import FrameSource, is_live, open_source
 from propagate.io.masks.ids import mask_from_array
 from propagate.records import Mask
 from propagate.run_options import RunOptions
 from propagate.two_way import Block, plan_blocks
 
-Source = str | PathLike[str] | int
 References = Mapping[int, Mask | np.ndarray]
 
 

@@ -15,11 +15,12 @@ import numpy as np
 from propagate.errors import VideoError
 from propagate.features.batch_size import MOST_FRAMES
 from propagate.features.read_ahead import batch_frames
+from propagate.io.decode.source import Source
 from propagate.io.decode.video import FrameSource
 from propagate.io.masks.ids import check_size
 from propagate.io.write.run_folder import RunFolder, find_finished
 from propagate.pipeline import Propagator
-from propagate.plan import Plan, References, Source, check_within, plan_source
+from propagate.plan import Plan, References, check_within, plan_source
 from propagate.records import Frame, Progress, Result
 from propagate.run_options import RunOptions
 from propagate.run_settings import run_settings, versions

@@ -52,4 +52,4 @@ class RunOptions:
         if self.feature_cache_bytes < 1:
             raise ValueError(f"feature_cache_bytes: above 0, not {self.feature_cache_bytes}")
         if self.save_every_s < 0:
-            raise ValueError(f"save_every_s: 0 or more, not {self.save_every_s}")
+            raise ValueError(f"save_every_s must be 0 or more, not {self.save_every_s}")

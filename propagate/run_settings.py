@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from propagate.io.decode.live import label
+from propagate.io.decode.live import live_display_name
+from propagate.io.decode.source import Source
 from propagate.io.decode.video import is_live
-from propagate.plan import Plan, Source
+from propagate.plan import Plan
 from propagate.run_options import RunOptions
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def run_settings(
     live, frame_range = is_live(source), options.source_options.frame_range
     reading = propagator.backbone.reading
     settings: dict[str, Any] = {
-        "source": label(str(source)) if live else str(source),
+        "source": live_display_name(str(source)) if live else str(source),
         "model": propagator.model,
         "dtype": propagator.dtype,
         "reading": None if reading is None else asdict(reading),

@@ -111,7 +111,7 @@ BAD_SOURCES = {
     "empty file": (empty_file, "the file is empty; get a complete copy"),
     "zero frames": (video_without_frames, "holds no frames; check that it is a complete"),
     "sound only": (sound_only, "has no video stream; give a file with pictures in it"),
-    "folder without images": (empty_folder, "a folder without images; put frames in it"),
+    "folder without images": (empty_folder, "has no images; put frames into it"),
     "folder with a gap": (
         folder_with_a_gap,
         "frame 00003 is missing between 00002.png and 00004.png; add it, or renumber",
@@ -138,7 +138,7 @@ def test_a_video_cut_off_in_the_middle_keeps_its_frames(run, drawn, tmp_path):
             count += 1
     assert 2 < count < len(drawn.images)
     assert f"{source}: damaged or cut off after frame {count - 1} " in line
-    assert f"{count} frames were read, get a complete copy" in line
+    assert f"{count} frames were read; get a complete copy" in line
     report = assert_kept(tmp_path / "out/cut", count)
     assert report["error"] in line
 
@@ -169,7 +169,7 @@ def test_an_image_that_cannot_be_read_keeps_the_frames_before_it(run, drawn, tmp
     bad.write_bytes(bad.read_bytes()[:200])
     line = error_line(run(source=source))
     assert f"{bad}: cannot be read as an image" in line
-    assert "3 frames were read, replace or remove it" in line
+    assert "3 frames were read; replace or remove the file" in line
     assert_kept(tmp_path / "out/frames", 3)
 
 
@@ -205,7 +205,7 @@ def test_a_stream_that_stops_keeps_its_frames(
     count = json.loads((tmp_path / "out/live/incomplete.json").read_text())["frames"]
     assert count > 4
     assert f"{url}: the stream broke off after frame {count - 1}" in line
-    assert f"{count} frames were read, check the sender" in line
+    assert f"{count} frames were read; check the sender" in line
     assert_kept(tmp_path / "out/live", count)
     if overlay:
         with av.open(str(tmp_path / "out/live/overlay.mp4")) as container:

@@ -74,9 +74,12 @@ def test_a_range_gives_the_masks_of_a_video_of_those_frames(
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
-        (1, "frame 1 is not in the range: 3 are|frame 1 is not in the range: 3 "),
-        (5, "frame 5 is not in the range: 3 and 6 are the next frames that are read"),
-        (11, "frame 11 is not in the range: frame 9 is the last that is read"),
+        (1, "frame 1 has a reference, but is not read: the first frame that is read is 3"),
+        (
+            5,
+            "frame 5 has a reference.* the nearest frames that are read are 3 and 6",
+        ),
+        (11, "frame 11 has a reference.* the last frame that is read is 9"),
     ],
 )
 def test_a_reference_that_is_skipped_is_told_before_anything_is_written(
@@ -121,9 +124,9 @@ def test_the_command_takes_a_range(propagate, drawn, tmp_path):
     ("options", "message"),
     [
         (("--start", "1.5"), "a frame number such as 250, or a time such as 10s"),
-        (("--start", "5", "--end", "2"), "end: after the start"),
+        (("--start", "5", "--end", "2"), "end (frame 2) must come after start (frame 5)"),
         (("--fps", "5", "--stride", "2"), "one of them"),
-        (("--fps", "x"), "fps: such as 5 or 30000/1001"),
+        (("--fps", "x"), "fps must be a number such as 5 or 30000/1001"),
     ],
 )
 def test_a_range_that_means_nothing_is_bad_usage(propagate, drawn, tmp_path, options, message):

@@ -100,7 +100,7 @@ def build_permis_list(
         ValueError: If no annotation file is given.
     """
     if not annotations:
-        raise ValueError("annotations: at least one BURST file")
+        raise ValueError("annotations needs at least one BURST file")
     choices = choices or Choices()
     bursts = {Path(path): read_burst(path) for path in annotations}
     sequences = _gather(bursts)

@@ -165,7 +165,7 @@ def average_precision(scores: np.ndarray, relevant: np.ndarray) -> float:
         ValueError: If no image is relevant.
     """
     if not relevant.any():
-        raise ValueError("relevant: at least one image")
+        raise ValueError("relevant needs at least one image")
     precisions = [np.mean(relevant[scores >= score]) for score in scores[relevant]]
     return float(np.mean(precisions))
 

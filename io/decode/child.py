@@ -1,4 +1,4 @@
-"""The child process that decodes for `isolated.py`: it reads one source, and ends."""
+"""The child process that decodes one source for `isolated.py`."""
 
 import json
 import mmap
@@ -19,21 +19,21 @@ from propagate.io.decode.source import FrameStream
 from propagate.io.decode.video import open_here
 from propagate.records import Frame
 
-# Most memory: frames of the largest size, as many as a codec may keep for reference, twice. With
-# a lower limit on their size, enough to load the libraries all the same.
+# Most memory of the child: twice as many frames of the largest size as a codec may keep for
+# reference, and never less than the libraries need.
 MEMORY_FRAMES = 32
 MEMORY_BYTES = 6 * 2**30
 SIGN_EVERY_S = 1.0
 
 
 def main(shared: int, replies: int) -> None:
-    """Read what is asked for on stdin, and send its frames.
+    """Read a request from stdin, and send the frames of the source that it names.
 
     Args:
-        shared: Open file of the shared memory.
-        replies: Open end of the pipe for messages.
+        shared: File descriptor of the shared memory.
+        replies: File descriptor of the pipe for messages.
     """
-    # The parent decides when this ends: Ctrl-C reaches it first.
+    # The parent reacts to Ctrl-C and ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     spec = json.loads(sys.stdin.buffer.readline())
     memory_bytes = max(MEMORY_BYTES, MEMORY_FRAMES * spec["slot_bytes"])
@@ -81,9 +81,9 @@ class _Channel:
         self._last_sign_s = 0.0
 
     def arm(self) -> None:
-        """Have the kernel end this process if nothing moves for long.
+        """Have the kernel end this process after a long time without progress.
 
-        The parent does so earlier; this is for when it was killed itself.
+        The parent ends it earlier. This is for the case that the parent was killed.
         """
         signal.setitimer(signal.ITIMER_REAL, self._deadline_s + 10)
 
@@ -99,13 +99,13 @@ class _Channel:
             self.send()
 
     def send_frame(self, frame: Frame) -> None:
-        """Put a frame into the next slot; wait for it to be free as long as it takes."""
+        """Put a frame into the next slot. Wait, however long, until the slot is free."""
         if not self._free:
             signal.setitimer(signal.ITIMER_REAL, 0)
-            given = os.read(0, SLOTS)
-            if not given:
+            freed = os.read(0, SLOTS)
+            if not freed:
                 sys.exit()  # the parent is gone
-            self._free += len(given)
+            self._free += len(freed)
             self.arm()
         height, width, _ = frame.image.shape
         offset = self._sent % SLOTS * self._slot_bytes
@@ -113,5 +113,5 @@ class _Channel:
         pixels.reshape(frame.image.shape)[:] = frame.image
         self._sent += 1
         self._free -= 1
-        told = {"size": [height, width], "index": frame.index, "name": frame.name}
-        self.send(frame={**told, "time": str(frame.time)})
+        header = {"size": [height, width], "index": frame.index, "name": frame.name}
+        self.send(frame={**header, "time": str(frame.time)})

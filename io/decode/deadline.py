@@ -1,4 +1,4 @@
-"""A deadline on progress for a source that is decoded in this process."""
+"""A deadline for progress, for a source that is decoded in this process."""
 
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -12,23 +12,23 @@ from propagate.records import Frame
 class WatchedSource(FrameStream):
     """Reads a source in a thread, so that a decoder that is stuck can be left behind.
 
-    The thread is one frame ahead. It cannot be ended while it is stuck, and keeps what the decoder
-    holds until the process ends: `propagate.io.decode.isolated` is for who has to go on for long.
+    The thread is one frame ahead. A stuck thread cannot be ended, and keeps its memory until the
+    process ends. A process that runs for long should use `propagate.io.decode.isolated`.
 
     Raises:
-        VideoError: From the iteration: what the source raises, and when it makes no progress.
+        VideoError: While reading: the source raises it, or makes no progress.
     """
 
-    def __init__(self, source: FrameStream, label: str, deadline_s: float) -> None:
-        """Take over a source of which nothing was read yet.
+    def __init__(self, source: FrameStream, display_name: str, deadline_s: float) -> None:
+        """Take over a source that was not read from yet.
 
         Args:
-            source: Closed with this one.
-            label: What messages call it.
+            source: The source. It is closed with this one.
+            display_name: Name of the source in messages.
             deadline_s: Longest time without a frame or a sign of life, in seconds.
         """
         self._source = source
-        self._label = label
+        self._display_name = display_name
         self._deadline_s = deadline_s
         self.info = source.info
 
@@ -38,14 +38,15 @@ class WatchedSource(FrameStream):
         with frames:
             try:
                 for frame in frames:
-                    # Which decoder reads the file may be settled with its first frame.
+                    # Reading the first frame may have changed the decoder.
                     self.info = self._source.info
                     count += 1
                     yield frame
             except TimeoutError as error:
                 raise VideoError(
-                    f"{self._label}: no progress for {self._deadline_s:g} s after {count} frames",
-                    "get another copy of it, or decode in a separate process: {isolate=True}",
+                    f"{self._display_name}: no progress for {self._deadline_s:g} s after {count} "
+                    "frames",
+                    "get another copy of it, or decode in a separate process ({isolate=True})",
                 ) from error
 
     def _release(self) -> None:

@@ -1,14 +1,13 @@
-"""Frames through decord, for the clips that it decodes exactly and that fit in memory.
+"""Decodes clips with decord, if it decodes them exactly and they fit in memory.
 
-decord is given a clip whole, and nothing of it is handed on before it has been checked. Two
-habits of the library leave no other safe way to use it:
+decord decodes a whole clip, which is checked before any frame of it is used. Two properties of the
+library leave no other safe way:
 
-- At the first frame it queues the packets of the whole file and decodes them ahead without limit;
-  how far it has run cannot be seen or set from outside. Only a clip that may be held whole is
-  safe with it.
-- It does not tell the time of a frame that it returns, and may show one frame in place of
-  another. PyAV decodes the clip too, without the conversion to RGB, and says how many frames
-  there are, when they are shown, and what the keyframes look like.
+- At the first frame it queues the packets of the whole file and decodes them ahead without limit.
+  Nothing outside can see or set how far ahead it is. So the whole clip must fit in memory.
+- It does not report the time of a frame, and may return one frame in place of another. So PyAV
+  decodes the clip too, without the conversion to RGB, and gives the number of frames, their times
+  and the pixels of the keyframes.
 """
 
 import re
@@ -25,12 +24,12 @@ import numpy as np
 from propagate.io.decode.prefetch import Prefetcher
 from propagate.io.decode.pyav import LOCAL_OPTIONS, decoded_frames, frame_time, upright_rgb
 
-# By FFmpeg's names. Other containers have no index that decord could count by: of MPEG-TS it
-# loses the first frames. Other pixel formats it converts unlike PyAV, or not always alike.
+# In FFmpeg's names. decord cannot count frames in other containers, and loses the first frames of
+# MPEG-TS. It converts other pixel formats differently from PyAV, some not always the same way.
 CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 PIXEL_FORMATS = ("yuv420p",)
 
-UNEQUAL = "its frames are not the ones that PyAV decodes"
+UNEQUAL = "its frames differ from those that PyAV decodes"
 
 PROGRESS_DEADLINE_S = 30.0
 
@@ -40,24 +39,24 @@ class DecordUnfitError(Exception):
 
 
 def decode_whole(path: Path, bytes_limit: int) -> Iterator[tuple[np.ndarray, Fraction]]:
-    """Decode a clip with decord, check it against PyAV, then hand its frames out one by one.
+    """Decode a clip with decord, check it against PyAV, then return its frames one by one.
 
     Args:
         path: A video file.
-        bytes_limit: Most bytes that the decoded clip and its file may take together.
+        bytes_limit: Most bytes for the decoded clip and its file together.
 
     Returns:
-        Images, (H, W, 3) uint8 RGB upright, with exact times in seconds. Each is forgotten when
-        it is handed out.
+        Upright images (H, W, 3), uint8 RGB, with exact times in seconds. Each is dropped when it is
+        returned.
 
     Raises:
-        DecordUnfitError: A kind of file that decord gets wrong, more than `bytes_limit`, frames
-            unlike PyAV's, no frame for 30 seconds, or any error of decord.
+        DecordUnfitError: decord gets this kind of file wrong, the clip needs more than
+            `bytes_limit`, its frames differ from PyAV's, no frame came for 30 seconds, or decord
+            failed.
     """
     try:
         _refuse_early(path, bytes_limit)
-        # decord has no deadline of its own and was seen to hang: it runs in a thread that can be
-        # left behind.
+        # decord has no deadline and can hang, so it runs in a thread that can be left behind.
         with Prefetcher(
             _decord_images(path),
             bytes_limit=bytes_limit,
@@ -70,15 +69,15 @@ def decode_whole(path: Path, bytes_limit: int) -> Iterator[tuple[np.ndarray, Fra
         raise
     except TimeoutError as error:
         raise DecordUnfitError(f"it gave no frame for {PROGRESS_DEADLINE_S:.0f} s") from error
-    # Everything decord may raise (its own errors, RuntimeError, AssertionError, a missing
-    # library) says the same: it cannot be used here.
+    # Whatever decord raises (its own errors, RuntimeError, AssertionError, a missing library), it
+    # cannot be used for this file.
     except Exception as error:
         raise DecordUnfitError(f"it failed: {_first_line(error)}") from error
     return _hand_out(images, times)
 
 
 def _refuse_early(path: Path, bytes_limit: int) -> None:
-    """Raise DecordUnfitError for what can be told without decoding: the kind, and the size."""
+    """Raise DecordUnfitError if container, pixel format or size rule decord out."""
     with _open(path) as container:
         stream = container.streams.best("video")
         codec = stream.codec_context
@@ -100,21 +99,21 @@ def _refuse_early(path: Path, bytes_limit: int) -> None:
 
 
 def _decord_images(path: Path) -> Iterator[np.ndarray]:
-    import decord  # late: heavy, and only needed for files that pass the rules
+    import decord  # slow to import, and needed only for files that pass the checks
 
     decord.logging.set_level(decord.logging.QUIET)
-    # fault_tol=1: an error instead of a repeated frame where one cannot be decoded.
-    # num_threads=1: measured no slower, and each thread of decord holds frames of its own.
+    # fault_tol=1 gives an error, not a repeated frame, if a frame cannot be decoded.
+    # num_threads=1 is no slower, and each thread of decord would hold frames.
     reader = decord.VideoReader(str(path), num_threads=1, fault_tol=1)
     for _ in range(len(reader)):
         yield reader.next().asnumpy()
 
 
 def _checked_times(path: Path, images: deque[np.ndarray]) -> list[Fraction]:
-    """Return the exact time of every frame, having compared decord's frames with PyAV's.
+    """Return the exact time of every frame, after a comparison of decord's frames with PyAV's.
 
-    Compared are the count, every size, and the pixels of every keyframe and of the last frame: a
-    lost or repeated frame, another size or other colours show in one of them.
+    The number of frames, every size, and the pixels of every keyframe and of the last frame must
+    be equal. A lost or repeated frame, another size or other colours change one of them.
     """
     ordered = list(images)  # a deque is slow to index
     times: list[Fraction] = []
@@ -145,7 +144,7 @@ def _open(path: Path) -> Any:
 
 
 def _first_line(error: BaseException) -> str:
-    """Return an error's first line without the clock and source lines that decord puts first."""
+    """Return the first line of an error, without the time and source line in front of it."""
     text = str(error) or type(error).__name__
     first = re.sub(r"\[\d\d:\d\d:\d\d\] \S+:\d+: ", "", text).splitlines()[0]
     return textwrap.shorten(first, 100, placeholder=" ...")

@@ -11,7 +11,8 @@ from typing import Any, Protocol, Self, TypeVar
 from propagate.errors import MaskError, VideoError
 from propagate.records import Frame, VideoInfo
 
-# Matroska rounds times to this. A video of 30 frames per second read at 30 gives every frame.
+# Matroska rounds times to milliseconds. With this tolerance a video of 30 frames per second that is
+# read at 30 frames per second gives every frame.
 TOLERANCE_S = Fraction(1, 1000)
 # Assumed for a source that does not say its frame rate.
 DEFAULT_FPS = Fraction(25)
@@ -30,20 +31,21 @@ T = TypeVar("T", bound=_Timed)
 
 @dataclass(frozen=True, slots=True)
 class FrameRange:
-    """The frames of a source that are read; they keep their own index and time.
+    """Says which frames of a source are read. They keep their own index and time.
 
-    A frame must satisfy all that is given. Seconds are counted from the first frame of the source,
-    whatever its clock begins with; they may be given as text ("10.1"), and of a float its decimal
-    digits are meant.
+    A frame is read if it meets every condition. Seconds count from the first frame of the source,
+    whatever time that frame has. They may be given as text ("10.1"); a float stands for the decimal
+    digits that Python prints for it.
 
     Attributes:
-        start: Index of the first frame.
-        end: Index after the last frame, as in a slice; None: to the last.
-        start_s: Frames before are not read.
-        end_s: The first frame at or after this time, and all later, are not read.
-        stride: Of the frames from the start on, every so many.
-        fps: Ticks per second from the first frame on: of each tick, the last frame that is not
-            later (by more than a millisecond) is read, once; of the ticks until the last frame.
+        start: Index of the first frame that is read.
+        end: Index after the last frame that is read, as in a slice. None: up to the last frame.
+        start_s: Earlier frames are not read.
+        end_s: Frames at this time or later are not read.
+        stride: Read every frame whose distance from the first one is a multiple of this.
+        fps: Read this many frames per second. Ticks start at the first frame; the frame that is
+            shown at a tick is read, and no frame is read twice. A frame that starts up to a
+            millisecond after a tick counts as shown at it.
     """
 
     start: int = 0
@@ -59,19 +61,23 @@ class FrameRange:
             if value is not None:
                 object.__setattr__(self, name, Fraction(str(value)))
         if not isinstance(self.start, int) or not isinstance(self.end, int | None):
-            raise ValueError("start and end: frame numbers; seconds are start_s and end_s")
+            raise ValueError(
+                "start and end must be frame numbers; give seconds as start_s and end_s"
+            )
         if self.start < 0 or self.start_s < 0:
-            raise ValueError("start: 0 or more")
+            raise ValueError("start must be 0 or more")
         if self.end is not None and self.end <= self.start:
-            raise ValueError(f"end: after the start, frame {self.start}, not {self.end}")
+            raise ValueError(f"end (frame {self.end}) must come after start (frame {self.start})")
         if self.end_s is not None and self.end_s <= self.start_s:
-            raise ValueError(f"end: after the start, {self.start_s} s, not {self.end_s} s")
+            raise ValueError(
+                f"end ({float(self.end_s):g} s) must come after start ({float(self.start_s):g} s)"
+            )
         if self.stride < 1:
-            raise ValueError(f"stride: 1 or more, not {self.stride}")
+            raise ValueError(f"stride must be 1 or more, not {self.stride}")
         if self.fps is not None and self.fps <= 0:
-            raise ValueError(f"fps: more than 0, not {self.fps}")
+            raise ValueError(f"fps must be more than 0, not {self.fps}")
         if self.fps is not None and self.stride > 1:
-            raise ValueError("fps and stride: one of them, both choose among the frames")
+            raise ValueError("stride and fps exclude each other; give one of them")
 
     @classmethod
     def parse(
@@ -81,7 +87,7 @@ class FrameRange:
         stride: int = 1,
         fps: str | None = None,
     ) -> Self:
-        """Read a range as people write it.
+        """Read a range from the texts that users write.
 
         Args:
             start: A frame number ("250"), or a time: seconds with an s ("10s", "2.5s"), or a clock
@@ -99,13 +105,15 @@ class FrameRange:
         given: dict[str, Any] = {"stride": stride}
         for name, text in (("start", start), ("end", end)):
             if text is not None:
-                place = _parse_place(text)
+                place = _parse_place(name, text)
                 given[name if isinstance(place, int) else f"{name}_s"] = place
         if fps is not None:
             try:
                 given["fps"] = Fraction(fps)
             except (ValueError, ZeroDivisionError) as error:
-                raise ValueError(f"fps: such as 5 or 30000/1001, not {fps!r}") from error
+                raise ValueError(
+                    f"fps must be a number such as 5 or 30000/1001, not {fps!r}"
+                ) from error
         return cls(**given)
 
     def to_json(self) -> dict[str, Any]:
@@ -120,7 +128,7 @@ class FrameRange:
         }
 
     def info(self, info: VideoInfo) -> VideoInfo:
-        """Say of a source what is known of these of its frames."""
+        """Return what is known of these frames, given what is known of the whole source."""
         fps, count = info.fps, info.frame_count
         rate = fps or DEFAULT_FPS
         if count is not None:
@@ -136,45 +144,49 @@ class FrameRange:
         return replace(info, fps=fps, frame_count=count)
 
 
-def select(frames: Iterable[T | None], wanted: FrameRange, label: str) -> Iterator[T | None]:
-    """Pass on the frames of a range, and a None for each that is skipped.
+def select(frames: Iterable[T | None], wanted: FrameRange, display_name: str) -> Iterator[T | None]:
+    """Yield the frames of a range, and None for every frame that is skipped.
 
-    Reading stops with the first frame past the end.
+    Reading stops at the first frame past the end.
 
     Args:
-        frames: The frames of the source, from the first on, in order; a None is passed on.
+        frames: The frames of the source in order, from the first one on. A None is passed on.
         wanted: The range.
-        label: What messages call the source.
+        display_name: Name of the source in messages.
 
     Raises:
         VideoError: The source has no frame in the range.
     """
-    between = _between(frames, wanted, label)
+    between = _between(frames, wanted, display_name)
     return between if wanted.fps is None else _at_ticks(between, wanted.fps)
 
 
 def places_of(indices: Iterable[int], frames: Iterable[Frame]) -> dict[int, int]:
-    """Find frames of a source among those that are read of it.
+    """Find the positions of some frames among those that are read.
 
     Args:
-        indices: Of the frames, each with a reference.
-        frames: Those that are read; up to the last one looked for.
+        indices: Indices of the frames to find, which have references.
+        frames: The frames that are read. They are consumed up to the last one that is found.
 
     Returns:
         Index -> position among the frames that are read, from 0.
 
     Raises:
-        MaskError: One is not read.
+        MaskError: A frame with a reference is not read.
     """
     waiting = deque(sorted(indices))
     places: dict[int, int] = {}
     before: int | None = None
     for place, frame in enumerate(frames):
         if frame.index > waiting[0]:
-            nearest = "" if before is None else f"{before} and "
+            neighbours = (
+                f"the first frame that is read is {frame.index}"
+                if before is None
+                else f"the nearest frames that are read are {before} and {frame.index}"
+            )
             raise MaskError(
-                f"the reference on frame {waiting[0]} is not in the range: {nearest}{frame.index} "
-                "are the next frames that are read; draw it on one of them, or change the range"
+                f"frame {waiting[0]} has a reference, but is not read: {neighbours}",
+                "draw the reference on a frame that is read, or choose other frames",
             )
         before = frame.index
         if frame.index == waiting[0]:
@@ -182,16 +194,19 @@ def places_of(indices: Iterable[int], frames: Iterable[Frame]) -> dict[int, int]
         if not waiting:
             return places
     raise MaskError(
-        f"the reference on frame {waiting[0]} is not in the range: frame {before} is the last that "
-        "is read; draw it on an earlier frame, or change the range"
+        f"frame {waiting[0]} has a reference, but is not read: the last frame that is read is "
+        f"{before}",
+        "draw the reference on a frame that is read, or choose other frames",
     )
 
 
-def _between(frames: Iterable[T | None], wanted: FrameRange, label: str) -> Iterator[T | None]:
+def _between(
+    frames: Iterable[T | None], wanted: FrameRange, display_name: str
+) -> Iterator[T | None]:
     """Apply start, end and stride."""
-    origin: Fraction | None = None  # time of the source's first frame
-    begin: int | None = None  # index of the range's
-    read = "nothing"
+    origin: Fraction | None = None  # time of the first frame of the source
+    begin: int | None = None  # index of the first frame of the range
+    last = "the source has no frame"
     for frame in frames:
         if frame is None:
             yield None
@@ -201,7 +216,7 @@ def _between(frames: Iterable[T | None], wanted: FrameRange, label: str) -> Iter
         ended = wanted.end is not None and frame.index >= wanted.end
         if ended or (wanted.end_s is not None and time >= wanted.end_s):
             break
-        read = f"up to frame {frame.index}, at {float(time):.2f} s"
+        last = f"the last frame before its end is {frame.index}, at {float(time):.2f} s"
         if frame.index < wanted.start or time < wanted.start_s:
             yield None
             continue
@@ -209,13 +224,13 @@ def _between(frames: Iterable[T | None], wanted: FrameRange, label: str) -> Iter
         yield None if (frame.index - begin) % wanted.stride else frame
     if begin is None:
         raise VideoError(
-            f"{label}: no frame in the range: it was read {read}; "
-            "choose an earlier start, or a later end"
+            f"{display_name}: no frame lies in the range: {last}",
+            "choose an earlier {start}, or a later {end}",
         )
 
 
 def _at_ticks(frames: Iterable[T | None], fps: Fraction) -> Iterator[T | None]:
-    """Choose the last frame at or before each tick."""
+    """Yield the frame that is shown at each tick."""
     begin = tick = Fraction(0)
     held: T | None = None
     for frame in frames:
@@ -234,7 +249,7 @@ def _at_ticks(frames: Iterable[T | None], fps: Fraction) -> Iterator[T | None]:
         yield held
 
 
-def _parse_place(text: str) -> int | Fraction:
+def _parse_place(name: str, text: str) -> int | Fraction:
     """Return a frame number as int, a time in seconds as Fraction."""
     if re.fullmatch(r"[0-9]+", text):
         return int(text)
@@ -244,12 +259,13 @@ def _parse_place(text: str) -> int | Fraction:
         hours, minutes, seconds = clock.groups()
         return int(hours or 0) * 3600 + int(minutes) * 60 + Fraction(seconds)
     raise ValueError(
-        f"{text!r}: a frame number such as 250, or a time such as 10s, 2.5s, 1:30 or 0:01:30.5"
+        f"{name} must be a frame number such as 250, or a time such as 10s, 2.5s, 1:30 or "
+        f"0:01:30.5, not {text!r}"
     )
 
 
 def note_indices(frames: Iterable[Frame], indices: deque[int]) -> Iterator[Frame]:
-    """Pass frames on, and add their indices to a queue, for results that come later."""
+    """Yield the frames, and append the index of each to a queue for results that come later."""
     for frame in frames:
         indices.append(frame.index)
         yield frame

@@ -1,7 +1,7 @@
-"""Frames from a folder of images while it is being written.
+"""Reads images from a folder while another program is still writing it.
 
-The folder is listed again and again. `watchfiles` is not used: notifications of the system do not
-arrive from network folders, so the listing would be needed anyway.
+The folder is listed again and again. `watchfiles` is not used: network folders send no
+notifications, so the folder would have to be listed anyway.
 """
 
 import os
@@ -27,22 +27,22 @@ from propagate.io.decode.pixel_limit import MAX_PIXELS
 from propagate.io.decode.source import FrameStream
 from propagate.records import Frame
 
-# A file of this name says that no image will follow.
+# A file of this name means that no more images will come.
 END_MARKER = "END"
 POLL_S = 0.25
 
 
 class GrowingFolder(FrameStream):
-    """The images of a folder in natural order of their names, waited for as they are written.
+    """The images of a folder in natural order of their names, read as they are written.
 
-    Reading ends when no image has come for `timeout_s`, or, after those that are there, when the
-    folder holds a file named `END`. An image is read when it has kept its size and date for a
-    quarter of a second, or has another one after it, and decodes whole; one that does not is tried
-    again for as long as a new one would be waited for. So is a number missing in a count.
+    Reading ends when no image has come for `timeout_s`, or when the folder holds a file named `END`
+    and all images are read. An image is read once its size and date have not changed for a quarter
+    of a second, or once there is a later image. If it cannot be decoded yet, or if a number is
+    missing before it, reading waits for up to `timeout_s`.
 
     Raises:
-        VideoError: No image came; from the iteration, an image that cannot be read in the end, a
-            number that did not come, or an image whose name comes before one that was read.
+        VideoError: No image came. While reading: an image still cannot be read after the wait, a
+            missing number did not come, or an image came whose name is before one that was read.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class GrowingFolder(FrameStream):
         if self._first is None:
             raise VideoError(
                 f"{folder}: no image came for {timeout_s:g} s",
-                "start its writer, or wait longer with {follow_timeout}",
+                "start its writer, or wait longer with {follow_timeout_s}",
             )
         decoded = self._decode(self._first)
         first = next(image for image in decoded if image is not None)
@@ -79,7 +79,7 @@ class GrowingFolder(FrameStream):
                 yield None if image is None else as_frame(image, wanted, self.info)
 
     def _decode(self, listed: Listed) -> Iterator[np.ndarray | None]:
-        """Yield None until an image decodes, then the image."""
+        """Yield None until the image can be decoded, then the image."""
         started = time.monotonic()
         while True:
             try:
@@ -92,21 +92,21 @@ class GrowingFolder(FrameStream):
             time.sleep(POLL_S)
 
     def _arrivals(self) -> Iterator[Listed | None]:
-        """Yield the images as they come, None while there is none, until no more will."""
+        """Yield the images as they come, and None while waiting, until no more will come."""
         order = _Order(self._folder)
         unsure: tuple[Path, int, int] | None = None  # the last file, its size and its date
         quiet_s = time.monotonic()
         while True:
-            # Asked first: what was there before the marker is in the list that is made after it.
+            # Check this before listing: images written before the marker are then in the list.
             ended = self._ended() or time.monotonic() - quiet_s > self._timeout_s
             files = order.new(list_images(self._folder))
             before, unsure = unsure, _look(files[-1]) if files else None
             if files and (unsure is None or (unsure != before and not ended)):
-                files.pop()  # it may be half-written, or was renamed just now
+                files.pop()  # it may be half written, or was just renamed
             for file in files:
                 if order.is_missing_before(file):
                     if ended:
-                        raise VideoError(order.told_missing(file))
+                        raise order.missing_error(file)
                     break
                 listed = Listed(file, order.taken)
                 order.take(file)
@@ -130,21 +130,22 @@ def _look(file: Path) -> tuple[Path, int, int] | None:
 
 
 class _Order:
-    """The order of the images: which were taken, and whether one is missing between.
+    """The order of the images: which ones were read, and whether one is missing in between.
 
-    Names count when they end in digits after the same text; by how much, the first two say. Where
-    they go on by anything but a multiple of that, they are no count.
+    Names form a numbered sequence if they end in digits after the same text. The first two names
+    give its step. If a later name differs by anything but a multiple of the step, the names are
+    not a sequence.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._last: Path | None = None
         self._step: int | None = None
-        self._counts = True
+        self._is_sequence = True
         self.taken = 0
 
     def new(self, files: list[Path]) -> list[Path]:
-        """Return the files that were not taken, of all that are there, in order."""
+        """Return those of all files, in order, that were not read yet."""
         if self._last is None:
             return files
         key = natural_key(self._last)
@@ -152,37 +153,38 @@ class _Order:
         if len(files) - len(later) > self.taken:
             raise VideoError(
                 f"{self._folder}: an image came whose name is before {self._last.name}, which was "
-                "read; write images in the order of their names"
+                "already read",
+                "write images in the order of their names",
             )
         return later
 
     def take(self, file: Path) -> None:
         if self._last is not None and self._last.stem == file.stem:
             raise VideoError(
-                f"{self._folder}: 2 images are named {file.stem}; keep one for each frame"
+                f"{self._folder}: 2 images are named {file.stem}", "keep one for each frame"
             )
         gap = self._gap(file)
-        if self._last is not None and self._counts:
+        if self._last is not None and self._is_sequence:
             self._step = self._step or gap
-            self._counts = bool(gap) and gap % (self._step or 1) == 0
+            self._is_sequence = bool(gap) and gap % (self._step or 1) == 0
         self._last = file
         self.taken += 1
 
     def is_missing_before(self, file: Path) -> bool:
         gap = self._gap(file)
-        if not self._counts or self._step is None or gap is None:
+        if not self._is_sequence or self._step is None or gap is None:
             return False
         return gap != self._step and gap % self._step == 0
 
-    def told_missing(self, file: Path) -> str:
+    def missing_error(self, file: Path) -> VideoError:
         assert self._last is not None
-        return (
-            f"{self._folder}: an image is missing between {self._last.name} and {file.name}, and "
-            "did not come; add it, or number the frames without a gap"
+        return VideoError(
+            f"{self._folder}: the image between {self._last.name} and {file.name} did not come",
+            "add it, or number the frames without a gap",
         )
 
     def _gap(self, file: Path) -> int | None:
-        """By how much this name counts on from the last; None if they do not count together."""
+        """Return how far this number is from the last one; None if the names have no numbers."""
         if self._last is None:
             return None
         parts = [re.fullmatch(r"(.*?)([0-9]+)", path.stem) for path in (self._last, file)]

@@ -1,4 +1,4 @@
-"""Frames from a folder of images."""
+"""Reads frames from a folder of images."""
 
 import re
 from collections import Counter
@@ -24,7 +24,7 @@ from propagate.records import Frame, VideoInfo
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
-# A folder has no clock. Frame i is placed at i / 25 s; `VideoInfo.fps` stays None.
+# Images have no times. Frame i is placed at i / 25 s; `VideoInfo.fps` is None.
 FOLDER_FPS = 25
 
 
@@ -44,13 +44,13 @@ class Listed:
 class ImageFolder(FrameStream):
     """The images of a folder in natural order of their names (2 before 10), decoded by Pillow.
 
-    Names that count (00000, 00005, 00010) may have any constant step. EXIF orientation is
-    applied; grey and palette images become RGB, transparency is dropped, of 16-bit grey the high
-    byte is kept.
+    Numbered names (00000, 00005, 00010) may have any constant step. The EXIF orientation is
+    applied. Grey and palette images become RGB, transparency is dropped, and 16-bit grey keeps its
+    high byte.
 
     Raises:
-        VideoError: No image in the folder, a number missing in the count, two images for one
-            frame; from the iteration, an image that cannot be read or has another size.
+        VideoError: The folder has no image, a number is missing, or two images have one name.
+            While reading: an image cannot be read, or has another size.
     """
 
     def __init__(
@@ -61,8 +61,8 @@ class ImageFolder(FrameStream):
         frame_range: FrameRange | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        """List the folder, or take these of its images in their order; decode the first."""
-        self._label = str(folder)
+        """List the folder, or take the given images in their order, and decode the first."""
+        self._display_name = str(folder)
         self._files = image_files(folder) if files is None else list(files)
         self._range = frame_range or FrameRange()
         self._max_pixels = max_pixels
@@ -71,7 +71,7 @@ class ImageFolder(FrameStream):
 
     def _read(self) -> Generator[Frame | None, None, None]:
         listed = (Listed(file, index) for index, file in enumerate(self._files))
-        for wanted in select(listed, self._range, self._label):
+        for wanted in select(listed, self._range, self._display_name):
             if wanted is None:
                 yield None
             else:
@@ -80,7 +80,7 @@ class ImageFolder(FrameStream):
 
 
 def folder_info(folder: Path, first: np.ndarray, count: int | None) -> VideoInfo:
-    """Say what is known of a folder by its first image (H, W, 3) and their number."""
+    """Return what is known of a folder from its first image (H, W, 3) and the number of images."""
     height, width, _ = first.shape
     return VideoInfo(
         name=folder.resolve().name,
@@ -93,16 +93,17 @@ def folder_info(folder: Path, first: np.ndarray, count: int | None) -> VideoInfo
 
 
 def as_frame(image: np.ndarray, listed: Listed, info: VideoInfo) -> Frame:
-    """Make the frame of an image (H, W, 3) of a folder.
+    """Make a frame from an image (H, W, 3) of a folder.
 
     Raises:
-        VideoError: It has another size than the others.
+        VideoError: The image has another size than the first one.
     """
     height, width, _ = image.shape
     if (width, height) != (info.width, info.height):
         raise VideoError(
             f"{listed.file}: is {width}x{height}, the frames before it are "
-            f"{info.width}x{info.height}; give every frame the same size"
+            f"{info.width}x{info.height}",
+            "give every frame the same size",
         )
     return Frame(image=image, index=listed.index, time=listed.time, name=listed.file.stem)
 
@@ -112,11 +113,11 @@ def load_image(file: Path, index: int, max_pixels: int) -> np.ndarray:
 
     Args:
         file: The image.
-        index: How many frames were read before, for the message.
-        max_pixels: Most pixels.
+        index: How many frames were read before it, for the message.
+        max_pixels: Largest number of pixels.
 
     Raises:
-        VideoError: It is too large, no image, or damaged.
+        VideoError: The file is too large, not an image, or damaged.
     """
     try:
         with open_image(file, max_pixels) as image:
@@ -128,33 +129,33 @@ def load_image(file: Path, index: int, max_pixels: int) -> np.ndarray:
         raise VideoError(f"{file}: {error}", TOO_LARGE_HINT) from error
     except (OSError, ValueError, SyntaxError) as error:
         raise VideoError(
-            f"{file}: cannot be read as an image ({error}); {index} frames were read, "
-            "replace or remove it"
+            f"{file}: cannot be read as an image ({error})",
+            f"{index} frames were read; replace or remove the file",
         ) from error
 
 
 def image_files(folder: Path) -> list[Path]:
-    """List the images of a folder in natural order, having checked that none is missing.
+    """List the images of a folder in natural order, and check that none is missing.
 
     Raises:
-        VideoError: No images, two images of one name, or a hole in a numbered sequence.
+        VideoError: There are no images, two images have one name, or a number is missing.
     """
     files = list_images(folder)
     if not files:
         kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
-        raise VideoError(f"{folder}: a folder without images; put frames in it ({kinds})")
+        raise VideoError(f"{folder}: has no images", f"put frames into it ({kinds})")
     _check_names(folder, files)
     return files
 
 
 def list_images(folder: Path) -> list[Path]:
-    """List the images of a folder in natural order of their names, as many as there are.
+    """List the images of a folder in natural order of their names.
 
     Raises:
         VideoError: The folder cannot be listed.
     """
     try:
-        # Names that begin with a dot are the file manager's own: thumbnails, ._ companions.
+        # File managers put thumbnails and other files of their own under names with a dot.
         files = [
             entry
             for entry in folder.iterdir()
@@ -162,18 +163,18 @@ def list_images(folder: Path) -> list[Path]:
         ]
     except OSError as error:
         raise VideoError(
-            f"{folder}: cannot be listed ({error.strerror}); check its rights"
+            f"{folder}: cannot be listed ({error.strerror})", "check its permissions"
         ) from error
     return sorted(files, key=natural_key)
 
 
 def natural_key(file: Path) -> tuple[list[str | int], str]:
-    """Return the key that sorts files by name, digits as numbers, without regard to case."""
+    """Return a sort key: by name, with digits as numbers, ignoring case."""
     return text_and_numbers(file.name.casefold()), file.name
 
 
 def text_and_numbers(name: str) -> list[str | int]:
-    """Split a name, for sorting. Text and numbers alternate, so each is compared with its kind."""
+    """Split a name for sorting. Text and numbers alternate, so like is compared with like."""
     parts = re.split(r"(\d+)", name)
     return [int(part) if i % 2 else part for i, part in enumerate(parts)]
 
@@ -182,14 +183,14 @@ def _check_names(folder: Path, files: list[Path]) -> None:
     names = Counter(file.stem for file in files)
     stem, count = names.most_common(1)[0]
     if count > 1:
-        raise VideoError(f"{folder}: {count} images are named {stem}; keep one for each frame")
+        raise VideoError(f"{folder}: {count} images are named {stem}", "keep one for each frame")
     matches = [re.fullmatch(r"(.*?)(\d+)", file.stem) for file in files]
     if not all(matches) or len({match[1] for match in matches if match}) > 1:
-        return  # not one numbered sequence: nothing can be said to be missing
+        return  # not one numbered sequence, so nothing can be missing
     numbers = [int(match[2]) for match in matches if match]
     steps = [after - before for before, after in pairwise(numbers)]
     step = min(steps, default=1)
-    # Steps that are not multiples of one another are times or other numbers, not a count.
+    # If a step is no multiple of the smallest, the numbers are times or the like, not a sequence.
     if step == 0 or any(gap % step for gap in steps):
         return
     for i, gap in enumerate(steps):
@@ -197,5 +198,6 @@ def _check_names(folder: Path, files: list[Path]) -> None:
             missing = f"{numbers[i] + step:0{len(matches[i][2])}d}"  # type: ignore[index]
             raise VideoError(
                 f"{folder}: frame {missing} is missing between {files[i].name} and "
-                f"{files[i + 1].name}; add it, or renumber the frames without a gap"
+                f"{files[i + 1].name}",
+                "add it, or renumber the frames without a gap",
             )

@@ -1,8 +1,8 @@
-"""Frames decoded in a child process: what crashes, hangs or eats memory there costs one video.
+"""Decodes frames in a child process: a crash, a hang or a lack of memory costs one video only.
 
-Frames come through memory that both processes share, `SLOTS` of them at most; what they are comes
-as lines of JSON through a pipe, so that nothing a broken child writes is ever run here. PyTorch is
-not loaded in the child. `propagate.io.decode.child` is its side. For Linux and macOS.
+Images come through memory that both processes share, at most `SLOTS` at a time. Their indices and
+times come as lines of JSON through a pipe, so nothing that a broken child writes can be executed.
+The child does not load PyTorch; its code is in `propagate.io.decode.child`. For Linux and macOS.
 """
 
 import json
@@ -27,7 +27,7 @@ from propagate.io.decode.options import SourceOptions
 from propagate.io.decode.source import FrameStream
 from propagate.records import Frame, Gap, VideoInfo
 
-# Frames in shared memory: the child fills the next while one is taken out.
+# Images in shared memory. The child fills one while another is copied out.
 SLOTS = 3
 START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -40,8 +40,8 @@ class IsolatedSource(FrameStream):
     """Reads a source in a child process.
 
     Raises:
-        VideoError: What the source raises in the child; when the child crashes or is killed; when
-            it makes no progress, and is killed from here. The frames before come first.
+        VideoError: The source raises it in the child; the child crashes or is killed; or it makes
+            no progress, and is killed from here. All earlier frames come first.
     """
 
     def __init__(
@@ -50,24 +50,24 @@ class IsolatedSource(FrameStream):
         options: SourceOptions,
         limits: Mapping[str, float],
         *,
-        label: str,
+        display_name: str,
         deadline_s: float,
     ) -> None:
         """Start the child, and wait until it has opened the source.
 
         Args:
-            source: What `open_here` takes.
-            options: The same. Memory that frames of less than `max_pixels` do not fill is not used.
-            limits: Its keyword arguments.
-            label: What messages call it.
+            source: The source, as for `open_here`.
+            options: The same. Smaller frames than `max_pixels` use less memory.
+            limits: Keyword arguments for `open_here`.
+            display_name: Name of the source in messages.
             deadline_s: Longest time without a frame or a sign of life, in seconds.
         """
         if sys.platform == "win32":
             raise VideoError(
-                f"{label}: decoding in a separate process works on Linux and macOS only",
+                f"{display_name}: decoding in a separate process works on Linux and macOS only",
                 "pass {isolate=False}",
             )
-        self._label = label
+        self._display_name = display_name
         self._slot_bytes = slot_bytes = 3 * options.max_pixels
         self._deadline_s = deadline_s
         self._count = 0
@@ -82,9 +82,9 @@ class IsolatedSource(FrameStream):
                     *(str(shared), str(replies_there)),
                 ],
                 stdin=subprocess.PIPE,
-                stdout=2,  # results go to stdout, and no library's chatter
+                stdout=2,  # stdout is for results, not for messages of libraries
                 pass_fds=(shared, replies_there),
-                # Ctrl-C goes to the whole group; the child ends when this process lets it.
+                # Ctrl-C goes to the whole process group, and this process ends the child.
                 start_new_session=True,
                 env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             )
@@ -104,14 +104,14 @@ class IsolatedSource(FrameStream):
             self._tell(json.dumps(spec).encode() + b"\n")
             while "info" not in (message := self._receive()):
                 pass
-            with self._doubting():
+            with self._checking_message():
                 self.info = _read_info(message["info"])
         except BaseException:
             self._ending()
             raise
 
     def close(self) -> None:
-        """End the child, whatever it is doing, and whoever waits for it."""
+        """End the child at once, even while a thread waits for it."""
         with suppress(ProcessLookupError):
             self._child.kill()
         super().close()
@@ -123,7 +123,7 @@ class IsolatedSource(FrameStream):
         try:
             while "end" not in (message := self._receive()):
                 frame = None
-                with self._doubting():
+                with self._checking_message():
                     if "info" in message:
                         self.info = _read_info(message["info"])
                     elif "frame" in message:
@@ -132,9 +132,9 @@ class IsolatedSource(FrameStream):
         finally:
             self._ending()
 
-    def _take(self, told: dict[str, Any]) -> Frame:
-        """Copy a frame out of its slot, and give the slot back."""
-        height, width = told["size"]
+    def _take(self, header: dict[str, Any]) -> Frame:
+        """Copy a frame out of its slot, and free the slot."""
+        height, width = header["size"]
         offset = self._count % SLOTS * self._slot_bytes
         if not 0 < height * width * 3 <= self._slot_bytes:
             raise ValueError(f"a frame of {width}x{height}")
@@ -142,32 +142,32 @@ class IsolatedSource(FrameStream):
         image = pixels.reshape(height, width, 3).copy()
         self._count += 1
         self._tell(b".")
-        return Frame(image, told["index"], Fraction(told["time"]), told["name"])
+        return Frame(image, header["index"], Fraction(header["time"]), header["name"])
 
     def _tell(self, data: bytes) -> None:
         assert self._child.stdin is not None
-        # A child that is gone is noticed where its replies are read.
+        # If the child has ended, reading its replies notices it.
         with suppress(BrokenPipeError):
             self._child.stdin.write(data)
             self._child.stdin.flush()
 
     def _receive(self) -> dict[str, Any]:
-        """Return the next message of the child; raise its error, or say how it ended."""
+        """Return the next message of the child. Raise its error, or say how it ended."""
         until_s = time.monotonic() + self._deadline_s
         with selectors.DefaultSelector() as selector:
             selector.register(self._replies, selectors.EVENT_READ)
             while b"\n" not in self._received:
                 left_s = until_s - time.monotonic()
                 if left_s <= 0 or not selector.select(left_s):
-                    raise VideoError(
-                        self._broken_off(f"its decoder made no progress for {self._deadline_s:g} s")
+                    raise self._broken_off(
+                        f"its decoder made no progress for {self._deadline_s:g} s"
                     )
                 data = os.read(self._replies, 2**16)
                 if not data or len(self._received) > LONGEST_LINE:
-                    raise VideoError(self._broken_off(self._how_it_ended()))
+                    raise self._broken_off(self._how_it_ended())
                 self._received += data
         line, _, self._received = self._received.partition(b"\n")
-        with self._doubting():
+        with self._checking_message():
             message = dict(json.loads(line))
             parts = message.get("error")
             error = None if parts is None else VideoError(*map(str, parts))
@@ -176,32 +176,32 @@ class IsolatedSource(FrameStream):
         return message
 
     @contextmanager
-    def _doubting(self) -> Iterator[None]:
-        """Take what a child sends whose memory was overwritten for what it is."""
+    def _checking_message(self) -> Iterator[None]:
+        """Report a message that makes no sense: the memory of the child was overwritten."""
         try:
             yield
         except (KeyError, TypeError, ValueError) as error:
-            raise VideoError(self._broken_off("its decoder sent nonsense")) from error
+            raise self._broken_off("its decoder sent nonsense") from error
 
     def _how_it_ended(self) -> str:
         try:
             status = self._child.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            return "its decoder fell silent"
+            return "its decoder stopped sending"
         if status >= 0:
             return f"its decoder ended with status {status}"
         name = signal.Signals(-status).name
         if name in ("SIGKILL", "SIGTERM"):
-            return f"its decoder was killed ({name}), by hand or for want of memory"
+            return f"its decoder was killed ({name}), perhaps because memory ran out"
         return f"its decoder crashed ({name})"
 
-    def _broken_off(self, what: str) -> str:
+    def _broken_off(self, what: str) -> VideoError:
         count = self._count
         after = f"after frame {count - 1}" if count else "before the first frame"
         frames = "1 frame was" if count == 1 else f"{count} frames were"
-        return (
-            f"{self._label}: {what} {after}; {frames} read, get another copy, or re-encode the "
-            "part that plays"
+        return VideoError(
+            f"{self._display_name}: {what} {after}",
+            f"{frames} read; get another copy, or re-encode the part that plays",
         )
 
 
@@ -225,7 +225,7 @@ def _read_info(values: dict[str, Any]) -> VideoInfo:
 
 
 def _anonymous_file(size: int) -> int:
-    """Open a file without a name that takes room for what is written into it only."""
+    """Open a file without a name. It uses memory only for what is written into it."""
     if hasattr(os, "memfd_create"):
         file = os.memfd_create("propagate-frames")
     else:

@@ -1,4 +1,4 @@
-"""Frames from a camera or a network stream, through PyAV."""
+"""Reads frames from a camera or a network stream with PyAV."""
 
 import logging
 import re
@@ -22,7 +22,7 @@ from propagate.records import Frame, Gap, VideoInfo
 log = logging.getLogger(__name__)
 
 LIVE_DEADLINE_S = 10.0
-# Between attempts to connect again; each is twice the one before.
+# Pauses between attempts to reconnect. Each is twice the one before.
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 8.0
 
@@ -31,28 +31,28 @@ CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
 
 
 class LiveSource(FrameStream):
-    """A camera or a stream; read in its own thread, so that a silent sender cannot hang us.
+    """A camera or a stream. A thread reads it, so a silent sender cannot block the consumer.
 
-    Frames are never dropped here: a slow consumer holds at most `bytes_limit` behind it, then
-    the sender is slowed (TCP) or loses packets (UDP, a camera). The sender's end of a connection
-    is the end of the video, unless `reconnect_s` says to wait for it to come back.
+    No frame is dropped here. If the consumer is slow, frames of at most `bytes_limit` wait for it;
+    then the sender is slowed down (TCP) or loses packets (UDP, a camera). The video ends when the
+    sender ends the connection, unless `reconnect_s` says to wait for its return.
 
-    Times never go back: a frame earlier than the one before it, as when a clock was set, follows
-    that by one frame's duration, and those after it keep their distance. After an outage the first
-    frame is as much later as it came later.
+    Times never go back. A frame with an earlier time than the one before it, as after a change of
+    the sender's clock, is placed one frame duration after that one, and later frames keep their
+    distances. The first frame after an outage is placed as much later as it arrived later.
 
     Args:
         address: URL of a stream, or the index of a camera.
-        bytes_limit: Most bytes of frames waiting for the consumer.
-        deadline_s: Longest silence before the source counts as stopped, in seconds.
-        reconnect_s: How long to try again, with growing pauses, after the source stopped; 0: not at
-            all. A download (http) is never begun again. `info.gaps` says when it was away.
-        frame_range: The frames to hand out.
-        max_pixels: Most pixels of a frame.
+        bytes_limit: Most bytes of frames that wait for the consumer.
+        deadline_s: The source counts as stopped after this silence, in seconds.
+        reconnect_s: How long to try again, with growing pauses, after the source stopped. 0: never.
+            A download (http) is never started again. `info.gaps` lists the outages.
+        frame_range: The frames to read.
+        max_pixels: Largest number of pixels in a frame.
 
     Raises:
-        VideoError: Unreachable at the start, not a video, or silent for `deadline_s` at any point
-            and not back within `reconnect_s`.
+        VideoError: The source is unreachable at the start, is not a video, or was silent for
+            `deadline_s` and did not come back within `reconnect_s`.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class LiveSource(FrameStream):
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         """Connect, and wait for the first frame."""
-        self._label = label(address)
+        self._display_name = live_display_name(address)
         self._deadline_s = deadline_s
         self._range = frame_range or FrameRange()
         self._count = 0
@@ -75,7 +75,7 @@ class LiveSource(FrameStream):
             _info_then_frames(sender, reconnect_s),
             bytes_limit=bytes_limit,
             size_of=lambda item: item.image.nbytes if isinstance(item, Frame) else 0,
-            # FFmpeg's own time-out comes first where it can: it ends the thread as well.
+            # FFmpeg's time-out should come first, because it also ends the thread.
             deadline_s=deadline_s * 1.5,
         )
         try:
@@ -87,7 +87,7 @@ class LiveSource(FrameStream):
         self.info = self._range.info(info)
 
     def _read(self) -> Generator[Frame | None, None, None]:
-        yield from select(self._received(), self._range, self._label)
+        yield from select(self._received(), self._range, self._display_name)
 
     def _received(self) -> Iterator[Frame]:
         while (item := self._next()) is not None:
@@ -102,23 +102,24 @@ class LiveSource(FrameStream):
             return next(self._prefetcher, None)
         except TimeoutError as error:
             raise VideoError(
-                f"{self._label}: nothing came for {self._deadline_s:g} s after "
-                f"{self._count} frames; check the camera or the sender, then start again"
+                f"{self._display_name}: nothing came for {self._deadline_s:g} s after "
+                f"{self._count} frames",
+                "check the camera or the sender, then start again",
             ) from error
 
     def _release(self) -> None:
         self._prefetcher.close()
 
 
-def label(address: str | int) -> str:
-    """Name a live source in messages: user and password of a URL are left out."""
+def live_display_name(address: str | int) -> str:
+    """Return the name of a live source in messages, without the user and password of a URL."""
     if isinstance(address, int):
         return f"camera {address}"
     return re.sub(r"(?<=://)[^/@]*@", "", address)
 
 
 def live_name(address: str | int) -> str:
-    """Name the results of a live source: "camera0", or the last part of an address."""
+    """Return the name of the results of a live source: "camera0", or the end of an address."""
     if isinstance(address, int):
         return f"camera{address}"
     words = re.findall(r"[\w-]+", urlsplit(address).path.rsplit("/", 1)[-1].rsplit(".", 1)[0])
@@ -127,27 +128,27 @@ def live_name(address: str | int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Sender:
-    """Whom to connect to, and how."""
+    """A camera or a stream to connect to, and its limits."""
 
     address: str | int
     deadline_s: float
     max_pixels: int
 
     @property
-    def label(self) -> str:
-        """What messages call it."""
-        return label(self.address)
+    def display_name(self) -> str:
+        """Name in messages."""
+        return live_display_name(self.address)
 
     @property
     def is_download(self) -> bool:
-        """Whether it is a file: to be whole, and to begin anew with each connection."""
+        """Whether it is a file, which must be complete and starts again with each connection."""
         return urlsplit(str(self.address)).scheme in ("http", "https")
 
 
 def _info_then_frames(sender: _Sender, reconnect_s: float) -> Iterator[VideoInfo | Frame | None]:
-    """Open, read and close in the one thread that runs this: FFmpeg allows no other.
+    """Open, read and close the source. FFmpeg requires that one thread does all three.
 
-    What is known of the source comes again, with one more gap, after each outage.
+    After each outage, the `VideoInfo` is yielded again with one more gap.
     """
     reader: PyAVReader | None = _open(sender, sender.deadline_s)
     info = reader.info
@@ -166,7 +167,7 @@ def _info_then_frames(sender: _Sender, reconnect_s: float) -> Iterator[VideoInfo
                         away_s = round(now_s - last_s, 3)
                         clock.skip(away_s)
                         info = replace(info, gaps=(*info.gaps, Gap(count - 1, away_s, why)))
-                        log.warning("%s: back after %.1f s", sender.label, away_s)
+                        log.warning("%s: back after %.1f s", sender.display_name, away_s)
                         yield info
                     last_s = now_s
                     placed = clock.place(frame.time)
@@ -176,25 +177,26 @@ def _info_then_frames(sender: _Sender, reconnect_s: float) -> Iterator[VideoInfo
             failure = error
         if not reconnect_s or sender.is_download:
             break
-        why = "the sender ended it" if failure is None else _reason(failure)
-        log.warning("%s: broke off after frame %d (%s)", sender.label, count - 1, why)
+        why = "the sender ended the stream" if failure is None else _reason(failure)
+        log.warning("%s: broke off after frame %d (%s)", sender.display_name, count - 1, why)
         reader = yield from _reconnect(sender, reconnect_s)
     if failure is not None and reader is None:
         raise VideoError(
-            f"{sender.label}: broke off after frame {count - 1} ({why}) and did not come back "
-            f"within {reconnect_s:g} s; {count} frames were read, check the sender"
+            f"{sender.display_name}: broke off after frame {count - 1} ({why}) and did not come "
+            f"back within {reconnect_s:g} s",
+            f"{count} frames were read; check the sender",
         ) from failure
     if failure is not None:
         raise failure
 
 
 def _reconnect(sender: _Sender, reconnect_s: float) -> Generator[None, None, PyAVReader | None]:
-    """Try to connect, with growing pauses; return None when it is too long."""
+    """Try to connect, with growing pauses. Return None after `reconnect_s`."""
     until_s = time.monotonic() + reconnect_s
     pause_s = FIRST_PAUSE_S
     while (left_s := until_s - time.monotonic()) > 0:
         woken_s = time.monotonic() + min(pause_s, left_s)
-        # In small pieces: each is a sign of life, and a moment at which reading can be ended.
+        # Sleep in small pieces. After each, a sign of life is sent, and reading can be stopped.
         while (asleep_s := woken_s - time.monotonic()) > 0:
             time.sleep(min(asleep_s, 0.2))
             yield None
@@ -211,13 +213,13 @@ def _reason(error: VideoError) -> str:
 
 
 class SteadyClock:
-    """Places the frames of a live source in time, so that their times never go back."""
+    """Gives the frames of a live source times that never go back."""
 
     def __init__(self, step: Fraction) -> None:
-        """Take the times of the source as they are, as long as they do not go back.
+        """Keep the times of the source as long as they do not go back.
 
         Args:
-            step: Seconds between a frame and one whose own time is earlier.
+            step: Seconds from a frame to the next one, if the next one has an earlier time.
         """
         self._step = step
         self._offset = Fraction(0)
@@ -225,7 +227,7 @@ class SteadyClock:
         self._skip: Fraction | None = None
 
     def skip(self, seconds: float) -> None:
-        """Place the next frame so much after the last, whatever its time says."""
+        """Place the next frame this long after the last, whatever its own time is."""
         self._skip = Fraction(str(seconds))
 
     def place(self, time: Fraction) -> Fraction:
@@ -244,13 +246,13 @@ def _open(sender: _Sender, timeout_s: float) -> PyAVReader:
     if isinstance(address, int):
         if sys.platform not in CAMERAS:
             raise VideoError(
-                f"camera {address}: cameras by index work on Linux and macOS; "
-                "give the address of a stream instead"
+                f"camera {address}: cameras by index work on Linux and macOS only",
+                "give the address of a stream",
             )
         options["format"], device = CAMERAS[sys.platform]
         return PyAVReader(
             device.format(address),
-            label=sender.label,
+            display_name=sender.display_name,
             name=live_name(address),
             tolerant=True,
             live=True,
@@ -258,13 +260,13 @@ def _open(sender: _Sender, timeout_s: float) -> PyAVReader:
             max_pixels=sender.max_pixels,
         )
     if urlsplit(address).scheme in ("rtsp", "rtsps"):
-        # Over UDP, RTSP's first choice, lost packets tear the picture.
+        # UDP, the default of RTSP, loses packets, which damages pictures.
         options["options"] = {"rtsp_transport": "tcp"}
     return PyAVReader(
         address,
-        label=sender.label,
+        display_name=sender.display_name,
         name=live_name(address),
-        # A download must be whole; a broadcast is joined in the middle.
+        # A download must be complete. A broadcast is joined in the middle.
         tolerant=not sender.is_download,
         live=True,
         open_options=options,

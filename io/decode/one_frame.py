@@ -1,33 +1,30 @@
-"""One frame of anything that holds frames: a picture, a video, a folder of images."""
+"""Reads one frame of a picture, a video or a folder of images."""
 
 from dataclasses import replace
-from os import PathLike
 from pathlib import Path
 
 from propagate.errors import VideoError
 from propagate.io.decode.image_folder import SUFFIXES, ImageFolder
 from propagate.io.decode.options import SourceOptions
-from propagate.io.decode.source import FrameSource
+from propagate.io.decode.source import FrameSource, Source
 from propagate.io.decode.video import open_source
 from propagate.records import Frame
 
 
-def read_frame(
-    source: str | PathLike[str] | int, index: int = 0, options: SourceOptions | None = None
-) -> Frame:
+def read_frame(source: Source, index: int = 0, options: SourceOptions | None = None) -> Frame:
     """Read one frame by its number.
 
     Args:
         source: An image, or what `open_video` takes.
-        index: From 0; a picture has one frame.
-        options: How it is opened; the decoder and the range do not count.
+        index: Number of the frame, from 0. A picture has one frame.
+        options: How the source is opened. Its decoder and its range are ignored.
 
     Raises:
-        VideoError: It cannot be read, or ends before.
+        VideoError: The source cannot be read, or has no such frame.
         ValueError: The number is negative.
     """
     if index < 0:
-        raise ValueError(f"index: 0 or more, not {index}")
+        raise ValueError(f"index must be 0 or more, not {index}")
     count = 0
     with _open(source, options or SourceOptions()) as frames:
         for frame in frames:
@@ -35,12 +32,14 @@ def read_frame(
                 return frame
             count += 1
     raise VideoError(
-        f"{source}: frame {index} is past the end: there are {count}, 0 to {count - 1}; name one "
-        "of them"
+        f"{source}: has no frame {index}, only frames 0 to {count - 1}"
+        if count > 1
+        else f"{source}: has no frame {index}, only frame 0",
+        "choose one that exists",
     )
 
 
-def _open(source: str | PathLike[str] | int, options: SourceOptions) -> FrameSource:
+def _open(source: Source, options: SourceOptions) -> FrameSource:
     path = Path(str(source))
     if path.suffix.lower() in SUFFIXES and path.is_file():
         return ImageFolder(path.parent, [path], max_pixels=options.max_pixels)

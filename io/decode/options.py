@@ -1,4 +1,4 @@
-"""How a source of frames is opened, in one record that travels from the command line to a child."""
+"""The options for opening a source of frames, in one record that can be sent to a child process."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,18 +12,19 @@ Decoder = Literal["auto", "decord", "pyav"]
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """How a source of frames is opened, and which of its frames are read.
+    """Says how a source of frames is opened, and which of its frames are read.
 
     Attributes:
-        decoder: "auto" takes decord where it decodes a file exactly, else PyAV; "pyav" takes PyAV;
-            "decord" takes decord or raises. Folders and streams have one decoder each.
-        frame_range: The frames to hand out; None: all. Those before are decoded and dropped.
-        isolate: Decode in a child process: a crash there is a VideoError here. See
+        decoder: "auto" uses decord for files that it decodes exactly, and PyAV for all others.
+            "pyav" uses PyAV. "decord" uses decord, or raises. Folders and streams have one decoder
+            each, which this does not change.
+        frame_range: The frames to read. None: all. Earlier frames are decoded and dropped.
+        isolate: Decode in a child process, so that a crash there becomes a VideoError. See
             `propagate.io.decode.isolated`.
-        max_pixels: Most pixels of a frame.
-        follow_timeout_s: Of a folder that somebody is still writing: how long to wait for another
-            image, in seconds (see `GrowingFolder`). None: the images that are there.
-        reconnect_s: How long to try to reach a live source again that stopped, in seconds; 0: not.
+        max_pixels: Largest number of pixels in a frame.
+        follow_timeout_s: For a folder that is still being written: how long to wait for the next
+            image, in seconds (see `GrowingFolder`). None: read only the images that exist now.
+        reconnect_s: How long to try to reach a live source that has stopped, in seconds. 0: never.
 
     Raises:
         ValueError: An unknown decoder, or a limit that is not positive.
@@ -39,13 +40,13 @@ class SourceOptions:
     def __post_init__(self) -> None:
         if self.decoder not in get_args(Decoder):
             known = ", ".join(get_args(Decoder))
-            raise ValueError(f"decoder: one of {known}, not {self.decoder!r}")
+            raise ValueError(f"decoder must be one of {known}, not {self.decoder!r}")
         if not self.max_pixels > 0:
-            raise ValueError(f"max_pixels: more than 0, not {self.max_pixels}")
+            raise ValueError(f"max_pixels must be more than 0, not {self.max_pixels}")
         if self.follow_timeout_s is not None and not self.follow_timeout_s > 0:
-            raise ValueError(f"follow_timeout_s: more than 0, not {self.follow_timeout_s}")
+            raise ValueError(f"follow_timeout_s must be more than 0, not {self.follow_timeout_s}")
         if not self.reconnect_s >= 0:
-            raise ValueError(f"reconnect_s: 0 or more, not {self.reconnect_s}")
+            raise ValueError(f"reconnect_s must be 0 or more, not {self.reconnect_s}")
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for `from_json`."""
@@ -54,6 +55,6 @@ class SourceOptions:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Make what `to_json` was called on."""
+        """Make the record again from the values of `to_json`."""
         wanted = values["frame_range"]
         return cls(**{**values, "frame_range": None if wanted is None else FrameRange(**wanted)})

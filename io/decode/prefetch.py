@@ -1,4 +1,4 @@
-"""Read ahead in one background thread, bounded in bytes, unable to hang its consumer."""
+"""Reads ahead in one background thread: bounded in bytes, and with a deadline for each item."""
 
 import threading
 import time
@@ -18,22 +18,22 @@ def frame_bytes(frame: Any) -> int:
 
 
 class Prefetcher(Generic[T]):
-    """An iterator over `items` that a daemon thread fills up to a bound of bytes.
+    """An iterator over `items` that a daemon thread reads ahead, up to a number of bytes.
 
-    An exception raised by `items` arrives after the items before it. Leaving the `with` block,
-    or dropping the last reference, stops the thread; the thread closes `items` when it ends.
+    An exception from `items` arrives after the items before it. The thread stops when the `with`
+    block is left or the last reference is dropped, and closes `items` when it ends.
 
     Args:
-        items: Read by the thread alone from now on, and closed by it where it has `close()`. A None
-            among them is a sign of life: it is not handed on, and the deadline begins anew.
-        bytes_limit: Most bytes held ahead of the consumer. One item is always let in, so an item
-            larger than the limit passes alone.
-        size_of: Bytes of one item; for frames, the image.
-        deadline_s: Longest wait for one item, in seconds; None waits for ever.
+        items: Only the thread reads them from now on, and closes them if they have `close()`. A
+            None among them is a sign of life: it is dropped, and the deadline starts again.
+        bytes_limit: Most bytes that wait for the consumer. One item is always accepted, even if it
+            is larger.
+        size_of: Returns the bytes of one item. Default: the bytes of the image of a frame.
+        deadline_s: Longest wait for one item, in seconds. None: wait for ever.
 
     Raises:
-        TimeoutError: From the iteration, when no item came within `deadline_s`. The thread may
-            be stuck in native code, which nothing can interrupt: it is left behind as a daemon.
+        TimeoutError: While reading, if no item came within `deadline_s`. The thread may be stuck in
+            native code that nothing can interrupt; it is left behind as a daemon.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class Prefetcher(Generic[T]):
     ) -> None:
         """Start the thread; it reads ahead at once."""
         if bytes_limit <= 0:
-            raise ValueError(f"bytes_limit: more than 0, not {bytes_limit}")
+            raise ValueError(f"bytes_limit must be more than 0, not {bytes_limit}")
         self._deadline_s = deadline_s
         self._buffer = _Buffer[T](bytes_limit)
-        # The thread holds the buffer and never this object, so that an abandoned consumer is
-        # collected and its finalizer ends the thread.
+        # The thread refers to the buffer, never to this object. So an abandoned consumer is
+        # collected, and its finalizer ends the thread.
         self._thread = threading.Thread(
             target=_fill, args=(items, self._buffer, size_of), name="prefetch", daemon=True
         )
@@ -58,15 +58,15 @@ class Prefetcher(Generic[T]):
         self._thread.start()
 
     def __iter__(self) -> Iterator[T]:
-        """Return itself: one pass."""
+        """Return itself."""
         return self
 
     def __next__(self) -> T:
-        """Return the next item, waiting for it at most `deadline_s`."""
+        """Return the next item; wait for it `deadline_s` at most."""
         return self._buffer.take(self._deadline_s)
 
     def close(self) -> None:
-        """Stop the thread and wait for it, five seconds at most; frames held are dropped."""
+        """Stop the thread, wait for its end (five seconds at most) and drop the items."""
         self._finalizer()
         if threading.current_thread() is not self._thread:
             self._thread.join(JOIN_DEADLINE_S)
@@ -81,7 +81,7 @@ class Prefetcher(Generic[T]):
 
 
 class _Buffer(Generic[T]):
-    """The state the two threads share: items in order, their bytes, and how it ended."""
+    """The state that both threads share: the items in order, their bytes, and how reading ended."""
 
     def __init__(self, bytes_limit: int) -> None:
         self._bytes_limit = bytes_limit
@@ -94,7 +94,7 @@ class _Buffer(Generic[T]):
         self._stopped = False
 
     def wait_for_room(self, next_bytes: int) -> bool:
-        """Wait until `next_bytes` more fit; False once the consumer has left."""
+        """Wait until `next_bytes` more fit. Return False if the consumer has stopped."""
         with self._changed:
             self._changed.wait_for(
                 lambda: (
@@ -114,7 +114,7 @@ class _Buffer(Generic[T]):
             self._changed.notify_all()
 
     def show_life(self) -> None:
-        # Without the lock: it only ever grows, and a sign for each skipped frame must cost nothing.
+        # No lock: the value only grows, and this is called for every frame that is skipped.
         self._alive_s = time.monotonic()
 
     def end(self, error: BaseException | None) -> None:
@@ -143,7 +143,7 @@ class _Buffer(Generic[T]):
                 try:
                     raise error
                 finally:
-                    del error  # its traceback holds this frame: a cycle that would hold frames
+                    del error  # its traceback refers to this frame, and the cycle would keep images
             if self._ended or self._stopped:
                 raise StopIteration
         raise TimeoutError(f"nothing came for {time.monotonic() - start_s:.0f} s")
@@ -161,8 +161,8 @@ def _fill(items: Iterable[T | None], buffer: _Buffer[T], size_of: Callable[[T], 
     try:
         size = 0
         iterator = iter(items)
-        # Room is awaited before an item is asked for, on the size of the last one: asking first
-        # would hold one frame more than the limit.
+        # Wait for room for an item of the last size before reading the next: reading first would
+        # hold one item more than the limit.
         while buffer.wait_for_room(size):
             try:
                 item = next(iterator)

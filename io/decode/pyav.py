@@ -1,4 +1,4 @@
-"""Frames through PyAV (FFmpeg): the decoder that is right for every file FFmpeg can read."""
+"""Decodes frames with PyAV (FFmpeg), exactly, for every file that FFmpeg can read."""
 
 import re
 from collections.abc import Generator, Iterator
@@ -19,8 +19,8 @@ from propagate.io.decode.pixel_limit import MAX_PIXELS, TOO_LARGE_HINT, too_larg
 from propagate.io.decode.source import FrameStream
 from propagate.records import Frame, VideoInfo
 
-# A local file may name others (playlists, external tracks): those are read from disk only, so
-# that opening somebody's file never reaches for the network.
+# A local file may refer to others (playlists, external tracks). Only files on disk are followed, so
+# opening a file never uses the network.
 LOCAL_OPTIONS = {"protocol_whitelist": "file,crypto,data"}
 
 
@@ -30,7 +30,7 @@ class CutOffError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class _Decoded:
-    """A frame as FFmpeg has it: most of the work of one that is skipped is never done."""
+    """A frame before its conversion to RGB, which is never done for a frame that is skipped."""
 
     picture: Any
     index: int
@@ -38,33 +38,33 @@ class _Decoded:
 
 
 class PyAVReader(FrameStream):
-    """Decodes one file, stream or device with PyAV; opening decodes the first frame.
+    """Decodes one file, stream or device with PyAV. Opening it decodes the first frame.
 
-    RGB is what `frame.to_ndarray(format="rgb24")` gives, rotated upright: colours are converted
-    with the BT.601 matrix whatever the file states, alpha is dropped, the sample aspect ratio is
-    ignored. A frame that carries no time is placed one frame duration after the one before it.
+    The images are those of `frame.to_ndarray(format="rgb24")`, rotated upright. Colours are
+    converted with the BT.601 matrix whatever the file states; alpha and the sample aspect ratio are
+    ignored. A frame without a time is placed one frame duration after the one before it.
 
     Args:
-        address: What FFmpeg is to open: an absolute path, a URL or a device.
-        label: What messages call it.
+        address: What FFmpeg opens: an absolute path, a URL or a device.
+        display_name: Name of the source in messages.
         name: `VideoInfo.name`.
-        tolerant: Skip packets that cannot be decoded, as a live stream joined in the middle
-            begins with. Otherwise such a packet ends the reading with an error.
-        live: Messages speak of a sender instead of a file.
+        tolerant: Skip packets that cannot be decoded. A live stream that is joined in the middle
+            begins with such packets. Otherwise such a packet ends the reading with an error.
+        live: Speak of a sender instead of a file in messages.
         open_options: Keyword arguments for `av.open`.
-        frame_range: The frames to hand out.
-        max_pixels: Most pixels of a frame.
+        frame_range: The frames to read.
+        max_pixels: Largest number of pixels in a frame.
 
     Raises:
-        VideoError: Not a video, no video stream, no frame in it, or pictures too large; from the
-            iteration, after the good frames, when the rest is damaged or missing.
+        VideoError: It is not a video, has no video stream or no frame, or its pictures are too
+            large. While reading, after the good frames: the rest is damaged or missing.
     """
 
     def __init__(
         self,
         address: str,
         *,
-        label: str,
+        display_name: str,
         name: str,
         tolerant: bool = False,
         live: bool = False,
@@ -73,13 +73,13 @@ class PyAVReader(FrameStream):
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         """Open the container and decode the first frame."""
-        self._label = label
+        self._display_name = display_name
         self._live = live
         self._range = frame_range or FrameRange()
         self._max_pixels = max_pixels
         self._count = 0
         given = {"metadata_errors": "replace", **(open_options or {})}
-        # FFmpeg decodes to look for what the header does not tell: it needs the limit as well.
+        # FFmpeg decodes frames to learn what the header does not say, so it needs the limit too.
         guard = {"max_pixels": str(max_pixels)}
         given["options"] = {**given.get("options", {}), **guard}
         try:
@@ -89,10 +89,10 @@ class PyAVReader(FrameStream):
             if live:
                 advice = "check the address, and that the sender is on"
             raise VideoError(
-                f"{label}: cannot be opened as a video ({reason(error)}); {advice}"
+                f"{display_name}: cannot be opened as a video ({reason(error)})", advice
             ) from error
         try:
-            self._stream = video_stream(self._container, label)
+            self._stream = video_stream(self._container, display_name)
             codec = self._stream.codec_context
             self._check_size(codec.width, codec.height)
             codec.options = guard
@@ -101,7 +101,7 @@ class PyAVReader(FrameStream):
                 self._first = next(self._pictures, None)
                 if self._first is None:
                     raise VideoError(
-                        f"{label}: holds no frames; check that it is a complete recording"
+                        f"{display_name}: holds no frames", "check that it is a complete recording"
                     )
                 height, width, _ = self._upright(self._first).shape
         except BaseException:
@@ -121,7 +121,7 @@ class PyAVReader(FrameStream):
     def _read(self) -> Generator[Frame | None, None, None]:
         try:
             with self._explaining():
-                for decoded in select(self._number(), self._range, self._label):
+                for decoded in select(self._number(), self._range, self._display_name):
                     if decoded is None:
                         yield None
                         continue
@@ -132,7 +132,7 @@ class PyAVReader(FrameStream):
             self._release()
 
     def _number(self) -> Iterator[_Decoded]:
-        """Give each picture its index and, where the file gave none, a time."""
+        """Give each picture its index, and a time if the file has none."""
         pictures = chain([self._first], self._pictures)
         self._first = None
         step = 1 / (self._stream.average_rate or DEFAULT_FPS)
@@ -149,56 +149,67 @@ class PyAVReader(FrameStream):
 
     def _check_size(self, width: int, height: int) -> None:
         if width * height > self._max_pixels:
-            where = f"{self._label}: frame {self._count - 1}" if self._count else self._label
+            where = (
+                f"{self._display_name}: frame {self._count - 1}"
+                if self._count
+                else self._display_name
+            )
             message = too_large(width, height, self._max_pixels)
             raise VideoError(f"{where}: {message}", TOO_LARGE_HINT)
 
     @contextmanager
     def _explaining(self) -> Iterator[None]:
-        """Add to an error of FFmpeg how much was read, and what to do."""
+        """Say in an error of FFmpeg how much was read, and what to do."""
         try:
             yield
         except (FFmpegError, ValueError) as error:
-            why = reason(error)
+            message, hint = self._broken_off(reason(error))
             if not self._stream.codec_context.width:
-                # For frames over the limit, FFmpeg says "Invalid argument", as for much else.
-                why += f", or frames of more than {self._max_pixels} pixels (max_pixels)"
-            raise VideoError(self._broken_off(why)) from error
+                # FFmpeg reports frames over the limit as "Invalid argument", like much else.
+                hint += f"; if frames of over {self._max_pixels} pixels are right, "
+                hint += "raise {max_pixels}"
+            raise VideoError(message, hint) from error
 
-    def _broken_off(self, why: str) -> str:
+    def _broken_off(self, why: str) -> tuple[str, str]:
+        """Return message and hint."""
         count = self._count
         what, advice = "damaged or cut off", "get a complete copy, or re-encode the part that plays"
         if self._live:
             what, advice = "the stream broke off", "check the sender, then start again"
         if count == 0:
             what = what if self._live else "encrypted, damaged or cut off"
-            return f"{self._label}: {what} before the first frame ({why}); {advice}"
+            return f"{self._display_name}: {what} before the first frame ({why})", advice
         frames = "1 frame was" if count == 1 else f"{count} frames were"
-        return f"{self._label}: {what} after frame {count - 1} ({why}); {frames} read, {advice}"
+        after = f"{self._display_name}: {what} after frame {count - 1} ({why})"
+        return after, f"{frames} read; {advice}"
 
     def _release(self) -> None:
         self._container.close()
 
 
-def video_stream(container: Any, label: str) -> Any:
-    """Return the stream FFmpeg would show; raise VideoError where there is none to decode."""
+def video_stream(container: Any, display_name: str) -> Any:
+    """Return the stream that FFmpeg would show; raise VideoError if there is none to decode."""
     stream = container.streams.best("video")
     if stream is None:
-        raise VideoError(f"{label}: has no video stream; give a file with pictures in it")
+        raise VideoError(f"{display_name}: has no video stream", "give a file with pictures in it")
     if stream.disposition & Disposition.attached_pic:
-        raise VideoError(f"{label}: holds sound and a cover picture, no video; give a video file")
+        raise VideoError(
+            f"{display_name}: holds sound and a cover picture, no video", "give a video file"
+        )
     if stream.codec_context is None:
-        raise VideoError(f"{label}: its codec is unknown to FFmpeg; convert it to H.264 first")
+        raise VideoError(
+            f"{display_name}: FFmpeg does not know its codec", "convert it to H.264 first"
+        )
     return stream
 
 
 def decoded_frames(container: Any, stream: Any, *, tolerant: bool = False) -> Iterator[Any]:
-    """Decode every frame of a stream, then check that the file was whole.
+    """Decode every frame of a stream, then check that the file is complete.
 
     Raises:
         FFmpegError: At the first packet that cannot be decoded, unless `tolerant`.
-        CutOffError: After the last frame, where the header promises more: FFmpeg ends a file
-            that was cut off without a word.
+        CutOffError: After the last frame, if the header states more. FFmpeg says nothing when a
+            file was cut off.
     """
     packets, end = 0, Fraction(0)
     for packet in container.demux(stream):
@@ -221,7 +232,7 @@ def decoded_frames(container: Any, stream: Any, *, tolerant: bool = False) -> It
 def upright_rgb(frame: Any) -> np.ndarray:
     """Convert a decoded frame to (H, W, 3) uint8 RGB with its display rotation applied.
 
-    Only quarter turns are applied; any other angle, which is a damaged matrix, is ignored.
+    Only quarter turns are applied. Any other angle comes from a damaged matrix and is ignored.
     """
     image = frame.to_ndarray(format="rgb24")
     if frame.rotation and frame.rotation % 90 == 0:
@@ -230,12 +241,12 @@ def upright_rgb(frame: Any) -> np.ndarray:
 
 
 def frame_time(frame: Any) -> Fraction | None:
-    """Return the exact presentation time in seconds, or None where the frame carries none."""
+    """Return the exact presentation time in seconds, or None if the frame has none."""
     return None if frame.pts is None else frame.pts * frame.time_base
 
 
 def matroska_duration(metadata: dict[str, str]) -> Fraction | None:
-    """Return the end time in seconds that Matroska's DURATION tag of a track states.
+    """Return the end time in seconds from the DURATION tag of a Matroska track.
 
     >>> matroska_duration({"DURATION": "00:01:10.500000000"})
     Fraction(141, 2)
@@ -249,6 +260,6 @@ def matroska_duration(metadata: dict[str, str]) -> Fraction | None:
 
 def reason(error: BaseException) -> str:
     """Return FFmpeg's own words for an error, without the number and the file name."""
-    if isinstance(error, ExitError):  # FFmpeg's word for a time-out: "Immediate exit requested"
+    if isinstance(error, ExitError):  # FFmpeg reports a time-out as "Immediate exit requested"
         return "nothing came in time"
     return getattr(error, "strerror", None) or str(error)

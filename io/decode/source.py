@@ -1,34 +1,38 @@
-"""What every source of frames offers, and the one-pass iteration they share."""
+"""The interface of every source of frames, and the iteration that they share."""
 
 from collections.abc import Generator, Iterator
 from contextlib import suppress
+from os import PathLike
 from typing import Protocol, Self
 
 from propagate.records import Frame, VideoInfo
 
+# A path of a video file or image folder, the index of a camera, or the address of a stream.
+Source = str | PathLike[str] | int
+
 
 class FrameSource(Protocol):
-    """Frames of one video in presentation order: forward only, one pass.
+    """The frames of one video in presentation order. They can be read once.
 
-    `info.decoder` names the decoder in use. It may change from "decord" to "pyav" when the first
-    frame is asked for, never after it.
+    `info.decoder` names the decoder in use. It can change when the first frame is read, and is
+    fixed after that.
     """
 
     @property
     def info(self) -> VideoInfo:
-        """What is known of the source."""
+        """Name, size, frame rate and length of the source, as far as they are known."""
         ...
 
     def __iter__(self) -> Iterator[Frame]:
-        """Return itself: one pass."""
+        """Return itself."""
         ...
 
     def __next__(self) -> Frame:
-        """Return the next frame; raise VideoError where the source breaks off."""
+        """Return the next frame; raise VideoError if the source breaks off."""
         ...
 
     def close(self) -> None:
-        """Release the file or device; reading on then ends at once. May be called twice."""
+        """Release the file or device. Reading then ends at once. Closing twice is allowed."""
         ...
 
     def __enter__(self) -> Self:
@@ -41,11 +45,11 @@ class FrameSource(Protocol):
 
 
 class FrameStream:
-    """The iteration and closing of a `FrameSource`; a subclass says how frames are read.
+    """The iteration and the closing of a `FrameSource`. A subclass says how frames are read.
 
-    A subclass sets `info` and implements `_read`, whose `finally` releases what it holds, and
-    `_release` for what was opened before the first frame was asked for. `_read` yields None as a
-    sign of life where it worked or waited and has no frame to show for it.
+    A subclass sets `info` and implements `_read`, a generator that releases its resources in a
+    `finally` block. `_release` releases what was opened before the first frame was read. `_read`
+    yields None as a sign of life after work or waiting that gave no frame.
     """
 
     info: VideoInfo
@@ -56,18 +60,18 @@ class FrameStream:
         raise NotImplementedError
 
     def _release(self) -> None:
-        """Give back files and threads."""
+        """Release files and threads."""
 
     def __iter__(self) -> Iterator[Frame]:
-        """Return itself: one pass."""
+        """Return itself."""
         return self
 
     def __next__(self) -> Frame:
-        """Return the next frame; raise VideoError where the source breaks off."""
+        """Return the next frame; raise VideoError if the source breaks off."""
         return next(frame for frame in self.with_signs() if frame is not None)
 
     def with_signs(self) -> Iterator[Frame | None]:
-        """Go on with the one pass, signs of life included: for who has to tell slow from stuck."""
+        """Yield the remaining frames and the signs of life, which tell slow reading from stuck."""
         while not self._closed:
             if self._frames is None:
                 self._frames = self._read()
@@ -77,12 +81,12 @@ class FrameStream:
                 return
 
     def close(self) -> None:
-        """Release the file or device; reading on then ends at once. May be called twice."""
+        """Release the file or device. Reading then ends at once. Closing twice is allowed."""
         if self._closed:
             return
         self._closed = True
-        # ValueError: another thread is inside the generator, stuck in a decoder. Releasing the
-        # container under it would crash the process; that thread is a daemon and keeps it.
+        # ValueError: another thread is stuck in a decoder inside the generator. The container must
+        # not be released under it, as that would crash the process. The thread is a daemon.
         with suppress(ValueError):
             if self._frames is not None:
                 self._frames.close()

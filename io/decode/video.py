@@ -1,16 +1,15 @@
-"""The door to every source of frames: video files, folders of images, cameras and streams.
+"""Opens every source of frames: video files, folders of images, cameras and streams.
 
-Frames of a file are decoded by decord where it is exact and by PyAV everywhere else; both give
-the same pixels and times, because decord's are checked before they are used. What decord is
-refused for stands at the top of `propagate.io.decode.decord`; above all, a clip that takes more
-memory decoded than `read_ahead_bytes` goes to PyAV, which holds a few frames at any length.
+decord decodes the files that it decodes exactly, and PyAV decodes all others. Both give the same
+pixels and times, because decord's frames are checked before they are used. The docstring of
+`propagate.io.decode.decord` says which files it is not used for. Above all, a clip that needs more
+memory than `read_ahead_bytes` when decoded goes to PyAV, which holds a few frames at any length.
 """
 
 import dataclasses
 import os
 import re
 from collections.abc import Generator
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +20,26 @@ from propagate.io.decode.frame_range import FrameRange, select
 from propagate.io.decode.growing_folder import GrowingFolder
 from propagate.io.decode.image_folder import ImageFolder
 from propagate.io.decode.isolated import IsolatedSource
-from propagate.io.decode.live import LIVE_DEADLINE_S, LiveSource, label, live_name
+from propagate.io.decode.live import LIVE_DEADLINE_S, LiveSource, live_display_name, live_name
 from propagate.io.decode.options import Decoder, SourceOptions
 from propagate.io.decode.pixel_limit import MAX_PIXELS
 from propagate.io.decode.pyav import LOCAL_OPTIONS, PyAVReader
-from propagate.io.decode.source import FrameSource, FrameStream
+from propagate.io.decode.source import FrameSource, FrameStream, Source
 from propagate.records import Frame
 
 __all__ = ["FrameSource", "open_source", "open_video"]
 
-# With decord: a 1080p clip of 32 frames, an 854x480 clip of 163. Measured, the process grows by up
-# to 1.8 times this, under 400 MB; with PyAV 2,000 frames of a 1080p hour added 40 MB.
+# Enough for decord to decode 32 frames at 1080p, or 163 frames at 854x480. The process grew by at
+# most 1.8 times this when measured, under 400 MB. With PyAV, 2,000 frames at 1080p took 40 MB.
 READ_AHEAD_BYTES = 192 * 2**20
-# Who asks for decord by name accepts its appetite, within what a small machine has.
+# For users who ask for decord by name. A small machine has this much.
 READ_AHEAD_BYTES_DECORD = 2 * 2**30
-# No file or folder takes longer for one frame, nor for saying that there is none.
+# The longest time without progress in a file or folder.
 DEADLINE_S = 120.0
 
 
 def open_video(
-    source: str | PathLike[str] | int,
+    source: Source,
     *,
     decoder: Decoder = "auto",
     frame_range: FrameRange | None = None,
@@ -52,31 +51,31 @@ def open_video(
     deadline_s: float = DEADLINE_S,
     live_deadline_s: float = LIVE_DEADLINE_S,
 ) -> FrameSource:
-    """Open a video and return its frames, in presentation order, one pass.
+    """Open a video and return its frames in presentation order, to be read once.
 
-    Use it in a `with` block, or as a plain iterator: it closes itself after the last frame.
+    Use it in a `with` block or as a plain iterator; it closes itself after the last frame.
 
     Args:
-        source: Path of a video file or of a folder of images, the index of a camera (2, "2"),
-            or the address of a stream ("rtsp://...", "http://...", "udp://...").
+        source: The path of a video file or of a folder of images, the index of a camera (2 or
+            "2"), or the address of a stream ("rtsp://...", "http://...", "udp://...").
         decoder, frame_range, isolate, max_pixels, follow_timeout_s, reconnect_s: See
             `SourceOptions`.
-        read_ahead_bytes: Most memory that frames decoded ahead may take. None: 192 MiB, and
-            2 GiB with `decoder="decord"`.
+        read_ahead_bytes: Most memory for frames that are decoded ahead, in bytes. None: 192 MiB,
+            or 2 GiB with `decoder="decord"`.
         deadline_s: Longest time without progress in a file or folder, in seconds.
         live_deadline_s: Longest silence of a camera or stream, in seconds.
 
     Returns:
-        A `FrameSource`: images are (H, W, 3) uint8 RGB, rotation applied, sample aspect ignored;
-        times are exact and as in the file, not counted from zero, even where they go back; those of
-        a live source never do (see `LiveSource`). Frames whose size changes in the middle of a file
-        are given as they are.
+        A `FrameSource`. Images are (H, W, 3) uint8 RGB; rotation is applied, the sample aspect
+        ratio is not. Times are those of the file: they need not start at zero, and may go back. The
+        times of a live source never go back (see `LiveSource`). If the frame size changes in the
+        middle of a file, the frames keep their sizes.
 
     Raises:
-        VideoError: No such file, not a video, no video stream, no frames, a folder without
-            images or with a gap, pictures too large; while reading, after all good frames, damage,
-            silence, or a decoder that crashed or makes no progress.
-        ValueError: An unknown decoder, or a limit that is not positive.
+        VideoError: There is no such file; it is not a video, has no video stream or no frames; a
+            folder has no images or a gap; pictures are too large. While reading, after all good
+            frames: the file is damaged, the sender is silent, or the decoder crashed or is stuck.
+        ValueError: The decoder is unknown, or a limit is not positive.
     """
     options = SourceOptions(
         decoder, frame_range, isolate, max_pixels, follow_timeout_s, reconnect_s
@@ -91,14 +90,14 @@ def open_video(
 
 
 def open_source(
-    source: str | PathLike[str] | int,
+    source: Source,
     options: SourceOptions,
     *,
     read_ahead_bytes: int | None = None,
     deadline_s: float = DEADLINE_S,
     live_deadline_s: float = LIVE_DEADLINE_S,
 ) -> FrameSource:
-    """Do what `open_video` does, for whom options were handed on to."""
+    """Open a video like `open_video`, with the options in one record."""
     limit = READ_AHEAD_BYTES_DECORD if options.decoder == "decord" else READ_AHEAD_BYTES
     if read_ahead_bytes is not None:
         limit = read_ahead_bytes
@@ -107,14 +106,15 @@ def open_source(
         "deadline_s": deadline_s,
         "live_deadline_s": live_deadline_s,
     }
-    if wrong := [name for name, value in given.items() if not value > 0]:
-        raise ValueError(f"{', '.join(wrong)}: more than 0")
+    for name, value in given.items():
+        if not value > 0:
+            raise ValueError(f"{name} must be more than 0, not {value}")
     address = _live_address(source)
-    name = str(source) if address is None else label(address)
+    name = str(source) if address is None else live_display_name(address)
     if not options.isolate:
         opened = open_here(source, options, read_ahead_bytes=limit, live_deadline_s=live_deadline_s)
         return opened if address is not None else WatchedSource(opened, name, deadline_s)
-    # For the first image of a folder, and for a sender, the child waits without a word.
+    # The child sends nothing while it waits for the first image of a folder, or for a sender.
     patience_s = 2 * (options.follow_timeout_s or 0.0)
     if address is not None:
         patience_s = 2 * live_deadline_s + options.reconnect_s
@@ -122,27 +122,27 @@ def open_source(
         source if isinstance(source, int) else os.fspath(source),
         options,
         {"read_ahead_bytes": limit, "live_deadline_s": live_deadline_s},
-        label=name,
+        display_name=name,
         deadline_s=deadline_s + patience_s,
     )
 
 
 def open_here(
-    source: str | PathLike[str] | int,
+    source: Source,
     options: SourceOptions,
     *,
     read_ahead_bytes: int,
     live_deadline_s: float,
 ) -> FrameStream:
-    """Do what `open_source` does, in this process and thread.
+    """Open a source like `open_source`, in this process and thread.
 
     Raises:
-        VideoError: See there.
+        VideoError: As `open_source`.
     """
     address = _live_address(source)
     if address is not None:
         if options.decoder == "decord":
-            raise VideoError(f"{source}: decord reads files only; use the decoder pyav")
+            raise VideoError(f"{source}: decord reads files only", "pass {decoder=pyav}")
         return LiveSource(
             address,
             bytes_limit=read_ahead_bytes,
@@ -161,18 +161,21 @@ def open_here(
             return GrowingFolder(path, timeout_s=options.follow_timeout_s, **limits)
         return ImageFolder(path, **limits)
     if not os.path.exists(path):
-        raise VideoError(f"{path}: no such file or folder; check the path")
+        raise VideoError(f"{path}: no such file or folder", "check the path")
     if not path.is_file():
-        raise VideoError(f"{path}: neither a file nor a folder; save the video to a file first")
+        raise VideoError(f"{path}: neither a file nor a folder", "save the video to a file first")
     if options.follow_timeout_s is not None:
-        raise VideoError(f"{path}: a file; only a folder of images can be followed as it grows")
+        raise VideoError(
+            f"{path}: is a file, and only a folder of images can be followed while it grows",
+            "leave out {follow_timeout_s}",
+        )
     return VideoFile(path, options.decoder, read_ahead_bytes, **limits)
 
 
 class VideoFile(FrameStream):
-    """A video file, through decord or PyAV. `info` is PyAV's, whichever decodes the frames.
+    """A video file, decoded by decord or PyAV. `info` comes from PyAV with either.
 
-    Under "auto", `info.decoder` is settled when the first frame has been read.
+    With the decoder "auto", `info.decoder` is final once the first frame is read.
     """
 
     def __init__(
@@ -186,15 +189,15 @@ class VideoFile(FrameStream):
     ) -> None:
         """Open the file; which decoder reads it is decided at the first frame."""
         if path.stat().st_size == 0:
-            raise VideoError(f"{path}: the file is empty; get a complete copy")
+            raise VideoError(f"{path}: the file is empty", "get a complete copy")
         self._path = path
         self._decoder = decoder
         self._bytes_limit = bytes_limit
         self._range = frame_range or FrameRange()
-        # Absolute, so that FFmpeg takes "a:b.mp4" for a file and "-x.mp4" for a name.
+        # An absolute path: FFmpeg would take "a:b.mp4" for an address and "-x.mp4" for an option.
         self._pyav = PyAVReader(
             str(path.resolve()),
-            label=str(path),
+            display_name=str(path),
             name=path.stem,
             open_options={"options": LOCAL_OPTIONS},
             frame_range=frame_range,
@@ -209,8 +212,8 @@ class VideoFile(FrameStream):
             except DecordUnfitError as error:
                 if self._decoder == "decord":
                     raise VideoError(
-                        f"{self._path}: decord cannot decode it right: {error}; "
-                        "use the decoder pyav"
+                        f"{self._path}: decord does not decode this file exactly: {error}",
+                        "pass {decoder=pyav}",
                     ) from error
             else:
                 self._pyav.close()
@@ -227,30 +230,30 @@ class VideoFile(FrameStream):
         self._pyav.close()
 
 
-def name_of(source: str | PathLike[str] | int) -> str:
-    """Return the name of a source's results, which `info.name` is when it is open."""
+def name_of(source: Source) -> str:
+    """Return the name that the results of a source get: the `info.name` of the open source."""
     address = _live_address(source)
     if address is not None:
         return live_name(address)
     path = Path(str(source))
-    # Path.is_dir raises where a folder above may not be entered; opening the source says it better.
+    # Path.is_dir would raise if a parent folder may not be entered, which opening reports better.
     return path.resolve().name if os.path.isdir(path) else path.stem
 
 
-def is_live(source: str | PathLike[str] | int) -> bool:
-    """Whether a source is a camera or a stream, which cannot be read twice."""
+def is_live(source: Source) -> bool:
+    """Say whether a source is a camera or a stream, which cannot be read twice."""
     return _live_address(source) is not None
 
 
-def _live_address(source: str | PathLike[str] | int) -> str | int | None:
-    """Return the camera index or stream address that `source` is, or None for a path."""
+def _live_address(source: Source) -> str | int | None:
+    """Return the camera index or the address of a stream; None if `source` is a path."""
     if isinstance(source, int):
         if source < 0:
-            raise ValueError(f"camera index: 0 or more, not {source}")
+            raise ValueError(f"camera index must be 0 or more, not {source}")
         return source
     if not isinstance(source, str):
         return None
-    # A file or folder of that name is meant before a camera is.
+    # A file or folder named "2" goes before camera 2.
     if re.fullmatch(r"\d{1,3}", source) and not os.path.exists(source):
         return int(source)
     return source if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", source) else None

@@ -62,7 +62,7 @@ def contact_sheet(
         ValueError: If there are no panels.
     """
     if not panels:
-        raise ValueError("panels: at least one")
+        raise ValueError("panels needs at least one picture")
     sizes = [fitted_size(p.image.shape[0], p.image.shape[1], limit) for p in panels]
     columns = min(columns, len(panels))
     highest = max(height for height, _ in sizes)

@@ -59,12 +59,12 @@ def features(
     Example: propagate features clip.mp4 -m first.png -o out
     """
     from propagate.images.feature_views import write_feature_videos
-    from propagate.io.decode.live import label
+    from propagate.io.decode.live import live_display_name
 
     options = limited_to(max_pixels)
     reference = read_given_mask(mask, options)
     backbone = load_asked(model, device, dtype, recipe)
-    with progress_of(label(clip)) as progress:
+    with progress_of(live_display_name(clip)) as progress:
         written = write_feature_videos(
             backbone,
             clip,

@@ -77,7 +77,7 @@ def find(
     from propagate.images.find import Finder, VideoSearch
     from propagate.images.find_report import check_free, format_found, write_found
     from propagate.images.instance import INSTANCE_SETTINGS
-    from propagate.io.decode.live import label
+    from propagate.io.decode.live import live_display_name
     from propagate.io.decode.one_frame import read_frame
     from propagate.run_settings import versions
 
@@ -92,7 +92,7 @@ def find(
     failed = 0
     for video in videos:
         try:
-            with progress_of(label(video)) as progress:
+            with progress_of(live_display_name(video)) as progress:
                 search = finder.search(
                     video, every_s=every, source_options=options, progress=progress
                 )

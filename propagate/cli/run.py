@@ -93,7 +93,7 @@ def run(
     class_names = _class_names(names or [], references)
 
     from propagate.batch.events import reporting_failures, run_reporting
-    from propagate.io.decode.live import label
+    from propagate.io.decode.live import live_display_name
     from propagate.io.decode.video import is_live, name_of
     from propagate.pipeline import Propagator
 
@@ -130,7 +130,7 @@ def run(
                 with (
                     if_interrupted(LIVE_IS_OVER if is_live(path) else CONTINUE),
                     reporting_failures(0, number, on_event),
-                    progress_of(label(path)) as show,
+                    progress_of(live_display_name(path)) as show,
                 ):
                     summary = run_reporting(partial(_showing, show, go), 0, number, on_event)
             except PropagateError as error:

@@ -40,6 +40,7 @@ def say(text: str) -> None:
 OPTIONS = {
     "both_ways=False": "--forward-only",
     "class_names": "--name",
+    "follow_timeout_s": "--follow-timeout",
     "isolate=False": "--no-isolate",
     "mask": "-m",
     "out": "-o",

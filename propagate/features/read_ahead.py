@@ -99,7 +99,7 @@ def _grouped(
     clock: StageClock,
 ) -> Generator[list[Frame], None, None]:
     if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size: at least 1, not {batch_size}")
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     batch: list[Frame] = []
     failure: Exception | None = None
     while True:

@@ -26,6 +26,7 @@ from propagate.features.extract import extract_features
 from propagate.features.read_ahead import with_features
 from propagate.io.decode.one_frame import read_frame
 from propagate.io.decode.options import SourceOptions
+from propagate.io.decode.source import Source
 from propagate.io.decode.video import open_source
 from propagate.io.masks.ids import check_size, mask_from_array
 from propagate.io.write.files import WholeFile, guard_output_folder, refuse_existing
@@ -34,7 +35,6 @@ from propagate.io.write.video import VideoWriter
 from propagate.matching.appearance import appearance_floor, appearance_map, instance_prototypes
 from propagate.matching.cells import channel_statistics, normalize
 from propagate.matching.labels import labels_from_ids
-from propagate.plan import Source
 from propagate.records import Frame, Mask, Progress
 
 Draw = Callable[[Frame, torch.Tensor], list[np.ndarray]]

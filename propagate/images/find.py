@@ -35,13 +35,13 @@ from propagate.images.instance import (
     standardized_cells,
 )
 from propagate.io.decode.image_folder import FOLDER_FPS
-from propagate.io.decode.live import label
+from propagate.io.decode.live import live_display_name
 from propagate.io.decode.options import SourceOptions
+from propagate.io.decode.source import Source
 from propagate.io.decode.video import open_source
 from propagate.io.write.overlay import draw_overlay
 from propagate.io.write.panels import fitted_size
 from propagate.matching.top_k import global_top_k
-from propagate.plan import Source
 from propagate.records import Frame, Mask, Progress, VideoInfo
 
 # Seconds between the frames that are examined.
@@ -239,7 +239,7 @@ class Finder:
                         raise
                     failure = error
         objects = {i: one.appearance() for i, one in seen.items()}
-        return VideoSearch(label(str(source)), objects, failure)
+        return VideoSearch(live_display_name(str(source)), objects, failure)
 
     def _pictures(
         self, frames: Iterable[Frame]

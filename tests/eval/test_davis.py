@@ -319,9 +319,11 @@ def test_folders_that_are_absent_or_empty_are_named(trees, tmp_path):
 def test_wrong_arguments_are_a_mistake_of_the_caller(trees):
     with pytest.raises(ValueError, match="jobs"):
         evaluate_davis(*trees, jobs=0)
-    with pytest.raises(ValueError, match=r"protocol: one of davis2017, .* not 'davis2018'"):
+    with pytest.raises(ValueError, match=r"protocol must be one of davis2017, .* not 'davis2018'"):
         evaluate_davis(*trees, protocol="davis2018")
-    with pytest.raises(ValueError, match=r"protocol: one of davis2017, davis2016 .* not 'lvos'"):
+    with pytest.raises(
+        ValueError, match=r"protocol must be one of davis2017, davis2016, not 'lvos'"
+    ):
         evaluate_davis(*trees, protocol="lvos", task="unsupervised")
     with pytest.raises(ValueError, match="task: semi-supervised or unsupervised, not 'none'"):
         evaluate_davis(*trees, task="none")

@@ -101,7 +101,7 @@ def test_closing_waits_for_a_source_that_is_stuck_only_once(monkeypatch):
 
 @pytest.mark.parametrize("read", [batch_frames, with_features])
 def test_a_batch_of_no_frames_is_refused(read):
-    with pytest.raises(ValueError, match="batch_size: at least 1, not 0"):
+    with pytest.raises(ValueError, match="batch_size must be at least 1, not 0"):
         next(read(frames(3), ColorBackbone(torch.device("cpu")), SMALL, batch_size=0))
 
 

@@ -132,7 +132,7 @@ def test_a_number_that_never_comes_is_an_error_that_names_its_neighbours(tmp_pat
     names, error = names_and_error(tmp_path, timeout_s=0.5)
     assert names == ["00", "05", "10"]
     assert error is not None
-    assert "missing between 10.png and 20.png" in error
+    assert "the image between 10.png and 20.png did not come" in error
 
 
 def test_times_as_names_are_no_count(tmp_path):
@@ -148,7 +148,9 @@ def test_an_image_that_comes_too_late_is_an_error(tmp_path):
     with open_video(tmp_path, follow_timeout_s=10) as frames:
         names.append(next(frames).name)
         (tmp_path / "a.png").write_bytes(png(0))
-        with pytest.raises(VideoError, match=r"whose name is before b\.png, which was read"):
+        with pytest.raises(
+            VideoError, match=r"whose name is before b\.png, which was already read"
+        ):
             next(frames)
     assert names == ["b"]
 

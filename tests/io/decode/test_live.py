@@ -96,7 +96,7 @@ def test_frames_go_on_after_an_outage_and_the_gap_is_told(stream, send, isolate,
     assert times == sorted(set(times))
     (gap,) = gaps
     assert gap.seconds >= 1.2
-    assert gap.reason == "the sender ended it"
+    assert gap.reason == "the sender ended the stream"
     # The only jump is where the gap says, and it is as long.
     jumps = [index for index in range(1, len(read)) if times[index] - times[index - 1] > 1]
     assert jumps == [gap.after + 1]

@@ -14,11 +14,11 @@ from propagate.io.decode.video import open_source, open_video
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"decoder": "vlc"}, "decoder: one of auto, decord, pyav, not 'vlc'"),
-        ({"max_pixels": 0}, "max_pixels: more than 0, not 0"),
-        ({"follow_timeout_s": 0.0}, "follow_timeout_s: more than 0, not 0.0"),
-        ({"follow_timeout_s": float("nan")}, "follow_timeout_s: more than 0, not nan"),
-        ({"reconnect_s": -1.0}, "reconnect_s: 0 or more, not -1.0"),
+        ({"decoder": "vlc"}, "decoder must be one of auto, decord, pyav, not 'vlc'"),
+        ({"max_pixels": 0}, "max_pixels must be more than 0, not 0"),
+        ({"follow_timeout_s": 0.0}, "follow_timeout_s must be more than 0, not 0.0"),
+        ({"follow_timeout_s": float("nan")}, "follow_timeout_s must be more than 0, not nan"),
+        ({"reconnect_s": -1.0}, "reconnect_s must be 0 or more, not -1.0"),
     ],
 )
 def test_what_makes_no_sense_is_refused_wherever_it_is_said(drawn, wrong, message):

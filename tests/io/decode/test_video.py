@@ -182,7 +182,7 @@ def test_any_decoder_gives_the_frames_of_a_plain_pyav_loop(
     if read(path)[1] == "decord":
         assert_same_frames(read(path, decoder="decord")[0], expected)
     else:
-        with pytest.raises(VideoError, match="use the decoder pyav"):
+        with pytest.raises(VideoError, match='pass decoder="pyav"'):
             read(path, decoder="decord")
 
 
@@ -233,7 +233,9 @@ def test_an_mpeg_ts_goes_to_pyav_and_starts_with_its_first_frame(tmp_path):
     frames, decoder = read(path)
     assert decoder == "pyav"
     assert_same_frames(frames, plain_pyav_loop(path))
-    with pytest.raises(VideoError, match=r"clip\.ts: decord cannot.*use the decoder pyav"):
+    with pytest.raises(
+        VideoError, match=r"clip\.ts: decord does not decode.*pass decoder=\"pyav\""
+    ):
         read(path, decoder="decord")
 
 
@@ -263,7 +265,7 @@ def test_a_clip_that_takes_more_than_the_limit_goes_to_pyav(clip):
     frame_bytes = WIDTH * HEIGHT * 3
     assert read(clip, read_ahead_bytes=12 * frame_bytes + clip.stat().st_size)[1] == "decord"
     assert read(clip, read_ahead_bytes=12 * frame_bytes - 1)[1] == "pyav"
-    with pytest.raises(VideoError, match=r"MiB decoded; use the decoder pyav"):
+    with pytest.raises(VideoError, match=r"MiB decoded; pass decoder=\"pyav\""):
         read(clip, decoder="decord", read_ahead_bytes=12 * frame_bytes - 1)
 
 
@@ -430,7 +432,7 @@ def test_two_images_for_one_frame_are_an_error(tmp_path):
 
 
 def test_a_folder_without_images_is_an_error(tmp_path):
-    with pytest.raises(VideoError, match="a folder without images"):
+    with pytest.raises(VideoError, match="has no images"):
         open_video(tmp_path)
 
 

@@ -121,5 +121,5 @@ def test_a_sheet_that_cannot_be_written_is_one_error(tmp_path):
 
 
 def test_a_sheet_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="panels: at least one"):
+    with pytest.raises(ValueError, match="panels needs at least one"):
         contact_sheet([])
