@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,7 @@ def run_settings(
     return settings
 
 
+@cache
 def versions() -> dict[str, str]:
     """Name the versions of this program and of the libraries that decide its masks."""
     names = ("propagate-video", "torch", "diffusers", "transformers", "av", "decord2", "numpy")

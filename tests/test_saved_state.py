@@ -212,7 +212,7 @@ def test_a_run_killed_at_random_moments_loses_nothing(small, drawn, write_video,
     line = [sys.executable, "-c", KILLED, str(clip), str(drawn.mask), str(tmp_path / "again")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     kills = 0
-    for _ in range(5):
+    for _ in range(4):
         with subprocess.Popen(
             line, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
         ) as process:
@@ -238,15 +238,16 @@ def test_a_run_killed_at_random_moments_loses_nothing(small, drawn, write_video,
 @pytest.mark.filterwarnings("ignore:unclosed file", "ignore:Exception ignored")
 @pytest.mark.slow
 def test_a_run_interrupted_at_any_line_of_its_files_can_be_given_again(
-    small, drawn, tmp_path, monkeypatch
+    drawn, tmp_path, monkeypatch
 ):
     """An interruption comes wherever it likes: each step of claiming, writing, ending is tried."""
+    tiny = Propagator("color", device="cpu", config=Config.named("dino", short_side_px=16))
     names = "run_folder run_state files lock layout report combined png masks_json"
     files = {f"{name}.py" for name in names.split()}
 
     def run_clip(out):
         options = {"formats": ("png", "rle"), "max_frames": 2, "keep_finished": True}
-        run(small, drawn.mp4, {0: drawn.truth[0]}, out, **options)
+        run(tiny, drawn.folder, {0: drawn.truth[0]}, out, **options)
 
     def run_traced(out, at_line):
         """Run, and call for each line of those files."""
@@ -284,7 +285,7 @@ def test_a_run_interrupted_at_any_line_of_its_files_can_be_given_again(
         # The process ended there: it holds nothing any more.
         monkeypatch.setattr(lock, "_held_here", set())
         run_clip(out)
-        assert_same(out / "clip", tmp_path / "whole/clip")
+        assert_same(out / drawn.folder.name, tmp_path / "whole" / drawn.folder.name)
     # Lists of files come in any order, so that the last lines may be missed.
     assert len(stopped) > len(first_times) - 5 > 200
 

@@ -269,7 +269,7 @@ def wait_for_masks(process, out, count):
 @pytest.mark.slow
 def test_a_batch_killed_at_random_moments_loses_nothing(clips, whole, tmp_path):
     rng = random.Random(3)
-    for _ in range(4):
+    for _ in range(2):
         with started(clips, tmp_path, "--jobs", 2) as process:
             done = len(list(tmp_path.glob("*/masks/*.png")))
             wait_for_masks(process, tmp_path, min(done + rng.randrange(1, 25), 100))

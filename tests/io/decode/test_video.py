@@ -581,7 +581,7 @@ with open_video(sys.argv[1]) as frames:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@pytest.mark.parametrize(("count", "decoder"), [(30, "decord"), (200, "pyav")])
+@pytest.mark.parametrize(("count", "decoder"), [(30, "decord"), (90, "pyav")])
 def test_a_slow_consumer_of_full_hd_adds_less_than_400_mib(tmp_path, count, decoder):
     path = encode(
         tmp_path / "hd.mp4", count, size=(1920, 1080), codec_options={"preset": "ultrafast"}
