@@ -1,6 +1,5 @@
 """The command `propagate find`: parse, call the public functions, print."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -76,7 +75,6 @@ def find(
 
     from propagate.images.find import Finder, VideoSearch
     from propagate.images.find_report import check_free, format_found, write_found
-    from propagate.images.instance import INSTANCE_SETTINGS
     from propagate.io.decode.live import live_display_name
     from propagate.io.decode.one_frame import read_frame
     from propagate.run_settings import versions
@@ -109,12 +107,11 @@ def find(
         settings = {
             "reference": reference,
             "mask": None if mask is None else str(mask),
-            "class_name": name,
             "model": model,
             "recipe": recipe,
             "dtype": dtype.value,
             "every_s": every,
-            "instance": asdict(INSTANCE_SETTINGS),
+            **finder.settings,
             "versions": versions(),
         }
         write_found(out, searches, finder.object_ids, settings, top)

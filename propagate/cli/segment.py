@@ -1,6 +1,5 @@
 """The command `propagate segment`: parse, call the public functions, print."""
 
-from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -107,7 +106,6 @@ def segment(
     if perseg is None and mask is None and name is None:
         raise typer.BadParameter("give a mask, or a class name with --name", param_hint="--mask")
 
-    from propagate.images.instance import INSTANCE_SETTINGS
     from propagate.run_settings import versions
 
     def load() -> "Backbone":
@@ -117,8 +115,6 @@ def segment(
         "model": model,
         "recipe": recipe,
         "dtype": dtype.value,
-        "method": method.value,
-        "instance": asdict(INSTANCE_SETTINGS),
         "versions": versions(),
     }
     options = limited_to(max_pixels)
@@ -140,7 +136,6 @@ def segment(
     settings |= {
         "reference": str(reference),
         "mask": None if mask is None else str(mask),
-        "class_name": name,
         "template": None if name is None else template,
     }
     with if_interrupted(START_AGAIN), progress_of(str(out), "pictures") as progress:

@@ -10,9 +10,10 @@ instance it holds: each cell of the instance looks for the cell of the frame tha
 import math
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from propagate.features.backbone import Backbone
 from propagate.features.read_ahead import batch_frames
 from propagate.features.registry import as_backbone
 from propagate.images.instance import (
+    INSTANCE_SETTINGS,
     Instance,
     PictureFeatures,
     class_token,
@@ -46,18 +48,10 @@ from propagate.records import Frame, Mask, Progress, VideoInfo
 
 # Seconds between the frames that are examined.
 EVERY_S = Fraction(1, 2)
-# A frame with this score or more shows the instance. Chosen with `tiny` on 22 clips: the object of
-# each first frame was searched for in the later halves of all clips.
-APPEARS_FROM = 0.43
-# Bounds of `Target.distance`. A smaller distance is due to compression. A larger one means that the
-# instance is a few cells unlike all others, and tells nothing about how the instance varies.
-LEAST_DISTANCE, MOST_DISTANCE = 0.005, 0.2
 # Largest height and width of the picture that is kept of an appearance, in pixels.
 PICTURE_LIMIT = (240, 320)
 # Cells of an instance that are compared with the reference at once.
 OWN_AT_ONCE = 512
-# A cell with this value or more is drawn as the instance.
-DRAWN_FROM = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +176,7 @@ class Finder:
             compile=compile,
             config=config if class_name is None else replace(config, class_names={1: class_name}),
         )
+        self._class_name = class_name
         self._semantic = class_name is not None
         reference = self._read([image])[0]
         token = None if class_name is None else class_token(backbone, class_name)
@@ -197,6 +192,15 @@ class Finder:
     def object_ids(self) -> tuple[int, ...]:
         """The objects to search for."""
         return tuple(self._targets)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything besides model, picture and mask that decides scores, as plain values."""
+        return {
+            "class_name": self._class_name,
+            "config": self._config.to_json(),
+            "instance": asdict(INSTANCE_SETTINGS),
+        }
 
     def search(
         self,
@@ -311,7 +315,7 @@ def learn_target(instance: Instance) -> Target:
         similarity.masked_fill_(near_rows[:, :, None] & near_columns[:, None], -torch.inf)
         best.append(similarity.flatten(1).amax(1))
     distance = 1 - float(torch.cat(best).mean())
-    bounded = min(max(distance, LEAST_DISTANCE), MOST_DISTANCE)
+    bounded = min(max(distance, INSTANCE_SETTINGS.least_distance), INSTANCE_SETTINGS.most_distance)
     return Target(instance, instance.cells[places[:, 0], places[:, 1]], bounded)
 
 
@@ -334,7 +338,7 @@ def draw_found(image: np.ndarray, found: torch.Tensor, object_id: int) -> np.nda
     size = fitted_size(image.shape[0], image.shape[1], PICTURE_LIMIT)
     small = np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.LANCZOS))
     large = F.interpolate(found[None, None].float(), size, mode="bilinear")[0, 0]
-    ids = (large >= DRAWN_FROM).byte() * object_id
+    ids = (large >= INSTANCE_SETTINGS.boundary).byte() * object_id
     return draw_overlay(small, ids.cpu().numpy(), alpha=0.3)
 
 
@@ -357,7 +361,7 @@ class _Seen:
             self._picture = draw_found(frame.image, found, self._object_id)
 
     def appearance(self) -> Appearance:
-        intervals = intervals_above(self._samples, APPEARS_FROM)
+        intervals = intervals_above(self._samples, INSTANCE_SETTINGS.appears_from)
         return Appearance(tuple(self._samples), tuple(intervals), self._picture)
 
 

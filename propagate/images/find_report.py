@@ -7,7 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
-from propagate.images.find import APPEARS_FROM, VideoSearch, ranked
+from propagate.images.find import VideoSearch, ranked
+from propagate.images.instance import INSTANCE_SETTINGS
 from propagate.io.write.files import make_output_folder, refuse_existing, write_atomically
 from propagate.io.write.panels import Panel, write_contact_sheet
 
@@ -121,7 +122,7 @@ def write_found(
     write_contact_sheet(folder / SHEET, found_panels(searches, object_ids, top))
     report = {
         **settings,
-        "appears_from": APPEARS_FROM,
+        "appears_from": INSTANCE_SETTINGS.appears_from,
         "videos": found_json(searches, object_ids),
     }
     write_atomically(folder / SCORES, (json.dumps(report) + "\n").encode())

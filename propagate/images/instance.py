@@ -22,7 +22,7 @@ from propagate.errors import MaskError, ModelError
 from propagate.features.backbone import Backbone, SemanticBackbone
 from propagate.features.colors import COLOR_CHANNELS
 from propagate.features.extract import extract_features
-from propagate.images.pdm import class_mask, similarity_map
+from propagate.images.pdm import CLASS_THRESHOLD, OFFICIAL_VOTES, class_mask, similarity_map
 from propagate.io.masks.ids import check_size, mask_from_array
 from propagate.matching.cells import channel_statistics, join_colors, normalize
 from propagate.matching.labels import labels_from_ids
@@ -33,16 +33,25 @@ from propagate.records import Mask
 
 @dataclass(frozen=True, slots=True)
 class InstanceSettings:
-    """How an instance is learned from its reference; saved with results of `segment` and `find`.
+    """How an instance is learned and found. Results of `segment` and `find` are saved with it.
 
-    The first three were measured on pairs of frames, 15 frames and more apart, of 24 clips.
+    The first three were chosen on pairs of frames, at least 15 frames apart, of 24 clips. The
+    values of `find` were chosen with `tiny` on 22 clips: the object of each first frame was
+    searched for in the later halves of all clips.
 
     Attributes:
-        voters: Cells of the reference that vote for a cell.
+        voters: How many cells of the reference vote for a cell.
         temperature: Divides their cosines.
         smoothing_cells: Side of the square over which votes are averaged.
-        ridge: Keeps the fitted log odds finite where the reference is separated without error.
-        newton_steps: Of the fit.
+        ridge: Keeps the fitted log odds finite if the reference is separated without error.
+        newton_steps: Steps of the fit.
+        boundary: The value of a map at the boundary between instance and background.
+        class_threshold: See `class_mask`, which finds the instance if there is no mask (eq. 3).
+        official_votes: See `vote_map`, for `method="official"`.
+        least_distance, most_distance: Bounds of `Target.distance`, for `find`. A smaller distance
+            comes from compression. A larger one means that the instance is a few cells unlike all
+            others, which tells nothing about how the instance varies.
+        appears_from: A frame with this score or more shows the instance, for `find`.
     """
 
     voters: int = 10
@@ -50,6 +59,12 @@ class InstanceSettings:
     smoothing_cells: int = 3
     ridge: float = 1e-3
     newton_steps: int = 20
+    boundary: float = 0.5
+    class_threshold: float = CLASS_THRESHOLD
+    official_votes: int = OFFICIAL_VOTES
+    least_distance: float = 0.005
+    most_distance: float = 0.2
+    appears_from: float = 0.43
 
 
 INSTANCE_SETTINGS = InstanceSettings()
@@ -182,7 +197,7 @@ def label_reference(
     if mask is None:
         assert token is not None
         assert reference.semantic is not None
-        own = class_mask(reference.semantic, token).float()
+        own = class_mask(reference.semantic, token, INSTANCE_SETTINGS.class_threshold).float()
         if not own.any():
             raise MaskError(f"class {class_name!r}: not found in the reference", "pass {mask}")
         return torch.stack([1 - own, own], dim=-1), (1,)
@@ -218,7 +233,7 @@ def learn_instance(
     if mask is None:
         if token is None or reference.semantic is None:
             raise ValueError("mask: needed without a token")
-        mask = class_mask(reference.semantic, token).float()
+        mask = class_mask(reference.semantic, token, INSTANCE_SETTINGS.class_threshold).float()
     if not mask.any():
         raise ValueError("mask: no cell of the instance in it")
     labels = torch.stack([1 - mask if background is None else background, mask], dim=-1)

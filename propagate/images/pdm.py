@@ -14,12 +14,13 @@ import torch.nn.functional as F
 
 from propagate.matching.appearance import appearance_map, instance_prototypes
 
-THRESHOLD = 0.7
-VOTES = 100
+# The paper gives this value to eq. 3; the released code lets every cell cast this many votes.
+CLASS_THRESHOLD = 0.7
+OFFICIAL_VOTES = 100
 
 
 def class_mask(
-    semantic: torch.Tensor, class_token: torch.Tensor, threshold: float = THRESHOLD
+    semantic: torch.Tensor, class_token: torch.Tensor, threshold: float = CLASS_THRESHOLD
 ) -> torch.Tensor:
     """Find the instance on the reference by the name of its class alone (eq. 3).
 
@@ -84,7 +85,7 @@ def vote_map(
     reference: torch.Tensor,
     mask: torch.Tensor,
     target: torch.Tensor,
-    votes: int = VOTES,
+    votes: int = OFFICIAL_VOTES,
     cosine: bool = False,
 ) -> torch.Tensor:
     """Let every cell of the instance vote for the most similar cells of the target.

@@ -9,9 +9,9 @@ the recipe's affair (`features/recipes.py`).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from propagate.features.extract import Image, frame_pixels
 from propagate.features.reading import KEYS, QUERIES
 from propagate.features.registry import as_backbone
 from propagate.images.instance import (
+    INSTANCE_SETTINGS,
     PictureFeatures,
     class_token,
     coverage_score,
@@ -30,7 +31,7 @@ from propagate.images.instance import (
     learn_instance,
     read_pictures,
 )
-from propagate.images.pdm import VOTES, fused_map, prototype, similarity_map, vote_map
+from propagate.images.pdm import fused_map, prototype, similarity_map, vote_map
 from propagate.matchers import MaskSettings
 from propagate.matching.labels import ids_from_labels
 from propagate.records import Mask
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from propagate.features.unet import DiffusionBackbone
 
 Method = Literal["default", "paper", "official"]
-# The value of a map at the boundary between instance and background.
-BOUNDARY = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,6 +115,7 @@ class Segmenter:
         if method != "default":
             config = replace(config, matcher=config.matcher.without_colors())
         self._backbone, self._config = backbone, config
+        self._method, self._class_name = method, class_name
         self._semantic = class_name is not None
         reference = self._read(image)
         token = None if class_name is None else class_token(backbone, class_name)
@@ -144,6 +144,16 @@ class Segmenter:
         """The objects to search for."""
         return self._object_ids
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything besides model, pictures and masks that decides a result, as plain values."""
+        return {
+            "method": self._method,
+            "class_name": self._class_name,
+            "config": self._config.to_json(),
+            "instance": asdict(INSTANCE_SETTINGS),
+        }
+
     def segment(self, image: Image) -> Segmentation:
         """Mark the instances in a picture.
 
@@ -159,7 +169,9 @@ class Segmenter:
         height, width = frame_pixels(image).shape[:2]
         picture = self._read(image)
         maps, scores = zip(*(find(picture) for find in self._finds), strict=True)
-        labels = torch.stack([torch.full_like(maps[0], BOUNDARY), *maps], dim=-1)  # (h, w, 1 + K)
+        labels = torch.stack(
+            [torch.full_like(maps[0], INSTANCE_SETTINGS.boundary), *maps], dim=-1
+        )  # (h, w, 1 + K)
         ids, _, _ = ids_from_labels(
             labels, self._object_ids, (height, width), MaskSettings(), self._backbone.stride
         )
@@ -222,7 +234,7 @@ def _votes(
     known = reference.appearance.chunk(parts)
 
     def find(picture: PictureFeatures) -> MapAndScore:
-        votes = min(VOTES, picture.appearance[0].numel())
+        votes = min(INSTANCE_SETTINGS.official_votes, picture.appearance[0].numel())
         pairs = zip(known, picture.appearance.chunk(parts), strict=True)
         maps = [vote_map(of_reference, mask, of_target, votes) for of_reference, of_target in pairs]
         found = torch.stack(maps).mean(0)

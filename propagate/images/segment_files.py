@@ -99,7 +99,7 @@ def segment_files(
         segmenter: Knows the instances.
         pictures: As `find_pictures` gives them.
         out: The folder; made if there is none.
-        settings: For the report.
+        settings: Model and pictures, for the report; it also saves the segmenter's settings.
         options: How pictures are opened.
         overlay: Whether to write the pictures with their masks drawn on them too.
         progress: Called after each picture with how many are done, and how many there are.
@@ -129,7 +129,13 @@ def segment_files(
         if progress is not None:
             progress(done, len(pictures))
     errors = [" ".join(str(failure).split()) for failure in failures]
-    report = {**settings, "complete": not failures, "errors": errors, "pictures": found}
+    report = {
+        **settings,
+        **segmenter.settings,
+        "complete": not failures,
+        "errors": errors,
+        "pictures": found,
+    }
     write_atomically(out / REPORT, (json.dumps(report, indent=1) + "\n").encode())
     return failures
 

@@ -7,6 +7,7 @@ H, W: the frame; L: side of the model's masks; K: objects; P: points of each; M:
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,27 @@ from propagate.refine.sam import Canvas, Prompts, Sam
 
 # Name -> hub id. Both have about as many weights: 94 and 81 million.
 REFINERS = {"sam": "facebook/sam-vit-base", "sam2": "facebook/sam2.1-hiera-base-plus"}
-# Least IoU of a refined mask with the given one. Below it, the model shows something else: the
-# whole of which the object is a part, or the look-alike beside it.
-AGREEMENT = 0.5
-# SAM is trained with up to about ten points, and look-alikes far away need no negative point.
-MAX_NEGATIVES = 8
-# The logit of a cell that is all object; a cell without object has minus this. SAM 2 turns masks
-# into these values (mask scale 20, bias -10).
-CERTAIN_LOGIT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class RefinerSettings:
+    """How masks become prompts, and which refined masks are kept.
+
+    Attributes:
+        agreement: Least IoU of a refined mask with the given one. Below it, the model shows
+            something else: the whole of which the object is a part, or a look-alike beside it.
+        max_negatives: Most negative points. SAM is trained with up to about ten points, and
+            look-alikes far away need none.
+        certain_logit: The logit, in the mask prompt, of a cell that is all object; a cell without
+            object has minus this. SAM 2 turns masks into these values (mask scale 20, bias -10).
+    """
+
+    agreement: float = 0.5
+    max_negatives: int = 8
+    certain_logit: float = 10.0
+
+
+REFINER_SETTINGS = RefinerSettings()
 
 
 class Refiner:
@@ -52,7 +66,7 @@ class Refiner:
             "name": self.sam.name,
             "source": self.source,
             "dtype": str(self.sam.dtype).removeprefix("torch."),
-            "agreement": AGREEMENT,
+            **asdict(REFINER_SETTINGS),
         }
 
     def refine(
@@ -64,7 +78,7 @@ class Refiner:
         as negative points, its box and its mask. Of the masks that the model offers, the one with
         the highest IoU with the given mask is taken, without the parts that do not touch the given
         mask. Where two objects overlap, the higher logit wins. If the model does not agree with an
-        object's mask (`AGREEMENT`), the object keeps the given mask.
+        object's mask (`RefinerSettings.agreement`), the object keeps the given mask.
 
         Args:
             image: (H, W, 3) uint8, RGB.
@@ -136,7 +150,7 @@ def prompts_of(
     distance = np.linalg.norm(
         own[:, None] - own, axis=2
     )  # (K, K); 0 to itself, so that comes first
-    nearest = np.argsort(distance, axis=1, kind="stable")[:, : 1 + MAX_NEGATIVES]
+    nearest = np.argsort(distance, axis=1, kind="stable")[:, : 1 + REFINER_SETTINGS.max_negatives]
     labels = torch.zeros(nearest.shape, dtype=torch.long)  # (K, P)
     labels[:, 0] = 1
     scale = canvas.scale
@@ -144,7 +158,7 @@ def prompts_of(
         points=torch.from_numpy(own[nearest] * scale).float(),  # (K, P, 2)
         labels=labels,
         boxes=torch.from_numpy(np.array(corners) * np.tile(scale, 2)).float(),  # (K, 4)
-        masks=CERTAIN_LOGIT * (2 * torch.stack(shares) - 1),  # (K, 1, L, L)
+        masks=REFINER_SETTINGS.certain_logit * (2 * torch.stack(shares) - 1),  # (K, 1, L, L)
     )
 
 
@@ -200,11 +214,13 @@ def merge(mask: np.ndarray, refined: Mapping[int, np.ndarray]) -> np.ndarray:
         (H, W) uint8 ids.
     """
     standing = {
-        i: logits for i, logits in refined.items() if _iou(logits > 0, mask == i) >= AGREEMENT
+        i: logits
+        for i, logits in refined.items()
+        if _iou(logits > 0, mask == i) >= REFINER_SETTINGS.agreement
     }
     while True:
         ids = _highest(mask, standing)
-        lost = [i for i in standing if _iou(ids == i, mask == i) < AGREEMENT]
+        lost = [i for i in standing if _iou(ids == i, mask == i) < REFINER_SETTINGS.agreement]
         if not lost:
             return ids
         standing = {i: logits for i, logits in standing.items() if i not in lost}

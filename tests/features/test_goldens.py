@@ -29,7 +29,7 @@ def test_votes_are_those_of_the_released_code(script: str, tensor: str) -> None:
     target = remake.from_bytes(arrays[f"tgt_{tensor}"]).T.unflatten(1, (64, 64))
     votes = pdm.vote_map(reference, mask, target, cosine=script == "permis")
     counts = torch.from_numpy(arrays[f"votes_{script}_{tensor}"]).float()
-    assert counts.sum() == 80 * pdm.VOTES
+    assert counts.sum() == 80 * pdm.OFFICIAL_VOTES
     assert torch.equal(votes, counts / counts.max())
 
 

@@ -264,7 +264,7 @@ def test_a_video_that_changes_its_size_is_refused(color, tmp_path):
 
 
 def test_a_frame_past_the_end_is_refused(color, drawn, tmp_path):
-    with pytest.raises(VideoError, match="frame 12 is past the end: there are 12, 0 to 11"):
+    with pytest.raises(VideoError, match="has no frame 12, only frames 0 to 11"):
         write_feature_videos(color, drawn.mp4, tmp_path, frame=12)
 
 
@@ -303,7 +303,7 @@ def test_the_command_writes_both_videos_and_says_where(propagate, drawn, tmp_pat
     [
         (("missing.mp4",), 1, "missing.mp4: no such file or folder; check the path"),
         (("CLIP", "--mask", "missing.png"), 1, "missing.png: no such mask; check the path"),
-        (("CLIP", "--frame", "99"), 1, "frame 99 is past the end"),
+        (("CLIP", "--frame", "99"), 1, "has no frame 99"),
         (("CLIP", "--model", "tiny", "--recipe", "nonsense"), 2, "no recipe is named 'nonsense'"),
     ],
 )

@@ -13,9 +13,6 @@ from propagate.config import Config
 from propagate.errors import MaskError, VideoError
 from propagate.features.registry import load_backbone
 from propagate.images.find import (
-    APPEARS_FROM,
-    LEAST_DISTANCE,
-    MOST_DISTANCE,
     Finder,
     Sample,
     intervals_above,
@@ -24,7 +21,7 @@ from propagate.images.find import (
     sampled,
 )
 from propagate.images.find_report import clock
-from propagate.images.instance import PictureFeatures, learn_instance
+from propagate.images.instance import INSTANCE_SETTINGS, PictureFeatures, learn_instance
 from propagate.io.decode.one_frame import read_frame
 from propagate.records import Frame
 from tests.tiny_models import stable_diffusion
@@ -94,7 +91,9 @@ def score_said_slowly(reference, share, target):
         others = [u for (b, a), u in cells(reference) if abs(b - y) > 1 or abs(a - x) > 1]
         apart.append(max(v @ u for u in others))
     found = [max(v @ u for _, u in cells(target)) for v in own.values()]
-    within = min(max(1 - np.mean(apart), LEAST_DISTANCE), MOST_DISTANCE)
+    within = min(
+        max(1 - np.mean(apart), INSTANCE_SETTINGS.least_distance), INSTANCE_SETTINGS.most_distance
+    )
     return within / (within + 1 - np.mean(found))
 
 
@@ -285,7 +284,7 @@ def test_a_frame_is_read_from_a_picture_a_video_and_a_folder(drawn, tmp_path):
 
 
 def test_a_frame_past_the_end_is_refused(drawn):
-    with pytest.raises(VideoError, match="frame 12 is past the end: there are 12, 0 to 11"):
+    with pytest.raises(VideoError, match="has no frame 12, only frames 0 to 11"):
         read_frame(drawn.mp4, 12)
 
 
@@ -338,7 +337,7 @@ def test_all_scores_and_a_contact_sheet_are_written(find, videos, drawn, tmp_pat
     report = json.loads((out / "find.json").read_text())
     assert (report["reference"], report["mask"]) == (str(drawn.mp4), str(drawn.mask))
     assert (report["model"], report["every_s"]) == ("color", 0.2)
-    assert report["appears_from"] == APPEARS_FROM
+    assert report["appears_from"] == INSTANCE_SETTINGS.appears_from
     nothing, both = report["videos"]
     assert [entry["video"] for entry in report["videos"]] == [
         str(videos.nothing),

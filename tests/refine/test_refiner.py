@@ -22,8 +22,7 @@ from propagate.errors import ModelError, OutputError
 from propagate.io.write.run_folder import RunFolder
 from propagate.records import Frame, Result
 from propagate.refine.refiner import (
-    AGREEMENT,
-    MAX_NEGATIVES,
+    REFINER_SETTINGS,
     Refiner,
     choose,
     deepest_point,
@@ -100,7 +99,7 @@ def test_an_object_alone_has_one_point_and_no_negative_one(refiner):
 
 def test_of_many_others_the_nearest_are_negative_points_nearest_first():
     rng = np.random.default_rng(3)
-    count = MAX_NEGATIVES + 5
+    count = REFINER_SETTINGS.max_negatives + 5
     cells = rng.permutation(200)[:count]
     mask = np.zeros((100, 200), np.uint8)
     for i, cell in enumerate(cells, 1):
@@ -108,13 +107,13 @@ def test_of_many_others_the_nearest_are_negative_points_nearest_first():
         mask[10 * row + 4, 10 * column + 4] = i
     canvas = Canvas(100, 200, 100, 200, 200)
     prompts = prompts_of(mask, range(1, count + 1), {}, canvas, 50)
-    assert prompts.points.shape == (count, 1 + MAX_NEGATIVES, 2)
+    assert prompts.points.shape == (count, 1 + REFINER_SETTINGS.max_negatives, 2)
     at = {i: np.argwhere(mask == i)[0][::-1] for i in range(1, count + 1)}
     for i, points in enumerate(prompts.points.numpy(), 1):
         assert points[0].tolist() == at[i].tolist()
         distances = sorted(np.hypot(*(at[i] - at[j])) for j in at if j != i)
         found = [np.hypot(*(at[i] - point)) for point in points[1:]]
-        np.testing.assert_allclose(found, distances[:MAX_NEGATIVES], rtol=1e-6)
+        np.testing.assert_allclose(found, distances[: REFINER_SETTINGS.max_negatives], rtol=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -261,7 +260,7 @@ def as_logits(mask: np.ndarray, height: float = 1.0) -> np.ndarray:
 def test_a_refinement_that_disagrees_is_refused(width, is_taken):
     given = boxes(6, 20, _3=np.s_[1:5, 2:12])  # 10 wide: half of it is the least that agrees.
     refined = boxes(6, 20, _3=np.s_[1:5, 2 : 2 + width])
-    assert AGREEMENT == 0.5
+    assert REFINER_SETTINGS.agreement == 0.5
     expected = refined if is_taken else given
     assert np.array_equal(merge(given, {3: as_logits(refined == 3)}), expected)
 
