@@ -522,6 +522,8 @@ def test_a_result_can_name_its_refiner(folders, refiners):
         "source": str(folders["sam2"]),
         "dtype": "float32",
         "agreement": 0.5,
+        "max_negatives": 8,
+        "certain_logit": 10.0,
     }
 
 
