@@ -6,23 +6,21 @@ from typing import Annotated
 import typer
 
 from propagate.cli.options import (
-    Device,
-    Dtype,
-    DtypeName,
+    BackboneChoice,
     MaxFrames,
     MaxPixels,
-    Model,
     Out,
     Overwrite,
-    Recipe,
     limited_to,
-    load_asked,
     read_given_mask,
+    spread,
 )
 from propagate.cli.terminal import progress_of
 
 
+@spread
 def features(
+    *,
     clip: Annotated[
         str, typer.Argument(metavar="CLIP", help="A video file or a folder of images.")
     ],
@@ -42,10 +40,7 @@ def features(
             min=0, help="Frame of the mask, counted from 0. The colours are fitted to this frame."
         ),
     ] = 0,
-    model: Model = "tiny",
-    recipe: Recipe = None,
-    device: Device = "auto",
-    dtype: Dtype = DtypeName.auto,
+    model: BackboneChoice,
     max_pixels: MaxPixels = None,
     max_frames: MaxFrames = None,
     overwrite: Overwrite = False,
@@ -63,7 +58,7 @@ def features(
 
     options = limited_to(max_pixels)
     reference = read_given_mask(mask, options)
-    backbone = load_asked(model, device, dtype, recipe)
+    backbone = model.load()
     with progress_of(live_display_name(clip)) as progress:
         written = write_feature_videos(
             backbone,

@@ -6,24 +6,22 @@ from typing import Annotated
 import typer
 
 from propagate.cli.options import (
-    Device,
-    Dtype,
-    DtypeName,
+    BackboneChoice,
     MaxPixels,
-    Model,
     Overwrite,
-    Recipe,
     Template,
     limited_to,
-    load_asked,
     read_given_mask,
+    spread,
 )
 from propagate.cli.terminal import progress_of, say, say_error, show
 from propagate.config import TEMPLATE
 from propagate.errors import VideoError
 
 
+@spread
 def find(
+    *,
     reference: Annotated[
         str, typer.Argument(metavar="REF", help="A picture, or a video for its first frame.")
     ],
@@ -55,10 +53,7 @@ def find(
     top: Annotated[
         int, typer.Option(min=1, help="Most videos in the table and on the sheet, per object.")
     ] = 20,
-    model: Model = "tiny",
-    recipe: Recipe = None,
-    device: Device = "auto",
-    dtype: Dtype = DtypeName.auto,
+    model: BackboneChoice,
     max_pixels: MaxPixels = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -84,7 +79,7 @@ def find(
     options = limited_to(max_pixels)
     given = read_given_mask(mask, options)
     picture = read_frame(reference, options=options).image
-    backbone = load_asked(model, device, dtype, recipe, name, template)
+    backbone = model.load(name, template)
     finder = Finder(backbone, picture, given, class_name=name)
     searches: list[VideoSearch] = []
     failed = 0
@@ -107,9 +102,7 @@ def find(
         settings = {
             "reference": reference,
             "mask": None if mask is None else str(mask),
-            "model": model,
-            "recipe": recipe,
-            "dtype": dtype.value,
+            **model.settings,
             "every_s": every,
             **finder.settings,
             "versions": versions(),

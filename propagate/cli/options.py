@@ -186,15 +186,42 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelChoice:
-    """The model, and how its features are matched."""
+class BackboneChoice:
+    """The model that computes features."""
 
     model: Model = "tiny"
     recipe: Recipe = None
-    matcher: Matching = MatcherName.default
-    template: Template = TEMPLATE
     device: Device = "auto"
     dtype: Dtype = DtypeName.auto
+
+    def load(self, class_name: str | None = None, template: str = TEMPLATE) -> "Backbone":
+        """Load the model; a wrong value is a usage error."""
+        from propagate.features.registry import load_backbone
+
+        try:
+            return load_backbone(
+                self.model,
+                device=self.device,
+                dtype=self.dtype.value,
+                recipe=self.recipe,
+                class_names=() if class_name is None else (class_name,),
+                template=template,
+            )
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a report says of the model."""
+        return {"model": self.model, "recipe": self.recipe, "dtype": self.dtype.value}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice(BackboneChoice):
+    """The model, and how its features are matched."""
+
+    matcher: Matching = MatcherName.default
+    template: Template = TEMPLATE
     short_side: ShortSide = SHORT_SIDE_PX
 
     def config(self, class_names: Mapping[int, str]) -> Config:
@@ -276,30 +303,6 @@ def parse_formats(formats: str) -> tuple[str, ...]:
     if not chosen or set(chosen) - {"png", "rle"}:
         raise typer.BadParameter(f"{formats!r}: png, rle, or png,rle", param_hint="--format")
     return chosen
-
-
-def load_asked(
-    model: str,
-    device: str,
-    dtype: DtypeName,
-    recipe: str | None,
-    class_name: str | None = None,
-    template: str = TEMPLATE,
-) -> "Backbone":
-    """Load a model as the options say; a wrong value is a usage error."""
-    from propagate.features.registry import load_backbone
-
-    try:
-        return load_backbone(
-            model,
-            device=device,
-            dtype=dtype.value,
-            recipe=recipe,
-            class_names=() if class_name is None else (class_name,),
-            template=template,
-        )
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 def limited_to(max_pixels: int | None) -> "SourceOptions":

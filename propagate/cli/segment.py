@@ -7,25 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from propagate.cli.options import (
-    Device,
-    Dtype,
-    DtypeName,
+    BackboneChoice,
     MaxPixels,
-    Model,
     Overwrite,
-    Recipe,
     Template,
     limited_to,
-    load_asked,
     read_given_mask,
+    spread,
 )
 from propagate.cli.terminal import if_interrupted, progress_of, say, say_error, show
 from propagate.config import TEMPLATE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from propagate.features.backbone import Backbone
     from propagate.io.decode.options import SourceOptions
 
 
@@ -40,7 +33,9 @@ class MethodName(StrEnum):
     official = "official"
 
 
+@spread
 def segment(
+    *,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the masks.")],
     pictures: Annotated[
         list[Path] | None,
@@ -70,10 +65,7 @@ def segment(
             help="From features to masks: ours, PDM's equations, or the votes of its released code."
         ),
     ] = MethodName.default,
-    model: Model = "tiny",
-    recipe: Recipe = None,
-    device: Device = "auto",
-    dtype: Dtype = DtypeName.auto,
+    model: BackboneChoice,
     max_pixels: MaxPixels = None,
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Also write the pictures with their masks drawn.")
@@ -108,18 +100,13 @@ def segment(
 
     from propagate.run_settings import versions
 
-    def load() -> "Backbone":
-        return load_asked(model, device, dtype, recipe, name, template)
-
     settings: dict[str, Any] = {
-        "model": model,
-        "recipe": recipe,
-        "dtype": dtype.value,
+        **model.settings,
         "versions": versions(),
     }
     options = limited_to(max_pixels)
     if perseg is not None:
-        _segment_perseg(perseg, out, load, method, settings, options, overlay, overwrite)
+        _segment_perseg(perseg, out, model, method, settings, options, overlay, overwrite)
         return
 
     from propagate.images.segment import Segmenter
@@ -132,7 +119,9 @@ def segment(
         check_free(out, [picture.stem for picture in found], overlay)
     labelled = read_given_mask(mask, options)
     image = read_frame(reference, options=options).image
-    segmenter = Segmenter(load(), image, labelled, class_name=name, method=method.value)
+    segmenter = Segmenter(
+        model.load(name, template), image, labelled, class_name=name, method=method.value
+    )
     settings |= {
         "reference": str(reference),
         "mask": None if mask is None else str(mask),
@@ -153,7 +142,7 @@ def segment(
 def _segment_perseg(
     root: Path,
     out: Path,
-    load: "Callable[[], Backbone]",
+    model: BackboneChoice,
     method: MethodName,
     settings: dict[str, Any],
     options: "SourceOptions",
@@ -174,7 +163,7 @@ def _segment_perseg(
     if not overwrite:
         for item in objects:
             check_free(out / item.name, item.targets, overlay)
-    backbone = load()
+    backbone = model.load()
     with if_interrupted(START_AGAIN), progress_of(str(root), "objects") as progress:
         for done, item in enumerate(objects, start=1):
             annotation = item.annotations[REFERENCE]
