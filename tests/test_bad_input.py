@@ -30,7 +30,7 @@ def run(propagate, drawn, tmp_path):
     def call(*options, source=None, mask=None, model="color", out=None):
         return propagate(
             *("run", source or drawn.mp4, "-m", mask or drawn.mask, "-o", out or tmp_path / "out"),
-            *("--model", model, *options),
+            *("--model", model, "--short-side", 64, *options),
         )
 
     return call

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from propagate.config import Config
 from propagate.errors import MaskError
 from propagate.io.decode.frame_range import FrameRange
 from propagate.io.decode.options import SourceOptions
@@ -19,7 +20,7 @@ from propagate.pipeline import Propagator
 
 @pytest.fixture(scope="module")
 def color():
-    return Propagator("color", device="cpu")
+    return Propagator("color", device="cpu", config=Config(short_side_px=64))
 
 
 def masks_in(folder):
@@ -112,7 +113,7 @@ def test_the_command_takes_a_range(propagate, drawn, tmp_path):
     mask = tmp_path / "m.png"
     Image.fromarray(drawn.truth[6]).save(mask)
     finished = propagate(
-        *("run", drawn.mp4, "--reference", f"6={mask}", "--model", "color"),
+        *("run", drawn.mp4, "--reference", f"6={mask}", "--model", "color", "--short-side", 64),
         *("-o", tmp_path / "out", *options),
     )
     assert finished.status == 0, finished.stderr
@@ -130,7 +131,18 @@ def test_the_command_takes_a_range(propagate, drawn, tmp_path):
     ],
 )
 def test_a_range_that_means_nothing_is_bad_usage(propagate, drawn, tmp_path, options, message):
-    command = ("run", drawn.mp4, "-m", drawn.mask, "--model", "color", "-o", tmp_path / "out")
+    command = (
+        "run",
+        drawn.mp4,
+        "-m",
+        drawn.mask,
+        "--model",
+        "color",
+        "--short-side",
+        64,
+        "-o",
+        tmp_path / "out",
+    )
     finished = propagate(*command, *options)
     assert finished.status == 2
     assert message in " ".join(finished.stderr.replace("│", " ").split())
@@ -138,7 +150,18 @@ def test_a_range_that_means_nothing_is_bad_usage(propagate, drawn, tmp_path, opt
 
 
 def test_the_limit_of_pixels_counts_for_frames_and_masks(propagate, drawn, tmp_path):
-    command = ("run", drawn.mp4, "-m", drawn.mask, "--model", "color", "-o", tmp_path / "out")
+    command = (
+        "run",
+        drawn.mp4,
+        "-m",
+        drawn.mask,
+        "--model",
+        "color",
+        "--short-side",
+        64,
+        "-o",
+        tmp_path / "out",
+    )
     finished = propagate(*command, "--max-pixels", 64 * 48 - 1)
     assert finished.status == 1
     assert "64x48 pixels, more than the limit of 3071" in finished.stderr
@@ -194,13 +217,35 @@ def test_the_command_follows_a_folder_that_grows(propagate, drawn, tmp_path, iso
     writer = threading.Thread(target=write)
     writer.start()
     finished = propagate(
-        *("run", folder, "-m", drawn.mask, "--model", "color", "-o", tmp_path / "out"),
+        *(
+            "run",
+            folder,
+            "-m",
+            drawn.mask,
+            "--model",
+            "color",
+            "--short-side",
+            64,
+            "-o",
+            tmp_path / "out",
+        ),
         *("--follow", "--follow-timeout", "20", *isolate),
     )
     writer.join()
     assert finished.status == 0, finished.stderr
     whole = propagate(
-        *("run", drawn.folder, "-m", drawn.mask, "--model", "color", "-o", tmp_path / "whole"),
+        *(
+            "run",
+            drawn.folder,
+            "-m",
+            drawn.mask,
+            "--model",
+            "color",
+            "--short-side",
+            64,
+            "-o",
+            tmp_path / "whole",
+        ),
         "--forward-only",
     )
     assert whole.status == 0

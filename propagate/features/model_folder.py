@@ -1,6 +1,7 @@
 """Find model folders in diffusers layout and check that they are complete."""
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,21 +143,10 @@ class ModelFolder:
         if self.unet_weights is not None and not self.unet_weights.is_file():
             raise ModelError(f"model {self.name}: {self.unet_weights} is missing", FETCH_HINT)
         for part, folder in folders.items():
-            for files in PART_FILES[part]:
-                if any((folder / file).is_file() for file in files):
-                    continue
-                if part == "unet" and files is DIFFUSERS_WEIGHTS and self.unet_weights is not None:
-                    continue
-                unsafe = next(iter(sorted(folder.glob("*.bin"))), None)
-                missing = f"model {self.name}: {folder / files[0]} is missing"
-                if unsafe is not None and files[0].endswith(".safetensors"):
-                    raise ModelError(
-                        f"{missing}, and {unsafe.name} is not read because it can run code",
-                        "save the model again with safe_serialization=True",
-                    )
-                raise ModelError(
-                    missing, "compare the folder with what diffusers' save_pretrained writes"
-                )
+            wanted = PART_FILES[part]
+            if part == "unet" and self.unet_weights is not None:
+                wanted = tuple(files for files in wanted if files is not DIFFUSERS_WEIGHTS)
+            check_files(self.name, folder, wanted)
 
     @property
     def is_complete(self) -> bool:
@@ -166,6 +156,35 @@ class ModelFolder:
         except ModelError:
             return False
         return True
+
+
+def check_files(name: str, folder: Path, wanted: Iterable[Sequence[str]]) -> None:
+    """Check that a folder has one file of each of these groups.
+
+    Raises:
+        ModelError: A group has none.
+    """
+    for files in wanted:
+        if any((folder / file).is_file() for file in files):
+            continue
+        missing = f"model {name}: {folder / files[0]} is missing"
+        unsafe = next(iter(sorted(folder.glob("*.bin"))), None)
+        if unsafe is not None and files[0].endswith(".safetensors"):
+            raise ModelError(
+                f"{missing}, and {unsafe.name} is not read because it can run code",
+                "save the model again with safe_serialization=True",
+            )
+        raise ModelError(missing, "compare the folder with what save_pretrained writes")
+
+
+def refuse_file(name: str, path: Path) -> None:
+    """Refuse a file in place of a model's folder.
+
+    Raises:
+        ModelError: The path is a file.
+    """
+    if path.exists() and not path.is_dir():
+        raise ModelError(f"model {name}: {path} is a file", "pass the folder of the model")
 
 
 def open_model_folder(
@@ -185,8 +204,7 @@ def open_model_folder(
         ModelError: The model does not exist or cannot be reached, or files are missing.
     """
     path = Path(source)
-    if path.exists() and not path.is_dir():
-        raise ModelError(f"model {name}: {path} is a file", "pass the folder of the model")
+    refuse_file(name, path)
     folder = cached_model_folder(name, source, unet_weights)
     if folder is None:
         files = None

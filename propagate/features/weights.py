@@ -58,7 +58,7 @@ def check_nothing_is_missing(folder: ModelFolder, part: str, missing: Iterable[s
     names = sorted(missing)
     if names:
         raise ModelError(
-            f"model {folder.name}: {len(names)} weights of its {part} are missing from its file, "
+            f"model {folder.name}: the file of its {part} lacks {len(names)} of its weights, "
             f"for example {names[0]}",
             FETCH_HINT,
         )

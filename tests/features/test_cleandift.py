@@ -141,9 +141,7 @@ def test_a_weight_that_is_not_in_the_file_is_an_error(hub: Hub) -> None:
     weights = load_file(path)
     del weights["conv_in.weight"]
     save_file(weights, path)
-    assert (
-        "1 weights of its U-Net are missing from its file, for example conv_in.weight" in failure()
-    )
+    assert "the file of its U-Net lacks 1 of its weights, for example conv_in.weight" in failure()
 
 
 def test_a_gated_file_is_an_error(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -342,7 +342,8 @@ def test_a_weight_that_is_not_in_the_file_is_an_error(
     del weights[left_out]
     save_file(weights, path, metadata={"format": "pt"})
     message = failure(copies[kind])
-    assert f"1 weights of its {'U-Net' if kind == 'alone' else path.parent.name}" in message
+    part = "U-Net" if kind == "alone" else path.parent.name
+    assert f"the file of its {part} lacks 1 of its weights" in message
     assert left_out.removeprefix("text_model.") in message
 
 
