@@ -11,7 +11,7 @@ the largest part of the prediction decides. By (2), a mask that only grazes an i
 none, while a mask that is too large or too small still lies on its instance. With equal shares, the
 object's own instance is preferred. If an instance has no pixel in the truth, no prediction lies on
 it; its own prediction may then lie on another instance, which is an error. An empty prediction lies
-on none: that is a lost object, which lowers J, and not an identity error.
+on none; that counts as a lost object, which lowers J, not as an identity error.
 
 Over time, for one object:
 
@@ -65,8 +65,8 @@ class IdentityScores:
         total: Over everything.
         per_sequence: By its name.
         per_object: By sequence and id: `bear_1`.
-        under: By sequence and object id, the instance on which its prediction lies in each scored
-            frame; 0 if it lies on none.
+        under: By sequence and object id: for each scored frame, the instance under the prediction,
+            on which it lies; 0 if it lies on none.
     """
 
     total: IdentityCounts

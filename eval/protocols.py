@@ -25,8 +25,8 @@ class Objects(Enum):
     """Where the objects of a sequence come from."""
 
     TO_LARGEST_ID = (
-        "1..n of a sequence, n the largest id in its first annotated frame; an id missing there is "
-        "an object all the same; larger ids that appear later are not scored"
+        "1..n, where n is the largest id in the first annotated frame of the sequence; ids missing "
+        "in that frame still count; larger ids that appear later are not scored"
     )
     IN_FIRST_FRAME = "the ids in the first annotated frame; others that appear later are not scored"
     IN_SCORED_FRAMES = "the ids in the scored truth frames"
@@ -45,7 +45,7 @@ class Counting(Enum):
 class Void(Enum):
     """What pixels of value 255 in the truth mean."""
 
-    BACKGROUND = "background: a prediction on it costs"
+    BACKGROUND = "background: an object predicted there lowers the score"
     UNKNOWN = "not known: no part of any mask, neither for J nor for F"
     OBJECT = "an id like any other"
 
@@ -54,10 +54,10 @@ class OtherIds(Enum):
     """What happens to predicted ids that are not objects of the truth."""
 
     REFUSED = "an error"
-    IGNORED = "nobody's pixels: they cost only where they take pixels from an object"
+    IGNORED = "ignored: they lower a score only where they replace pixels of an object"
     PROPOSALS = (
-        "all ids are proposals, at most 20; each object gets one so that the sum over objects of "
-        "(J + F) / 2, averaged over frames, is largest; what is left over costs nothing"
+        "all ids are proposals, at most 20; they are assigned to objects so that the sum over "
+        "objects of (J + F) / 2, averaged over frames, is largest; unassigned ones cost nothing"
     )
 
 
@@ -88,7 +88,7 @@ class Protocol:
         annotations: Folders of truth under the root, in the order in which they are tried; they may
             contain `{resolution}`.
         lists: Folders of `<split>.txt` under the root, in the order in which they are tried.
-        left_out: What the benchmark also reports and is not computed here; may be empty.
+        left_out: Measures that the benchmark reports but this program does not; may be empty.
     """
 
     name: str
@@ -130,7 +130,7 @@ class Protocol:
             "other predicted ids": self.other_ids.value,
             "average": OVER_GROUPS if self.groups is Groups.SEEN_AND_UNSEEN else OVER_OBJECTS,
             "decay": "mean of the first quarter of the frames minus mean of the last, "
-            "true at any length",
+            "correct for sequences of any length",
             "groups": self.groups.value,
             "not computed": self.left_out,
             "source": self.source,
@@ -166,8 +166,8 @@ _SEMI_SUPERVISED = (
         name="youtube-vos",
         task=SEMI_SUPERVISED,
         title="YouTube-VOS",
-        source="the data set's description; its server's code is not public, so that an object's "
-        "first annotated frame (which is given) does not count is our reading",
+        source="the data set's description; its server's code is not public; we assume that "
+        "an object's first annotated frame, which is given, is not scored",
         objects=Objects.IN_TRUTH,
         counting=Counting.AFTER_OWN_FIRST,
         skip_last=0,

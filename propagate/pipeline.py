@@ -1,4 +1,4 @@
-"""The program in one sentence: decode -> features -> match -> remember -> write.
+"""The program at a glance: decode -> features -> match -> remember -> write.
 
     decode      `io.decode`    frames in order, read ahead by one thread
     features    `features`     the U-Net's features, in batches, computed ahead by a second thread
@@ -6,11 +6,12 @@
     remember    `memory`       the reference frames, and a bounded number of others
     write       `run`          masks as they come, the report last
 
-`Session` matches and remembers, one frame at a time. A video is a loop over its frames.
+`Session` matches and remembers, one frame at a time; a video is a loop over its frames. `propagate`
+yields the masks, and `run` also writes them.
 """
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from itertools import islice
@@ -57,25 +58,20 @@ class Propagator:
                 loaded already, which keeps its own device, precision and recipe.
             device: "auto", "cpu", "cuda", "cuda:1".
             dtype: Precision of the U-Net: "auto", "float32", "bfloat16", "float16".
-            compile: Compile the U-Net's blocks: the first frames take minutes, all others less.
-            config: What is read and how it is matched; None: the measured default.
+            compile: Compile the U-Net's blocks: slower first frames, faster later ones.
+            config: Which features are read, and how they are matched. None: the default.
 
         Raises:
             ModelError, DeviceError, ValueError: See `load_backbone`.
         """
         self.model = model if isinstance(model, str) else model.name
-        self.dtype = dtype
-        self.config = config or Config()
+        self.dtype, self.config = dtype, config or Config()
         self.backbone = as_backbone(
             model, device=device, dtype=dtype, compile=compile, config=self.config
         )
 
     def session(self, *, probabilities: bool = False) -> Session:
-        """Start a video: feed it frames with `step`.
-
-        Args:
-            probabilities: Whether each result carries the soft label of every object.
-        """
+        """Start a video: feed it frames with `step`. See `propagate` for `probabilities`."""
         return Session(self.backbone, self.config, probabilities)
 
     def propagate(
@@ -89,7 +85,7 @@ class Propagator:
         probabilities: bool = False,
         both_ways: bool = True,
         feature_cache_bytes: int = FEATURE_CACHE_BYTES,
-    ) -> Iterator[Result]:
+    ) -> Generator[Result, None, None]:
         """Follow the objects of the references through a video, frame by frame.
 
         Args:
@@ -101,47 +97,51 @@ class Propagator:
                 growing folders and plain frames are followed forwards only.
 
         Yields:
-            One `Result` per frame, in order, as soon as its batch is done. Results of frames that
-            are gone back over come when the reference after them was read.
+            One `Result` per frame, in order, as soon as its batch is done. Frames before a later
+            reference are also followed backwards; their results come once that reference is read.
 
         Raises:
-            VideoError: The source cannot be opened, or breaks off; frames before that come first.
+            VideoError: The source cannot be opened; or, after all earlier frames, breaks off.
             MaskError: A reference has another size, lies past the end or outside the range.
             OutputError: There is no room for temporary files.
-            ValueError: Source options for frames that were given as such.
+            ValueError: Source options were given with plain frames.
         """
-        session, clock = self.session(probabilities=probabilities), StageClock()
-        masks: Mapping[int, Mask]
+        options = RunOptions(
+            source_options=source_options or SourceOptions(),
+            batch_size=batch_size,
+            max_frames=max_frames,
+            both_ways=both_ways,
+            feature_cache_bytes=feature_cache_bytes,
+        )
+        masks: Mapping[int, Mask] = as_masks(references)
         blocks: Sequence[Block] = ()
-        indices: deque[int] = deque()
-        opening: AbstractContextManager[Iterable[Frame]]
-        has_range = False
+        opened: AbstractContextManager[Iterable[Frame]]
         if isinstance(source, (str, PathLike, int)):
-            options = RunOptions(
-                source_options=source_options or SourceOptions(),
-                batch_size=batch_size,
-                max_frames=max_frames,
-                both_ways=both_ways,
-                feature_cache_bytes=feature_cache_bytes,
-            )
             plan = plan_source(source, references, options, self.backbone, self.config)
-            opening, masks, blocks = plan.open(), plan.masks, plan.blocks
-            has_range = options.source_options.frame_range is not None
+            opened, masks, blocks = plan.open(), plan.masks, plan.blocks
         elif source_options is not None:
-            raise ValueError("source_options: of a source that is opened here, not of frames")
+            raise ValueError("source_options apply to a path, a camera or a stream, not to frames")
         else:
-            opening, masks = nullcontext(source), as_masks(references)
-        with opening as opened:
-            frames = note_indices(opened, indices) if has_range else opened
-            if blocks:
-                results = self.follow_blocks(
-                    session, frames, masks, blocks, 0, batch_size, max_frames, clock
-                )
-            else:
-                followed = self.follow(
-                    session, frames, masks, batch_size=batch_size, max_frames=max_frames
-                )
-                results = _without_frames(followed)
+            opened = nullcontext(source)
+        return self._results(opened, masks, blocks, options, probabilities)
+
+    def _results(
+        self,
+        opened: AbstractContextManager[Iterable[Frame]],
+        masks: Mapping[int, Mask],
+        blocks: Sequence[Block],
+        options: RunOptions,
+        probabilities: bool,
+    ) -> Generator[Result, None, None]:
+        session = self.session(probabilities=probabilities)
+        indices: deque[int] = deque()  # of frames that were read, for results that come later
+        has_range = options.source_options.frame_range is not None
+        with opened as frames:
+            if has_range:
+                frames = note_indices(frames, indices)
+            results = self.follow_blocks(
+                session, frames, masks, blocks, 0, options.batch_size, options.max_frames
+            )
             with closing(results):
                 for result in results:
                     yield replace(result, index=indices.popleft()) if has_range else result
@@ -190,8 +190,7 @@ class Propagator:
             references: Frame index -> mask.
             first: How many frames of the video the session has seen. References and `max_frames`
                 count from the video's first frame.
-            batch_size, max_frames: See `RunOptions`.
-            clock: Adds up the seconds of each stage.
+            batch_size, max_frames: See `RunOptions`. `clock` measures each stage.
         """
         clock, masks, count = clock or StageClock(), as_masks(references), first
         with closing(self._read(frames, first, batch_size, max_frames, clock)) as read:
@@ -212,25 +211,23 @@ class Propagator:
         first: int,
         batch_size: int | None,
         max_frames: int | None,
-        clock: StageClock,
+        clock: StageClock | None = None,
     ) -> Generator[Result, None, None]:
-        """Do what `follow` does, and go back over the blocks; yield results only.
+        """Follow objects like `follow`, and backwards in the blocks; yield results only.
 
-        No frame is kept for its result. `first` lies in no block. The rest is followed as a video
-        of its own, with the references before it on frames below 0.
+        Frames are not kept until their results come. `first` must not lie inside a block. The
+        frames from `first` on are numbered from 0, so earlier references have negative indices.
         """
+        clock = clock or StageClock()
         masks_of_rest = {index - first: mask for index, mask in masks.items()}
         blocks_of_rest = [block.moved(-first) for block in blocks if block.start >= first]
         count = first
-        with (
-            closing(self._read(frames, first, batch_size, max_frames, clock)) as read,
-            closing(
-                follow_both_ways(session, read, masks_of_rest, blocks_of_rest, clock)
-            ) as results,
-        ):
-            for result in results:
-                yield replace(result, index=count)
-                count += 1
+        with closing(self._read(frames, first, batch_size, max_frames, clock)) as read:
+            results = follow_both_ways(session, read, masks_of_rest, blocks_of_rest, clock)
+            with closing(results):
+                for result in results:
+                    yield replace(result, index=count)
+                    count += 1
         check_within(masks, count)
 
     def _read(
@@ -241,16 +238,12 @@ class Propagator:
         max_frames: int | None,
         clock: StageClock,
     ) -> Generator[tuple[Frame, torch.Tensor], None, None]:
-        """Give each frame with its features (C, h, w), computed in batches, ahead."""
-        left = None if max_frames is None else max_frames - first
+        """Yield each frame with its features (C, h, w), which are computed ahead in batches."""
+        remaining = None if max_frames is None else max_frames - first
         return with_features(
-            islice(frames, left), self.backbone, self.config, batch_size=batch_size, clock=clock
+            islice(frames, remaining),
+            self.backbone,
+            self.config,
+            batch_size=batch_size,
+            clock=clock,
         )
-
-
-def _without_frames(
-    followed: Generator[tuple[Frame, Result], None, None],
-) -> Generator[Result, None, None]:
-    with closing(followed):
-        for _, result in followed:
-            yield result

@@ -118,7 +118,8 @@ class Result:
         mask: (H, W) uint8 object ids, 0 background.
         scores: Per object id, 0..1: the mean soft label over the object's pixels, before any
             rescaling; 0 where no pixel is left of it.
-        states: Per object id: "tracked", "unsure" (score below 0.6) or "absent" (no pixel).
+        states: Per object id: "tracked", "unsure" (score below
+            `MaskSettings.unsure_below`) or "absent" (no pixel).
         margins: Per object id, -1..1: by how much that label is above the best of the others, on
             average over the object's pixels, before any rescaling; near 0 where a look-alike or the
             background is as likely, 0 where no pixel is left of it.

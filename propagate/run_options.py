@@ -1,4 +1,4 @@
-"""How a video is run into a folder: one record, for one run or for a batch."""
+"""The options of a run that writes a folder, for one video or for each of a batch."""
 
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -7,7 +7,7 @@ from propagate.io.decode.options import SourceOptions
 
 Format = Literal["png", "rle"]
 
-# The largest feature cache: 2,500 frames of 854x480 with `tiny`.
+# The default limit has room for about 2,500 frames of 854x480 with `tiny`.
 FEATURE_CACHE_BYTES = 4 * 2**30
 
 
@@ -17,7 +17,7 @@ class RunOptions:
 
     Attributes:
         source_options: How the source is opened, and which of its frames are read.
-        formats: Of "png" and "rle".
+        formats: "png", "rle" or both.
         overlay: Whether to write `overlay.mp4`.
         batch_size: Frames whose features are computed at once; None: 1 on a CPU, on a GPU as many
             as its memory has room for, up to 32. On a CPU it changes no mask; on a GPU features
@@ -25,10 +25,11 @@ class RunOptions:
         max_frames: Stop after this many frames.
         both_ways: Whether objects are followed backwards from a reference too, in a file or folder.
         feature_cache_bytes: Most temporary disk space for going backwards. If more is needed,
-            frames are gone back over as far as the space reaches, and a warning says how far.
+            frames are followed backwards only as far as the space allows, and a warning says how
+            far.
         overwrite: Whether to replace a finished run, and to start an unfinished one again.
-        save_every_s: Seconds between two saved states; 0 saves after every frame. Above 0, saving
-            takes 2 % of the time at most.
+        save_every_s: Seconds between two saved states; 0 saves after every frame. If above 0,
+            saving takes at most 2 % of the time.
     """
 
     source_options: SourceOptions = field(default_factory=SourceOptions)

@@ -517,7 +517,7 @@ def test_one_frame_that_does_not_fit_is_an_error(run, tmp_path, monkeypatch):
         propagate.features.registry, "load_backbone", lambda *_, **__: SmallDevice(0)
     )
     line = error_line(run())
-    assert "one frame of 640x480 does not fit into the memory of cpu; use a smaller model" in line
+    assert "one frame of 88x64 does not fit into the memory of cpu; use a smaller model" in line
     assert not (tmp_path / "out/clip").exists()
 
 

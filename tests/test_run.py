@@ -452,7 +452,7 @@ def test_what_happens_in_a_run_is_logged_as_in_a_batch(propagate, drawn, tmp_pat
     (tmp_path / "list.csv").write_text(
         "video,mask\n" + "".join(f"{v},{drawn.mask}\n" for v in (drawn.mp4, bad))
     )
-    common = ("--model", "color", "--device", "cpu", "--log-json")
+    common = ("--model", "color", "--short-side", 64, "--device", "cpu", "--log-json")
     ran = propagate(
         *("run", drawn.mp4, bad, "-m", tmp_path / "masks", "-o", tmp_path / "run"),
         *(*common, tmp_path / "run.jsonl"),

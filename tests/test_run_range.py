@@ -94,7 +94,10 @@ def test_a_reference_that_is_skipped_is_told_before_anything_is_written(
 
 def test_options_for_frames_given_as_such_are_the_callers_error(color, drawn):
     wanted = SourceOptions(frame_range=FrameRange(stride=2))
-    with open_video(drawn.mp4) as frames, pytest.raises(ValueError, match="source_options: of a"):
+    with (
+        open_video(drawn.mp4) as frames,
+        pytest.raises(ValueError, match="source_options apply to a path"),
+    ):
         list(color.propagate(frames, {0: drawn.truth[0]}, source_options=wanted))
 
 

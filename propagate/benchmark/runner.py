@@ -36,7 +36,7 @@ from propagate.records import BACKGROUND_ID, Frame, Mask, Progress, Result, Stat
 from propagate.run_settings import versions
 
 # The name of the baseline, given in place of a model: it copies the first mask to every frame. A
-# method that does not score above it has followed nothing.
+# method that does not score higher follows nothing.
 FIRST_MASK = "first-mask"
 
 Results = Generator[tuple[Frame, Result], None, None]
@@ -187,7 +187,7 @@ class _Runs:
             return False  # the reference cannot be read, and `run` reports that
 
     def differences(self, sequence: str) -> list[str] | None:
-        """Name the settings in which a finished run differs; None if the run is not finished."""
+        """Name the settings in which a finished run differs; None if there is no finished run."""
         report = read_report(self.folder / sequence)
         if report is None:
             return None
@@ -303,7 +303,7 @@ def _refuse_others(runs: Sequence[_Runs]) -> None:
     if others:
         folder, differences = next(iter(others.items()))
         count = len(others) - 1
-        more = f" (so {'was' if count == 1 else 'were'} {count} more)" if count else ""
+        more = f" (and {count} more)" if count else ""
         raise OutputError(
             f"{folder}: was run with other settings: {'; '.join(differences)}{more}",
             "pass {overwrite=True} to run it again, or choose another folder ({out})",
@@ -338,7 +338,7 @@ def _entry(runs: _Runs, failures: Mapping[str, str]) -> Entry:
 
 
 def _facts(configuration: Configuration, reports: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Collect facts about the runs; if runs differ, as after an update, all their values."""
+    """Collect facts about the runs. If runs differ, as after an update, list all values."""
     if configuration.model == FIRST_MASK:
         return {"model": "the first mask, copied to every frame"}
 

@@ -1,6 +1,6 @@
 """The commands `propagate benchmark ...`: parse, call the public functions, print.
 
-Heavy imports stand inside the commands, so that `--help` answers at once.
+Heavy imports are inside the commands, so that `--help` answers at once.
 """
 
 import shlex

@@ -36,7 +36,7 @@ def say(text: str) -> None:
     print(f"propagate: {text}", file=sys.stderr)
 
 
-# Settings whose option has another name than the setting.
+# Settings whose option is named differently.
 OPTIONS = {
     "both_ways=False": "--forward-only",
     "class_names": "--name",
@@ -77,7 +77,7 @@ def show(renderable: object) -> None:
 
 @contextmanager
 def progress_of(source: str, unit: str = "frames") -> "Iterator[Progress]":
-    """Show a bar with speed and time left on stderr, or plain lines if it is no terminal."""
+    """Show a bar with speed and time left on stderr, or plain lines if stderr is not a terminal."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)

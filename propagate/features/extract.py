@@ -38,11 +38,11 @@ def extract_features(backbone: Backbone, config: Config, frames: Sequence[Image]
     """
     height, width = frame_pixels(frames[0]).shape[:2]
     size = working_size(height, width, config, backbone.multiple)
-    # One by one: a batch of large frames in float32 would take most of the memory.
+    # Resize one by one, because a float32 batch of full-size frames would fill the memory.
     images = torch.cat([_resized(frame, size, backbone.device) for frame in frames])
     extract = backbone.extract
     if config.class_names:
-        # With class names, `load_backbone` returns no other kind.
+        # With class names, `load_backbone` always returns a SemanticBackbone.
         named = cast(SemanticBackbone, backbone)
         extract = partial(_extract_with_maps, named, config.named_classes)
     features = _extract(backbone, extract, images)

@@ -1,7 +1,7 @@
 """Batches of frames of one size for a backbone, decoded ahead by one thread.
 
-A second thread computes features ahead. On a CPU this keeps all cores busy while one of the threads
-does work that runs on a single core.
+A second thread computes the features of coming frames. On a CPU this keeps all cores busy while one
+of the threads does work that runs on a single core.
 """
 
 from collections.abc import Generator, Iterable
@@ -38,8 +38,8 @@ def batch_frames(
         clock: Counts the time of the stage "decode".
 
     Raises:
-        VideoError: Raised by the source; the frames before it are yielded first. Deadlines are the
-            source's task, because only the source knows skipping frames from being stuck.
+        VideoError: Raised by the source; the frames before it are yielded first. The source
+            sets deadlines, because only it can tell skipping frames from being stuck.
         ValueError: The batch size is below 1.
     """
     with Prefetcher(frames, bytes_limit=PREFETCH_BYTES) as decoded:

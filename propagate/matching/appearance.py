@@ -42,9 +42,9 @@ def fused_on_one_scale(
     reference_appearance: torch.Tensor,
     reference_semantic: torch.Tensor,
 ) -> torch.Tensor:
-    """Average appearance and semantic maps (PDM, eq. 7), each brought to one scale before.
+    """Average appearance and semantic maps (PDM, eq. 7), both brought to one scale first.
 
-    The paper brings them to none, and a semantic map of raw dot products drowns the other. Here
+    The paper does not rescale them, so the semantic map of raw dot products dominates. Here
     both have mean zero and spread one on the reference frames.
 
     Args:

@@ -1,9 +1,10 @@
 """Connected components: which parts of an object stay, beside its largest one.
 
-What appears behind an object resembles nothing in the memory as well as the object itself, and a
-look-alike resembles it even more. Once such cells carry its label, the next frames match them with
-themselves. The references, where a person drew the object, know better. They are asked only about
-components off the largest one: an object seen from behind may look like none of its references.
+Newly uncovered background matches the object better than anything else in the memory, and a
+look-alike matches it better still. Once such cells carry its label, later frames match them with
+themselves. So they are compared with the references, where a person drew the object. Only
+components other than the largest are, because an object seen from behind may look like none of its
+references.
 
 Components touch by sides or corners. Shapes: see `cells.py`.
 """
@@ -27,7 +28,7 @@ NEIGHBOURHOOD = np.ones((3, 3))
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Component:
-    """A component of an object off its largest one.
+    """A component of an object, other than its largest.
 
     Attributes:
         area: The rows and columns of its bounding box and one cell around.
@@ -47,7 +48,7 @@ def drop_unsupported(
     vote: VoteSettings,
     settings: ComponentSettings | None,
 ) -> torch.Tensor:
-    """Take from objects the components that their references do not support.
+    """Remove the components that an object's references do not support.
 
     Args:
         cells: (h, w, C) of the frame.
@@ -141,12 +142,12 @@ def clean_mask(
 def drop_specks(labels: torch.Tensor, most_cells: int, speck_share: float) -> torch.Tensor:
     """Give specks to background: small components outside the bounding box of the largest one.
 
-    Larger components stay, and so do all within that box: what stands in front of an object cuts
-    it into pieces.
+    Larger components stay, and so do all inside that box, because an obstacle in front of an object
+    can cut it into pieces.
 
     Args:
         labels: (h, w, L).
-        most_cells: Of a speck.
+        most_cells: Largest size of a speck, in cells.
         speck_share: A speck is smaller than this share of the largest component.
     """
     winner = labels.argmax(-1).cpu().numpy()
@@ -169,7 +170,8 @@ def fill_holes(labels: torch.Tensor, most_cells: int) -> torch.Tensor:
 
     Args:
         labels: (h, w, L).
-        most_cells: Of a hole. Its cells touch by sides. A hole at the border of the frame stays.
+        most_cells: Largest size of a hole, in cells. Its cells touch by sides. A hole at the border
+            of the frame stays.
     """
     winner = np.pad(labels.argmax(-1).cpu().numpy(), 1, constant_values=-1)
     numbers = np.empty(winner.shape, np.int32)

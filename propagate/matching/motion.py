@@ -45,8 +45,8 @@ class Motion:
         columns = (torch.arange(width, device=device) - x + 0.5) * 2 / width - 1
         grid = torch.stack([columns.expand(height, -1), rows[:, None].expand(-1, width)], dim=-1)
         moved = F.grid_sample(self.shape[None, None], grid[None], align_corners=False)
-        # The position is known to about a cell. Scaled to a peak of one, a thin object has as good
-        # a claim to its place as a large one.
+        # The position is known to about a cell. Scaling the peak to one gives a thin object the
+        # same claim to its place as a large one.
         blurred = F.avg_pool2d(moved, 3, stride=1, padding=1)[0, 0]
         return blurred / blurred.amax().clamp_min(1e-6)
 
@@ -88,7 +88,8 @@ def predict_motion(
 ) -> MotionPrior | None:
     """Say where K objects are expected, and which cells they contest.
 
-    What looks alike is contested, whatever the flow says: the flow does not know who was hidden.
+    Cells that look alike count as contested even if flow is clear, because flow cannot tell which
+    object was hidden.
     """
     if settings is None:
         return None
@@ -104,7 +105,7 @@ def settle_contested(
     """Give contested cells to the objects that are expected there.
 
     Returns:
-        (h, w, L) soft labels. The share that all objects have together of a cell does not change.
+        (h, w, L) soft labels. The objects' combined share of a cell is unchanged.
     """
     if prior is None or settings is None:
         return votes.labels
@@ -116,7 +117,7 @@ def settle_contested(
     return torch.cat([votes.labels[..., :1], shares], dim=-1)
 
 
-def follow_motion(
+def update_motion(
     motions: Sequence[Motion],
     labels: torch.Tensor,
     prior: MotionPrior | None,
@@ -124,8 +125,8 @@ def follow_motion(
 ) -> tuple[Motion, ...]:
     """Update the motions of K objects with the labels of a frame.
 
-    An object that others overlapped and contested keeps its velocity. One that is nowhere near
-    where it was expected starts again, at rest.
+    An object that is overlapped and contested by others keeps its velocity. One that is nowhere
+    near where it was expected starts again, at rest.
 
     Args:
         motions: Before this frame.

@@ -20,7 +20,7 @@ from propagate.matching.top_k import global_top_k
 from propagate.matching.votes import propagate_labels
 
 
-def find_absent(
+def remove_and_find_again(
     frame: FrameCells,
     labels: torch.Tensor,
     known: RememberedFrames,

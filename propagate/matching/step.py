@@ -1,7 +1,7 @@
 """The step: from what is remembered and a frame's features to the frame's labels.
 
-Pure functions: nothing is changed in place. The session keeps what they return once the frame is
-done, so a frame that failed can be given again. Shapes: see `cells.py`.
+`step` changes nothing in place. The session stores its result only after the whole frame has
+succeeded, so a frame that failed can be given again. Shapes: see `cells.py`.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ import torch
 from propagate.matchers import Matcher
 from propagate.matching.cells import FrameCells, RememberedFrames, Subcells
 from propagate.matching.components import drop_unsupported
-from propagate.matching.motion import Motion, follow_motion, predict_motion, settle_contested
-from propagate.matching.reappearance import find_absent
+from propagate.matching.motion import Motion, predict_motion, settle_contested, update_motion
+from propagate.matching.reappearance import remove_and_find_again
 from propagate.matching.search import search_memory
 from propagate.matching.subcell import label_subcells
 from propagate.matching.votes import count_votes, drop_faint, vote_for_background
@@ -25,7 +25,8 @@ class Track:
 
     Attributes:
         motion: How it moves.
-        usual_cosine: The best cosine that its cells usually have; None before it was matched.
+        usual_cosine: Running average of how well its cells match: the median of their best
+            cosines. None before it was matched.
         class_number: Position of its class among the named classes; None if it has no name.
     """
 
@@ -42,7 +43,7 @@ class Step:
         labels: (h, w, L) soft labels of the cells.
         subcells: The frame on the 2x subcell grid; None if masks are not made on it.
         flows: (M, h, w, 2) from this frame to the remembered ones.
-        tracks: Of the K objects, with this frame counted.
+        tracks: The K tracks, updated with this frame.
     """
 
     labels: torch.Tensor
@@ -64,7 +65,7 @@ def step(
     Args:
         frame: Its cells.
         known: What is remembered. Its last frame is the one before this frame.
-        tracks: Of the K objects, label 1 first.
+        tracks: The K tracks, label 1 first.
         matcher: The settings of each stage. A stage without settings changes nothing.
     """
     motions = [track.motion for track in tracks]
@@ -76,13 +77,14 @@ def step(
     votes = count_votes(found, vote)
     prior = predict_motion(motions, votes, matcher.motion)
     labels = settle_contested(votes, prior, matcher.motion)
+    # By similarity alone: a match that flow prefers may be a poor one.
     labels, usual = vote_for_background(
         labels, found.by_similarity, usual, vote.temperature, matcher.background_vote
     )
     labels = drop_faint(labels, known, vote)
-    labels = find_absent(frame, labels, known, classes, matcher)
+    labels = remove_and_find_again(frame, labels, known, classes, matcher)
     labels = drop_unsupported(frame.cells, labels, known, vote, matcher.components)
-    motions = follow_motion(motions, labels, prior, matcher.motion)
+    motions = update_motion(motions, labels, prior, matcher.motion)
     subcells = label_subcells(
         frame, labels, found.matches, known, vote.temperature, matcher.subcell
     )

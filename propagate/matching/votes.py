@@ -30,7 +30,7 @@ class Votes:
 def count_votes(found: SearchResult, settings: VoteSettings) -> Votes:
     """Let the matches of every cell vote for its label."""
     labels = propagate_labels(found.matches, found.labels, settings.temperature)
-    # With one object, nothing but background competes with it, and flow has no look-alike to stop.
+    # With one object there is no look-alike, so flow cannot help.
     if found.by_similarity is found.matches or labels.shape[-1] == 2:
         return Votes(labels, labels)
     similar = propagate_labels(found.by_similarity, found.labels, settings.temperature)
@@ -42,8 +42,8 @@ def propagate_labels(matches: Matches, labels: torch.Tensor, temperature: float)
 
     Args:
         matches: (..., k), in any order.
-        labels: (M, h, w, L) soft labels of the memory. A cell that sums to less than one is void by
-            the rest, and votes that much less.
+        labels: (M, h, w, L) soft labels of the memory. If a cell sums to less than one, the rest is
+            void, and its vote counts that much less.
         temperature: Divides the cosines.
 
     Returns:
@@ -51,7 +51,7 @@ def propagate_labels(matches: Matches, labels: torch.Tensor, temperature: float)
     """
     values, cells = matches
     k = values.shape[-1]
-    # Without any match, a soft-max over nothing but -inf would be NaN.
+    # If a cell has no match, all its values are -inf, and their soft-max would be NaN.
     unmatched = values.amax(-1, keepdim=True) == -torch.inf
     weights = torch.softmax(values / temperature, dim=-1).masked_fill(unmatched, 0)
     voted = F.embedding_bag(

@@ -72,13 +72,25 @@ def machines(ray):
 
     cluster = Cluster(
         initialize_head=True,
-        head_node_args={"num_cpus": 1, "include_dashboard": False, **STORE},
+        head_node_args={
+            "num_cpus": 1,
+            "include_dashboard": False,
+            "_system_config": QUICK_LOSS,
+            **STORE,
+        },
     )
     yield cluster
     cluster.shutdown()
 
 
 STORE = {"object_store_memory": 80 * 2**20}
+# A lost machine is noticed within seconds, as a run of tests has no time for Ray's patience.
+QUICK_LOSS = {
+    "health_check_initial_delay_ms": 1000,
+    "health_check_period_ms": 1000,
+    "health_check_timeout_ms": 3000,
+    "health_check_failure_threshold": 3,
+}
 
 
 @pytest.fixture

@@ -258,27 +258,16 @@ def wait_for_masks(process, out, count):
 
 
 @pytest.mark.slow
-def test_a_batch_killed_at_random_moments_loses_nothing(clips, whole, tmp_path):
+def test_a_batch_that_is_killed_and_interrupted_loses_nothing_and_goes_on(clips, whole, tmp_path):
     rng = random.Random(3)
-    for _ in range(2):
-        with started(clips, tmp_path, "--jobs", 2) as process:
-            done = len(list(tmp_path.glob("*/masks/*.png")))
-            wait_for_masks(process, tmp_path, min(done + rng.randrange(1, 25), 100))
-            time.sleep(rng.random() * 0.2)
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
     with started(clips, tmp_path, "--jobs", 2) as process:
-        stdout, stderr = process.communicate(timeout=300)
-    assert process.returncode == 0, stderr
-    assert "0 failed" in stdout
-    assert_same(tmp_path, whole)
-    assert not list(tmp_path.glob("**/.lock"))
-
-
-@pytest.mark.slow
-def test_a_batch_that_is_interrupted_ends_cleanly_and_goes_on(clips, whole, tmp_path):
+        wait_for_masks(process, tmp_path, rng.randrange(1, 10))
+        time.sleep(rng.random() * 0.2)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    done = len(list(tmp_path.glob("*/masks/*.png")))
     with started(clips, tmp_path, "--jobs", 2) as process:
-        wait_for_masks(process, tmp_path, 6)
+        wait_for_masks(process, tmp_path, done + 6)
         found = read_status(tmp_path)
         assert found.owner is not None
         assert found.owner.pid == process.pid

@@ -10,9 +10,9 @@ from propagate.matchers import MotionSettings
 from propagate.matching.motion import (
     Motion,
     MotionPrior,
-    follow_motion,
     predict_motion,
     settle_contested,
+    update_motion,
     winning,
 )
 from propagate.matching.votes import Votes
@@ -51,7 +51,7 @@ def follow(
 ) -> tuple[Motion, ...]:
     """Continue with the labels of a frame; `voted` are its labels before motion decides."""
     prior = predict_motion(motions, votes_of(labels if voted is None else voted), SETTINGS)
-    return follow_motion(motions, labels, prior, SETTINGS)
+    return update_motion(motions, labels, prior, SETTINGS)
 
 
 def after(*frames: torch.Tensor) -> tuple[Motion, ...]:
@@ -159,7 +159,7 @@ def test_without_settings_motion_changes_nothing():
     votes = Votes(labels, labels.roll(3, 1))
     assert predict_motion(motions, votes, None) is None
     assert settle_contested(votes, None, None) is votes.labels
-    kept = follow_motion(motions, labels.roll(2, 1), None, None)
+    kept = update_motion(motions, labels.roll(2, 1), None, None)
     for before, after_it in zip(motions, kept, strict=True):
         for field in fields(Motion):
             assert torch.equal(getattr(before, field.name), getattr(after_it, field.name))

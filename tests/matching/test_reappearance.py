@@ -8,7 +8,12 @@ import torch
 from propagate.config import MATCHERS
 from propagate.matchers import ReappearanceSettings, VoteSettings
 from propagate.matching.cells import FrameCells
-from propagate.matching.reappearance import absent_objects, by_label, find_absent, find_again
+from propagate.matching.reappearance import (
+    absent_objects,
+    by_label,
+    find_again,
+    remove_and_find_again,
+)
 from tests.matching.drawn_cells import labels_of, remembered
 
 SETTINGS = ReappearanceSettings(cut_area_share=0.1, lost_area_share=0.03)
@@ -99,7 +104,7 @@ def test_what_is_left_of_an_absent_object_becomes_background():
     labels[0, 0] = torch.tensor([0.4, 0.4, 0.2])
     frame = FrameCells(cells_of(["." * 10] * 3), torch.zeros(3, 10, 0))
     known = remembered([REFERENCE, REFERENCE], torch.stack([DRAWN, DRAWN]))
-    found = find_absent(frame, labels, known, [None, None], matcher)
+    found = remove_and_find_again(frame, labels, known, [None, None], matcher)
     torch.testing.assert_close(found, labels_of(["0" * 10] * 3))
     without = replace(matcher, reappearance=None)
-    assert find_absent(frame, labels, known, [None, None], without) is labels
+    assert remove_and_find_again(frame, labels, known, [None, None], without) is labels
