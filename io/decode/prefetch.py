@@ -1,5 +1,6 @@
 """Reads ahead in one background thread: bounded in bytes, and with a deadline for each item."""
 
+import atexit
 import threading
 import time
 import weakref
@@ -10,6 +11,10 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 JOIN_DEADLINE_S = 5.0
+# At the end of the program, threads get this long to finish what they do.
+EXIT_DEADLINE_S = 30.0
+# Set when the program ends. Long work in a thread should then stop at the next occasion.
+EXITING = threading.Event()
 
 
 def frame_bytes(frame: Any) -> int:
@@ -55,6 +60,7 @@ class Prefetcher(Generic[T]):
             target=_fill, args=(items, self._buffer, size_of), name="prefetch", daemon=True
         )
         self._finalizer = weakref.finalize(self, self._buffer.stop)
+        _running[self._thread] = self._buffer
         self._thread.start()
 
     def __iter__(self) -> Iterator[T]:
@@ -181,3 +187,20 @@ def _fill(items: Iterable[T | None], buffer: _Buffer[T], size_of: Callable[[T], 
         error = caught
     buffer.end(error)
     del error
+
+
+_running: weakref.WeakKeyDictionary[threading.Thread, _Buffer[Any]] = weakref.WeakKeyDictionary()
+
+
+@atexit.register
+def _end_all() -> None:
+    """End all threads before the interpreter ends, which would abort in native code of theirs.
+
+    A user may have left generators open, which hold prefetchers.
+    """
+    EXITING.set()
+    for buffer in list(_running.values()):
+        buffer.stop()
+    until_s = time.monotonic() + EXIT_DEADLINE_S
+    for thread in list(_running):
+        thread.join(max(0.0, until_s - time.monotonic()))

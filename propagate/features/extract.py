@@ -13,6 +13,7 @@ from propagate.config import Config
 from propagate.errors import DeviceError
 from propagate.features.backbone import Backbone, SemanticBackbone
 from propagate.features.colors import COLOR_CHANNELS, cell_colors
+from propagate.features.fork import refuse_fork
 from propagate.records import Frame
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,9 @@ def extract_features(backbone: Backbone, config: Config, frames: Sequence[Image]
 
     Raises:
         DeviceError: A single frame does not fit.
+        ModelError: The process was forked after a model was used.
     """
+    refuse_fork(backbone.name)
     height, width = frame_pixels(frames[0]).shape[:2]
     size = working_size(height, width, config, backbone.multiple)
     # Resize one by one, because a float32 batch of full-size frames would fill the memory.

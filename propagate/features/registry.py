@@ -8,6 +8,7 @@ from propagate.config import TEMPLATE, Config
 from propagate.errors import DeviceError, ModelError
 from propagate.features.backbone import Backbone
 from propagate.features.device import choose_device, choose_dtype
+from propagate.features.fork import refuse_fork
 from propagate.features.presets import find_preset
 from propagate.features.quick_import import collector_paused
 from propagate.features.recipes import RECIPES
@@ -40,9 +41,11 @@ def load_backbone(
 
     Raises:
         ValueError: No recipe has that name, or the class names or the template are not valid.
-        ModelError: There is no such model, it cannot be reached, or parts of it are missing.
+        ModelError: There is no such model, it cannot be reached, parts of it are missing, or the
+            process was forked after a model was used.
         DeviceError: The device does not exist, or it is too small for the model.
     """
+    refuse_fork(model)
     where = choose_device(device)
     precision = choose_dtype(dtype, where)
     if recipe is not None and recipe not in RECIPES:

@@ -6,6 +6,7 @@ al. 2024, eq. 1) queries and keys. The U-Net stops after the last module that is
 """
 
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -28,6 +29,7 @@ from propagate.features.reading import (
     attention_in,
 )
 from propagate.features.text import EmbeddedText
+from propagate.io.decode.prefetch import EXITING
 
 NOISE_SEED = 0
 # Side of the small frame that is run once to learn the shape of the features.
@@ -76,6 +78,8 @@ class DiffusionBackbone:
         """
         self.name = name
         self.device = device
+        # One thread at a time: what is read passes through hooks, which every forward runs.
+        self._turn = threading.RLock()
         self.dtype = unet.dtype
         self.reading = reading
         self._encode = encode
@@ -185,7 +189,8 @@ class DiffusionBackbone:
         # On a CPU a batch is not faster, but it rounds sums differently. Run one by one, frames
         # have the same features at any batch size.
         chunks = images.split(1) if self.device.type == "cpu" else (images,)
-        parts = [self._forward(self._noised(chunk), modules) for chunk in chunks]
+        with self._turn:
+            parts = [self._forward(self._noised(chunk), modules) for chunk in chunks]
         return [torch.cat(outputs) for outputs in zip(*parts, strict=True)]
 
     def _forward(
@@ -216,6 +221,8 @@ class DiffusionBackbone:
         return features
 
     def _run(self, noisy: torch.Tensor, timestep: int) -> torch.Tensor:
+        if EXITING.is_set():
+            raise ModelError(f"model {self.name}: the program ends")
         text: dict[str, Any] = {}
         if self._prompt is not None:
             text["encoder_hidden_states"] = self._prompt.expand(len(noisy), -1, -1)
