@@ -37,6 +37,11 @@ class Config:
     template: str = TEMPLATE
 
     def __post_init__(self) -> None:
+        if not isinstance(self.matcher, Matcher):
+            raise TypeError(
+                f"matcher must be a Matcher, not {self.matcher!r}; Config.named takes a name, and "
+                "MATCHERS holds the named ones"
+            )
         if self.short_side_px < 16:
             raise ValueError(f"short_side_px must be at least 16, not {self.short_side_px}")
         if self.max_aspect < 1:

@@ -62,13 +62,13 @@ class Propagator:
             config: Which features are read, and how they are matched. None: the default.
 
         Raises:
-            ModelError, DeviceError, ValueError: See `load_backbone`.
+            ModelError, DeviceError, ValueError, TypeError: See `as_backbone`.
         """
-        self.model = model if isinstance(model, str) else model.name
         self.dtype, self.config = dtype, config or Config()
         self.backbone = as_backbone(
             model, device=device, dtype=dtype, compile=compile, config=self.config
         )
+        self.model = model if isinstance(model, str) else self.backbone.name
 
     def session(self, *, probabilities: bool = False) -> Session:
         """Start a video: feed it frames with `step`. See `propagate` for `probabilities`."""

@@ -15,12 +15,12 @@ from propagate.features.extract import channel_count, working_size
 from propagate.io.decode.frame_range import FrameRange, places_of
 from propagate.io.decode.source import Source
 from propagate.io.decode.video import FrameSource, is_live, open_source
-from propagate.io.masks.ids import mask_from_array
+from propagate.io.masks.given import GivenMask, as_mask
 from propagate.records import Mask
 from propagate.run_options import RunOptions
 from propagate.two_way import Block, plan_blocks
 
-References = Mapping[int, Mask | np.ndarray]
+References = Mapping[int, GivenMask]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +66,21 @@ def as_masks(references: References) -> dict[int, Mask]:
 
     Raises:
         MaskError: There is none, or one cannot be used.
+        TypeError: They are no mapping from frame numbers to masks.
     """
+    if not isinstance(references, Mapping):
+        raise TypeError(
+            f"references must map frame numbers to masks, as in {{0: mask}}, not be "
+            f"{type(references).__name__}"
+        )
     if not references:
         raise MaskError("no reference: give the mask of at least one frame")
-    return {index: _as_mask(index, mask) for index, mask in references.items()}
-
-
-def _as_mask(index: int, mask: Mask | np.ndarray) -> Mask:
-    if index < 0:
-        raise MaskError(f"reference on frame {index}: frames are counted from 0")
-    if isinstance(mask, Mask):
-        return mask
-    return mask_from_array(mask, source=f"mask of frame {index}")
+    for index in references:
+        if isinstance(index, bool) or not isinstance(index, int | np.integer):
+            raise TypeError(f"references: frame numbers are integers, not {index!r}")
+        if index < 0:
+            raise MaskError(f"reference on frame {index}: frames are counted from 0")
+    return {int(i): as_mask(mask, f"mask of frame {i}") for i, mask in references.items()}
 
 
 def check_within(references: Mapping[int, object], count: int | None) -> None:

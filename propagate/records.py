@@ -66,11 +66,13 @@ class Frame:
     """
 
     image: np.ndarray
-    index: int
-    time: Fraction
-    name: str
+    index: int = 0
+    time: Fraction = Fraction(0)
+    name: str = ""
 
     def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", f"{self.index:05d}")
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
             raise ValueError(f"image: (H, W, 3) uint8, not {self.image.shape} {self.image.dtype}")
 

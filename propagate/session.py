@@ -1,7 +1,7 @@
 """One video being followed: one frame in, one mask out, in bounded memory."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from propagate.errors import VideoError
 from propagate.features.backbone import Backbone
 from propagate.features.colors import COLOR_CHANNELS
 from propagate.features.extract import Image, extract_features, frame_pixels
-from propagate.io.masks.ids import check_size, mask_from_array
+from propagate.io.masks.given import GivenMask, as_mask
+from propagate.io.masks.ids import check_size
 from propagate.matching.cells import FrameCells, Statistics, frame_cells
 from propagate.matching.components import clean_mask
 from propagate.matching.labels import ids_from_labels
@@ -23,7 +24,8 @@ from propagate.matching.step import Track, step
 from propagate.memory import TemporalMemory
 from propagate.records import VOID_ID, Frame, Mask, Result, State
 
-GivenMask = Mask | np.ndarray | torch.Tensor
+# Changes when states of an earlier version cannot be continued.
+STATE_FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,16 +86,18 @@ class Session:
         """Take the next frame.
 
         Args:
-            frame: (H, W, 3) uint8 RGB, numpy or torch, or a `Frame`. All of one size.
-            mask: (H, W) ids of this frame, if they are known: 0 background, 1..254 objects, 255
-                void; or a bool array, one object with id 1. Its objects are taken as given; other
-                objects that are being followed stay where they are found.
+            frame: (H, W, 3) or (3, H, W) uint8 RGB, numpy or torch, a PIL image, or a `Frame`. All
+                of one size.
+            mask: The mask of this frame, if it is known: (H, W) ids, with 0 for background, 1..254
+                for objects and 255 for void, or any other form that `as_mask` takes. Its objects
+                are taken as given; other objects are followed.
             time_s: Seconds, copied to the result; a `Frame` brings its own.
 
         Raises:
             MaskError: The mask cannot be used, or has another size.
             VideoError: The frame has another size than those before.
-            ValueError: The frame is no such array.
+            TypeError: Frame or mask has another type.
+            ValueError: Frame or mask has another shape.
         """
         if time_s is None and isinstance(frame, Frame):
             time_s = frame.time_s
@@ -336,23 +340,32 @@ class Session:
         soft = None
         if self._probabilities:
             large = F.interpolate(labels.permute(2, 0, 1)[None], size, mode="bilinear")[0]
+            # Void cells sum to less than one: what is not known counts as background.
+            large[0] += (1 - large.sum(0)).clamp_min(0)
             soft = {
                 i: channel.cpu().numpy() for i, channel in zip([0, *object_ids], large, strict=True)
             }
         return Result(index, time_s, ids.cpu().numpy(), scores, states, margins, soft)
 
     def _checked(self, mask: GivenMask, size: tuple[int, int]) -> Mask:
-        if isinstance(mask, torch.Tensor):
-            mask = np.asarray(mask.cpu())
-        if isinstance(mask, np.ndarray):
-            mask = mask_from_array(mask, source=f"mask of frame {self._state.index}")
-        check_size(mask, *size)
-        return mask
+        checked = as_mask(mask, f"mask of frame {self._state.index}")
+        check_size(checked, *size)
+        return checked
+
+    def _made_by(self) -> dict[str, Any]:
+        """Give what must be equal for a state to be loaded, as plain values."""
+        reading = self._backbone.reading
+        return {
+            "format": STATE_FORMAT,
+            "model": [self._backbone.name, None if reading is None else asdict(reading)],
+            "configuration": self._config.to_json(),
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """Give everything that `load_state_dict` needs; `torch.save` writes it."""
         state = self._state
         return {
+            "made_by": self._made_by(),
             "object_ids": list(state.object_ids),
             "tracks": [
                 {
@@ -370,7 +383,22 @@ class Session:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where another session of the same model and configuration was saved."""
+        """Continue where another session of the same model and configuration was saved.
+
+        Args:
+            state: What `state_dict` gave. Its tensors may be on another device.
+
+        Raises:
+            ValueError: It is no such state, or was saved by another model, configuration or format.
+        """
+        if not isinstance(state, Mapping) or "made_by" not in state:
+            raise ValueError("state: not what Session.state_dict gives")
+        ours, theirs = self._made_by(), state["made_by"]
+        if different := [name for name, value in ours.items() if value != theirs.get(name)]:
+            raise ValueError(
+                f"state: was saved with another {' and '.join(different)} than this session has"
+            )
+        state = _moved(state, self._backbone.device)
         statistics = state["statistics"]
         tracks = [
             Track(Motion(*track["motion"]), track["usual_cosine"], track["class_number"])
@@ -384,6 +412,17 @@ class Session:
             size=None if state["size"] is None else tuple(state["size"]),
             statistics=None if statistics is None else tuple(statistics),
         )
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """Move all tensors in nested mappings, lists and tuples to a device."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, Mapping):
+        return {key: _moved(one, device) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_moved(one, device) for one in value)
+    return value
 
 
 def _state(score: float, unsure_below: float) -> State:

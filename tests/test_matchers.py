@@ -167,3 +167,8 @@ def test_json_of_the_default_matcher_has_these_numbers():
             "largest_difference": 0.3,
         },
     }
+
+
+def test_a_name_in_place_of_a_matcher_is_refused():
+    with pytest.raises(TypeError, match="matcher must be a Matcher, not 'dino'"):
+        Config(matcher="dino")  # pyright: ignore[reportArgumentType]

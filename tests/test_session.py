@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from propagate.config import MATCHERS, Config
 from propagate.errors import DeviceError, MaskError, VideoError
@@ -12,7 +13,7 @@ from propagate.features.colors import ColorBackbone
 from propagate.features.extract import extract_features, working_size
 from propagate.matchers import Matcher
 from propagate.pipeline import Propagator
-from propagate.records import Mask
+from propagate.records import Frame, Mask
 from propagate.session import Session
 from tests.tensors import assert_same_tensors, copies_in
 
@@ -294,7 +295,7 @@ def test_a_frame_of_another_size_is_refused_by_name():
 
 
 @pytest.mark.parametrize(
-    "frame", [np.zeros((9, 9), np.uint8), np.zeros((3, 9, 9), np.uint8), np.zeros((9, 9, 3))]
+    "frame", [np.zeros((9, 9), np.uint8), np.zeros((0, 0, 3), np.uint8), np.zeros((9, 9, 3))]
 )
 def test_what_is_no_rgb_frame_is_a_value_error(frame):
     with pytest.raises(ValueError, match="uint8 RGB"):
@@ -355,3 +356,64 @@ def test_a_batch_that_does_not_fit_is_halved(caplog):
 def test_a_single_frame_that_does_not_fit_is_one_error():
     with pytest.raises(DeviceError, match="does not fit"):
         extract_features(Greedy(fits=0), SMALL, [draw()])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda image: torch.from_numpy(image.copy()),
+        lambda image: torch.from_numpy(image.copy()).permute(2, 0, 1),
+        lambda image: np.ascontiguousarray(image.transpose(2, 0, 1)),
+        lambda image: Image.fromarray(image),
+        lambda image: Image.fromarray(image).convert("RGBA"),
+        lambda image: Frame(image),
+        lambda image: np.frombuffer(image.tobytes(), np.uint8).reshape(image.shape),
+        lambda image: image[:, ::-1].copy()[:, ::-1],
+    ],
+    ids=["tensor", "(C, H, W)", "array (C, H, W)", "PIL", "RGBA", "Frame", "read-only", "strides"],
+)
+def test_a_frame_in_any_form_gives_the_same_mask(drawn, given):
+    whole, session = new_session(), new_session()
+    for index, image in enumerate(drawn.images[:3]):
+        mask = drawn.truth[0] if index == 0 else None
+        expected = whole.step(image, mask)
+        assert np.array_equal(session.step(given(image), mask).mask, expected.mask)
+
+
+@pytest.mark.parametrize("frame", ["frame.png", None, [[1]], {}])
+def test_another_type_of_frame_is_named(frame):
+    with pytest.raises(TypeError, match=f"frame must be an array.*not {type(frame).__name__}"):
+        new_session().step(frame)
+
+
+def test_soft_labels_sum_to_one_under_void_too(drawn):
+    mask = drawn.truth[0].copy()
+    mask[:10] = 255
+    session = new_session(probabilities=True)
+    for image in drawn.images[:2]:
+        soft = session.step(image, mask).probabilities
+        assert soft is not None
+        np.testing.assert_allclose(sum(soft.values()), 1, atol=1e-6)
+        mask = None
+
+
+@pytest.mark.parametrize("state", [{}, {"memory": None}, None, []])
+def test_what_is_no_state_is_refused(state):
+    with pytest.raises(ValueError, match="not what Session"):
+        new_session().load_state_dict(state)
+
+
+def test_the_state_of_another_model_or_configuration_is_refused(drawn):
+    session = new_session()
+    session.step(drawn.images[0], drawn.truth[0])
+    state = session.state_dict()
+    other = Propagator("color", device="cpu", config=Config.named("dino", short_side_px=HEIGHT))
+    with pytest.raises(ValueError, match="saved with another configuration than"):
+        other.session().load_state_dict(state)
+    with pytest.raises(ValueError, match="saved with another model than"):
+        new_session().load_state_dict(
+            state | {"made_by": state["made_by"] | {"model": ["tiny", None]}}
+        )
+    with pytest.raises(ValueError, match="saved with another format than"):
+        new_session().load_state_dict(state | {"made_by": state["made_by"] | {"format": 0}})
+    new_session().load_state_dict(state)

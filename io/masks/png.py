@@ -72,23 +72,35 @@ def read_ids(
     Raises:
         MaskError: If there is no such image, it is too large, or its pixel values are not ids.
     """
-    path = Path(path)
-    image = _decode(path, max_pixels)
+    return ids_of_image(_decode(Path(path), max_pixels), str(path), from_data_set=from_data_set)
+
+
+def ids_of_image(image: Image.Image, source: str, *, from_data_set: bool = False) -> np.ndarray:
+    """Return the pixel values of a decoded image as object ids. See `read_ids`.
+
+    Args:
+        image: The image.
+        source: Where it came from, for messages.
+        from_data_set: See `read_ids`.
+
+    Raises:
+        MaskError: Its pixel values are not ids.
+    """
     mode = image.mode
     if mode == "LA":  # DAVIS-2016 has one such file, bear/00077.png.
         image = image.getchannel("L")
     elif mode == "F" or (mode.startswith("I") and not from_data_set):
-        raise MaskError(f"{path}: a mask of 16 bits or more (mode {mode})", _SAVE_AS_INDEX)
+        raise MaskError(f"{source}: a mask of 16 bits or more (mode {mode})", _SAVE_AS_INDEX)
     elif mode in ("RGB", "RGBA") and from_data_set:
-        return _ids_of_colours(image, path)
+        return _ids_of_colours(image, source)
     elif mode not in ("1", "L", "P") and not mode.startswith("I"):
-        raise _colours_instead_of_ids(path, mode)
+        raise _colours_instead_of_ids(source, mode)
     values = np.asarray(image)
     if values.dtype in (np.uint8, bool):
         return values
     if values.min() < 0 or values.max() > VOID_ID:
         wrong = values.max() if values.max() > VOID_ID else values.min()
-        raise MaskError(f"{path}: id {wrong}", f"use ids of 8 bits, 1..{MAX_OBJECT_ID}")
+        raise MaskError(f"{source}: id {wrong}", f"use ids of 8 bits, 1..{MAX_OBJECT_ID}")
     return values.astype(np.uint8)
 
 
@@ -108,13 +120,13 @@ def _decode(path: Path, max_pixels: int) -> Image.Image:
     return image
 
 
-def _ids_of_colours(image: Image.Image, path: Path) -> np.ndarray:
+def _ids_of_colours(image: Image.Image, source: str) -> np.ndarray:
     """Read ids from RGB colours, each of which must be the DAVIS colour of one id.
 
     An image of greys only is refused: (64, 64, 64) is the colour of id 56, but it may as well be a
     grey value of 64.
     """
-    unclear = _colours_instead_of_ids(path, image.mode)
+    unclear = _colours_instead_of_ids(source, image.mode)
     if image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255):
         raise unclear
     colours = np.asarray(image)[..., :3]
@@ -130,8 +142,8 @@ def _ids_of_colours(image: Image.Image, path: Path) -> np.ndarray:
     return ids
 
 
-def _colours_instead_of_ids(path: Path, mode: str) -> MaskError:
-    return MaskError(f"{path}: colours instead of ids (mode {mode})", _SAVE_AS_INDEX)
+def _colours_instead_of_ids(source: str, mode: str) -> MaskError:
+    return MaskError(f"{source}: colours instead of ids (mode {mode})", _SAVE_AS_INDEX)
 
 
 @cache

@@ -6,6 +6,7 @@ from functools import partial
 from typing import cast
 
 import numpy as np
+import PIL.Image
 import torch
 import torch.nn.functional as F
 
@@ -18,7 +19,7 @@ from propagate.records import Frame
 
 log = logging.getLogger(__name__)
 
-Image = Frame | np.ndarray | torch.Tensor
+Image = Frame | np.ndarray | torch.Tensor | PIL.Image.Image
 
 
 def extract_features(backbone: Backbone, config: Config, frames: Sequence[Image]) -> torch.Tensor:
@@ -114,14 +115,27 @@ def working_size(height: int, width: int, config: Config, multiple: int) -> tupl
 def frame_pixels(frame: Image) -> torch.Tensor:
     """Return the frame as an (H, W, 3) uint8 tensor.
 
+    Args:
+        frame: (H, W, 3) or, as torchvision and torchcodec give it, (3, H, W) uint8 RGB; a PIL
+            image; or a `Frame`.
+
     Raises:
+        TypeError: The frame has another type.
         ValueError: The frame has another shape or dtype.
     """
     if isinstance(frame, Frame):
         frame = frame.image
-    pixels = (
-        torch.from_numpy(np.ascontiguousarray(frame)) if isinstance(frame, np.ndarray) else frame
-    )
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != torch.uint8:
-        raise ValueError(f"frame: (H, W, 3) uint8 RGB, not {tuple(pixels.shape)} {pixels.dtype}")
-    return pixels
+    elif isinstance(frame, PIL.Image.Image):
+        frame = np.array(frame.convert("RGB"))
+    elif not isinstance(frame, np.ndarray | torch.Tensor):
+        raise TypeError(
+            f"frame must be an array, a tensor, a PIL image or a Frame, not {type(frame).__name__}"
+        )
+    shape, dtype = tuple(frame.shape), str(frame.dtype).removeprefix("torch.")
+    channels_first = len(shape) == 3 and shape[2] != 3
+    if len(shape) != 3 or 3 not in (shape[0], shape[2]) or 0 in shape or dtype != "uint8":
+        raise ValueError(f"frame must be (H, W, 3) or (3, H, W) uint8 RGB, not {shape} {dtype}")
+    if isinstance(frame, np.ndarray):
+        # Read-only arrays are copied: PyTorch has no such tensors, and warns.
+        frame = torch.from_numpy(np.require(frame, requirements=["C", "W"]))
+    return frame.permute(1, 2, 0) if channels_first else frame

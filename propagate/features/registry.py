@@ -98,8 +98,14 @@ def as_backbone(
 
     Raises:
         ValueError, ModelError, DeviceError: See `load_backbone`.
+        TypeError: The model is neither a name nor a backbone.
     """
     if not isinstance(model, str):
+        if not hasattr(model, "extract"):
+            hint = "; pass its .backbone" if hasattr(model, "backbone") else ""
+            raise TypeError(
+                f"model must be a name or a loaded backbone, not {type(model).__name__}{hint}"
+            )
         return model
     config = config or Config()
     return load_backbone(

@@ -28,7 +28,8 @@ from propagate.io.decode.one_frame import read_frame
 from propagate.io.decode.options import SourceOptions
 from propagate.io.decode.source import Source
 from propagate.io.decode.video import open_source
-from propagate.io.masks.ids import check_size, mask_from_array
+from propagate.io.masks.given import as_mask
+from propagate.io.masks.ids import check_size
 from propagate.io.write.files import WholeFile, guard_output_folder, refuse_existing
 from propagate.io.write.panels import draw_caption, fitted_size
 from propagate.io.write.video import VideoWriter
@@ -224,7 +225,7 @@ def write_feature_videos(
         ValueError: The number of the frame is negative.
     """
     if mask is not None and not isinstance(mask, Mask):
-        mask = mask_from_array(mask, source=f"mask of frame {frame}")
+        mask = as_mask(mask, f"mask of frame {frame}")
     options = source_options or SourceOptions()
     fitted = read_frame(source, frame, options)
     if mask is not None:

@@ -192,7 +192,7 @@ def test_a_benchmark_killed_in_the_middle_of_a_sequence_goes_on_there(root, tmp_
 def test_runs_of_other_settings_are_refused_in_one_line_before_anything_is_run(root, tmp_path):
     run(root, tmp_path / "out", FIRST_MASK, max_frames=4)
     report = (tmp_path / "out" / "report.html").read_bytes()
-    with pytest.raises(OutputError, match=r"frames_given was 4, is 6 \(so was 1 more\); pass"):
+    with pytest.raises(OutputError, match=r"frames_given was 4, is 6 \(and 1 more\); pass"):
         run(root, tmp_path / "out", FIRST_MASK)
     assert (tmp_path / "out" / "report.html").read_bytes() == report
 

@@ -15,6 +15,7 @@ from propagate.features.presets import BUILT_IN, PRESETS, Preset, is_present
 from propagate.features.reading import UP_BLOCK
 from propagate.features.recipes import RECIPES
 from propagate.features.registry import as_backbone, load_backbone
+from propagate.pipeline import Propagator
 
 TINY = BUILT_IN / "tiny"
 
@@ -154,3 +155,11 @@ def test_the_models_of_the_package_agree_on_cuda_and_cpu(model: str) -> None:
         there = load_backbone(model, device="cuda", dtype=dtype).extract(frames.cuda()).cpu()
         # 0.995: about what a rounding of 3 % of each number, bfloat16's, leaves of a cosine.
         assert float(torch.nn.functional.cosine_similarity(there, here).min()) > 0.995
+
+
+def test_a_propagator_in_place_of_a_backbone_is_refused():
+    propagator = Propagator("color", device="cpu")
+    with pytest.raises(TypeError, match=r"not Propagator; pass its \.backbone"):
+        Propagator(propagator)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match="model must be a name or a loaded backbone, not NoneType"):
+        Propagator(None)  # pyright: ignore[reportArgumentType]
