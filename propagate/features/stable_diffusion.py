@@ -16,6 +16,7 @@ from propagate.features.recipes import RECIPES
 from propagate.features.text import EmbeddedText, Text, embed_text, embed_text_twice
 from propagate.features.unet import DiffusionBackbone
 from propagate.features.weights import (
+    align,
     check_nothing_is_missing,
     load_scheduler,
     load_weights,
@@ -78,7 +79,7 @@ def _load_text_unet(folder: ModelFolder, weights: Path, dtype: torch.dtype) -> U
             unet: Any = UNet2DConditionModel.from_config(config)
         report = unet.load_state_dict(load_file(weights), strict=False, assign=True)
     check_nothing_is_missing(folder, "U-Net", report.missing_keys)
-    return unet.to(dtype).eval()
+    return align(unet.to(dtype).eval())
 
 
 def _check_text_fits(folder: ModelFolder, text: EmbeddedText, unet: UNet2DConditionModel) -> None:

@@ -13,6 +13,9 @@ from propagate.features.hub import one_line
 from propagate.features.model_folder import FETCH_HINT, ModelFolder
 from propagate.features.reading import Reading, find_block
 
+# What PyTorch gives to the tensors that it makes.
+ALIGNMENT_BYTES = 64
+
 
 def load_weights(folder: ModelFolder, model_class: Any, part: str | None, dtype: torch.dtype):
     """Load a part and check that its file has every weight, which the libraries do not do."""
@@ -25,7 +28,21 @@ def load_weights(folder: ModelFolder, model_class: Any, part: str | None, dtype:
             output_loading_info=True,
         )
     check_nothing_is_missing(folder, part or "U-Net", report["missing_keys"])
-    return model.eval()
+    return align(model.eval())
+
+
+@torch.no_grad()
+def align(model: Any) -> Any:
+    """Copy the weights that do not begin at a multiple of 64 bytes to memory that does.
+
+    Weights that are mapped from a file begin where its header ends. On a CPU the order of the sums
+    in a matrix product depends on that, so copies of one model would have features that differ in
+    their last bits.
+    """
+    for weight in (*model.parameters(), *model.buffers()):
+        if weight.device.type == "cpu" and weight.data_ptr() % ALIGNMENT_BYTES:
+            weight.data = weight.data.clone()
+    return model
 
 
 def load_scheduler(folder: ModelFolder) -> DDPMScheduler:

@@ -9,7 +9,7 @@ from PIL import Image
 from propagate.errors import ModelError
 from propagate.features.hub import cached, download, one_line
 from propagate.features.model_folder import FETCH_HINT, ModelFolder, check_files, refuse_file
-from propagate.features.weights import check_nothing_is_missing, loading, quiet
+from propagate.features.weights import align, check_nothing_is_missing, loading, quiet
 from propagate.refine.sam import PixelScaling, Sam
 
 # The model_type in config.json -> the class that reads it. Meta's own SAM 2 folders are of type
@@ -66,7 +66,7 @@ def _load_model(folder: ModelFolder, class_name: str) -> Any:
             output_loading_info=True,
         )
     check_nothing_is_missing(folder, "SAM", report["missing_keys"])
-    return model.float()
+    return align(model.float())
 
 
 def _read_scaling(folder: ModelFolder) -> PixelScaling:
