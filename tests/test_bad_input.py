@@ -319,8 +319,18 @@ def test_a_reference_past_the_end_of_a_video_is_told_at_its_end(run, drawn, tmp_
 def test_a_finished_run_is_left_alone_without_overwrite(run, tmp_path):
     assert run("--max-frames", 2).status == 0
     before = files_of(tmp_path / "out")
-    line = error_line(run("--max-frames", 2))
-    assert f"{tmp_path / 'out/clip'}: a finished run is in this folder; pass " in line
+    line = error_line(run("--max-frames", 3))
+    assert f"{tmp_path / 'out/clip'}: a finished run is in this folder with other settings" in line
+    assert "max_frames was 2, is 3; pass --overwrite" in line
+    assert files_of(tmp_path / "out") == before
+    line = error_line(run("--max-frames", 2, "--matcher", "dino", "--short-side", 80))
+    assert "config.matcher." in line
+    assert "config.short_side_px was 64, is 80" in error_line(
+        run("--max-frames", 2, "--short-side", 80)
+    )
+    again = run("--max-frames", 2)
+    assert again.status == 0
+    assert "finished before; left as it is" in again.stdout
     assert files_of(tmp_path / "out") == before
 
 

@@ -63,3 +63,29 @@ def _reported(frame: Mapping[str, Any]) -> dict[str, Any]:
         for i, (score, margin, state) in frame["objects"].items()
     }
     return {"name": frame["name"], "time_s": frame["time_s"], "objects": objects}
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Say in which settings a run differs from a finished one, a line for each.
+
+    Args:
+        before: The report of the finished run, which may hold more than settings.
+        now: The settings of the run, as plain values.
+        prefix: Name of the mapping that both are.
+
+    Returns:
+        Such as "config.short_side_px was 480, is 720"; long values are left out.
+    """
+    found = []
+    for name, value in now.items():
+        old = before.get(name)
+        if old == value:
+            continue
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and value:
+            found += differences(old, value, f"{prefix}{name}.")
+            found += [f"{prefix}{name}.{key} is gone" for key in old.keys() - value.keys()]
+        elif len(f"{old}{value}") < 100:
+            found.append(f"{prefix}{name} was {old}, is {value}")
+        else:
+            found.append(f"{prefix}{name} differs")
+    return found

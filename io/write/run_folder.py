@@ -37,7 +37,7 @@ from propagate.io.write.layout import (
     STATE,
 )
 from propagate.io.write.lock import LOCK, take_lock
-from propagate.io.write.report import read_report, write_report
+from propagate.io.write.report import differences, read_report, write_report
 from propagate.io.write.run_state import (
     FrameLog,
     RunProgress,
@@ -51,6 +51,8 @@ from propagate.records import Frame, Result
 log = logging.getLogger(__name__)
 
 FORMATS = ("png", "rle")
+# Most settings that a message names.
+MOST_DIFFERENCES = 3
 # Files that are in the folder only while its run is not finished. The marker is removed last: files
 # without it are taken for those of another run.
 _WORK_FILES = (INCOMPLETE, STATE, FRAMES, MARKER)
@@ -201,7 +203,9 @@ class RunFolder:
         names = {entry.name for entry in self.path.iterdir()}
         present = {n for n in names if not n.startswith(LOCK) and not is_partial(n)}
         if REPORT in present:
-            raise OutputError(f"{self.path}: a finished run is in this folder", REPLACE_HINT)
+            found = differences(read_report(self.path) or {}, _plain(self._report))
+            how = f" with other settings: {'; '.join(found[:MOST_DIFFERENCES])}" if found else ""
+            raise OutputError(f"{self.path}: a finished run is in this folder{how}", REPLACE_HINT)
         path = self.path / MARKER
         if present and not (path.exists() and path.read_bytes() == marker):
             raise OutputError(

@@ -29,7 +29,7 @@ from propagate.eval.report.comparison import Entry
 from propagate.eval.report.html import ReadFrame, ReportFrame, html_report
 from propagate.io.decode.image_folder import ImageFolder
 from propagate.io.write.files import make_output_folder, write_atomically
-from propagate.io.write.report import read_report
+from propagate.io.write.report import differences, read_report
 from propagate.io.write.run_folder import RunFolder
 from propagate.pipeline import Propagator
 from propagate.records import BACKGROUND_ID, Frame, Mask, Progress, Result, State
@@ -192,11 +192,7 @@ class _Runs:
         if report is None:
             return None
         settings = self._settings(sequence, self.dataset.references(sequence))
-        return [
-            f"{name} was {report.get(name)}, is {value}" if isinstance(value, (str, int)) else name
-            for name, value in settings.items()
-            if report.get(name) != value
-        ]
+        return differences(report, json.loads(json.dumps(settings)))
 
     def run(self, watch: Watch) -> dict[str, str]:
         """Predict the sequences that are not finished; return the errors of those that fail."""

@@ -122,8 +122,7 @@ def run(
                 out,
                 options,
                 refine=refiner,
-                # Several sources are continued as one: those before the interrupted one are done.
-                keep_finished=len(sources) > 1,
+                keep_finished=True,
             )
             on_event = logging_to(log, name_of(path))
             try:
