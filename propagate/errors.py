@@ -15,6 +15,15 @@ def as_keyword(name: str, value: str | None) -> str:
     return f"{name}={value}" if is_plain else f'{name}="{value}"'
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun, for messages.
+
+    >>> counted(1, "frame"), counted(2, "frame")
+    ('1 frame', '2 frames')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 class PropagateError(Exception):
     """Anything wrong with what the program was given.
 

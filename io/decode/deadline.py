@@ -3,7 +3,7 @@
 from collections.abc import Generator, Iterator
 from contextlib import closing
 
-from propagate.errors import VideoError
+from propagate.errors import VideoError, counted
 from propagate.io.decode.prefetch import Prefetcher
 from propagate.io.decode.source import FrameStream
 from propagate.records import Frame
@@ -44,8 +44,8 @@ class WatchedSource(FrameStream):
                     yield frame
             except TimeoutError as error:
                 raise VideoError(
-                    f"{self._display_name}: no progress for {self._deadline_s:g} s after {count} "
-                    "frames",
+                    f"{self._display_name}: no progress for {self._deadline_s:g} s after "
+                    f"{counted(count, 'frame')}",
                     "get another copy of it, or decode in a separate process ({isolate=True})",
                 ) from error
 

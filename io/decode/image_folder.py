@@ -19,7 +19,7 @@ from propagate.io.decode.pixel_limit import (
     TooLargeError,
     open_image,
 )
-from propagate.io.decode.source import FrameStream
+from propagate.io.decode.source import FrameStream, frames_read
 from propagate.records import Frame, VideoInfo
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -130,7 +130,7 @@ def load_image(file: Path, index: int, max_pixels: int) -> np.ndarray:
     except (OSError, ValueError, SyntaxError) as error:
         raise VideoError(
             f"{file}: cannot be read as an image ({error})",
-            f"{index} frames were read; replace or remove the file",
+            f"{frames_read(index)}; replace or remove the file",
         ) from error
 
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from propagate.errors import VideoError
 from propagate.io.decode.options import SourceOptions
-from propagate.io.decode.source import FrameStream
+from propagate.io.decode.source import FrameStream, frames_read
 from propagate.records import Frame, Gap, VideoInfo
 
 # Images in shared memory. The child fills one while another is copied out.
@@ -198,10 +198,9 @@ class IsolatedSource(FrameStream):
     def _broken_off(self, what: str) -> VideoError:
         count = self._count
         after = f"after frame {count - 1}" if count else "before the first frame"
-        frames = "1 frame was" if count == 1 else f"{count} frames were"
         return VideoError(
             f"{self._display_name}: {what} {after}",
-            f"{frames} read; get another copy, or re-encode the part that plays",
+            f"{frames_read(count)}; get another copy, or re-encode the part that plays",
         )
 
 

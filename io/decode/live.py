@@ -11,12 +11,12 @@ from fractions import Fraction
 from typing import Any
 from urllib.parse import urlsplit
 
-from propagate.errors import VideoError
+from propagate.errors import VideoError, counted
 from propagate.io.decode.frame_range import DEFAULT_FPS, FrameRange, select
 from propagate.io.decode.pixel_limit import MAX_PIXELS
 from propagate.io.decode.prefetch import Prefetcher
 from propagate.io.decode.pyav import PyAVReader, reason
-from propagate.io.decode.source import FrameStream
+from propagate.io.decode.source import FrameStream, frames_read
 from propagate.records import Frame, Gap, VideoInfo
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class LiveSource(FrameStream):
         except TimeoutError as error:
             raise VideoError(
                 f"{self._display_name}: nothing came for {self._deadline_s:g} s after "
-                f"{self._count} frames",
+                f"{counted(self._count, 'frame')}",
                 "check the camera or the sender, then start again",
             ) from error
 
@@ -184,7 +184,7 @@ def _info_then_frames(sender: _Sender, reconnect_s: float) -> Iterator[VideoInfo
         raise VideoError(
             f"{sender.display_name}: broke off after frame {count - 1} ({why}) and did not come "
             f"back within {reconnect_s:g} s",
-            f"{count} frames were read; check the sender",
+            f"{frames_read(count)}; check the sender",
         ) from failure
     if failure is not None:
         raise failure

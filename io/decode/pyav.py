@@ -16,7 +16,7 @@ from av.stream import Disposition
 from propagate.errors import VideoError
 from propagate.io.decode.frame_range import DEFAULT_FPS, FrameRange, select
 from propagate.io.decode.pixel_limit import MAX_PIXELS, TOO_LARGE_HINT, too_large
-from propagate.io.decode.source import FrameStream
+from propagate.io.decode.source import FrameStream, frames_read
 from propagate.records import Frame, VideoInfo
 
 # A local file may refer to others (playlists, external tracks). Only files on disk are followed, so
@@ -179,9 +179,8 @@ class PyAVReader(FrameStream):
         if count == 0:
             what = what if self._live else "encrypted, damaged or cut off"
             return f"{self._display_name}: {what} before the first frame ({why})", advice
-        frames = "1 frame was" if count == 1 else f"{count} frames were"
         after = f"{self._display_name}: {what} after frame {count - 1} ({why})"
-        return after, f"{frames} read; {advice}"
+        return after, f"{frames_read(count)}; {advice}"
 
     def _release(self) -> None:
         self._container.close()

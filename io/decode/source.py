@@ -5,6 +5,7 @@ from contextlib import suppress
 from os import PathLike
 from typing import Protocol, Self
 
+from propagate.errors import counted
 from propagate.records import Frame, VideoInfo
 
 # A path of a video file or image folder, the index of a camera, or the address of a stream.
@@ -99,3 +100,12 @@ class FrameStream:
     def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
+
+
+def frames_read(count: int) -> str:
+    """Say how many frames were read, for the hint of an error.
+
+    >>> frames_read(1), frames_read(3)
+    ('1 frame was read', '3 frames were read')
+    """
+    return f"{counted(count, 'frame')} {'was' if count == 1 else 'were'} read"

@@ -22,6 +22,7 @@ from propagate.cli.options import (
     spread,
 )
 from propagate.cli.terminal import CONTINUE, error_text, if_interrupted, say, show
+from propagate.errors import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -167,7 +168,7 @@ def batch(
         f"{summary.seconds:.1f} s; summary.jsonl"
     )
     if summary.failed:
-        say(f"error: {len(summary.failed)} of {len(videos)} videos failed, see above")
+        say(f"error: {len(summary.failed)} of {counted(len(videos), 'video')} failed, see above")
         raise typer.Exit(1)
 
 
@@ -239,7 +240,7 @@ class _Lines:
                     f", continued at {event['resumed_at'][-1]}" if event["resumed_at"] else ""
                 )
                 how = "was done before" if event["was_finished"] else f"done{continued}"
-                say(f"{self._so_far()}: {video}: {how}, {event['frames']} frames")
+                say(f"{self._so_far()}: {video}: {how}, {counted(event['frames'], 'frame')}")
             case "failed" | "lost" if event["again"]:
                 self._running.pop(video, None)
                 say(f"{video}: {_reason_of(event)}; it will be tried again")
@@ -257,7 +258,7 @@ class _Lines:
 
     def _so_far(self) -> str:
         failed = f", {self._failed} failed" if self._failed else ""
-        return f"{self._ended} of {self._count} videos{failed}"
+        return f"{self._ended} of {counted(self._count, 'video')}{failed}"
 
 
 def _reason_of(event: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ import typer
 
 from propagate.cli.options import Device
 from propagate.cli.terminal import CONTINUE, if_interrupted, progress_of, say, show
+from propagate.errors import counted
 
 if TYPE_CHECKING:
     from propagate.benchmark.datasets import Dataset
@@ -179,5 +180,8 @@ def _benchmark(
     for failure in failures:
         say(f"error: {failure}")
     if failures:
-        say(f"error: {len(failures)} runs failed, see above; the same command runs them again")
+        say(
+            f"error: {counted(len(failures), 'run')} failed, see above; run the same command to "
+            "try again"
+        )
         raise typer.Exit(1)

@@ -16,6 +16,7 @@ from propagate.cli.options import (
     spread,
 )
 from propagate.cli.terminal import progress_of
+from propagate.errors import counted
 
 
 @spread
@@ -71,4 +72,4 @@ def features(
             overwrite=overwrite,
             progress=progress,
         )
-    print(f"{written.folder}: {', '.join(written.written)}; {written.frames} frames")
+    print(f"{written.folder}: {', '.join(written.written)}; {counted(written.frames, 'frame')}")

@@ -16,7 +16,7 @@ from propagate.cli.options import (
 )
 from propagate.cli.terminal import progress_of, say, say_error, show
 from propagate.config import TEMPLATE
-from propagate.errors import VideoError
+from propagate.errors import VideoError, counted
 
 
 @spread
@@ -109,5 +109,8 @@ def find(
         }
         write_found(out, searches, finder.object_ids, settings, top)
     if failed:
-        say(f"error: {failed} of {len(videos)} videos could not be read to the end, see above")
+        say(
+            f"error: {failed} of {counted(len(videos), 'video')} could not be read to the end, "
+            "see above"
+        )
         raise typer.Exit(1)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from propagate.cli.terminal import say, show
+from propagate.errors import counted
 
 permis_app = typer.Typer(invoke_without_command=True)
 
@@ -118,5 +119,5 @@ def build(
     )
     videos = build_permis_list(annotations, images, choices)
     write_permis_list(out, videos)
-    say(f"{out}: {len(videos.videos)} videos")
+    say(f"{out}: {counted(len(videos.videos), 'video')}")
     show(format_list(videos))

@@ -17,7 +17,7 @@ from propagate.cli.options import (
     spread,
 )
 from propagate.cli.terminal import CONTINUE, if_interrupted, progress_of, say, say_error
-from propagate.errors import PropagateError
+from propagate.errors import PropagateError, counted
 
 if TYPE_CHECKING:
     from propagate.batch.events import Pulse, Run
@@ -194,8 +194,9 @@ def _last_line(summary: "RunSummary") -> str:
     if summary.was_finished:
         return f"{summary.folder}: finished before; left as it is"
     fps = summary.frames / summary.seconds if summary.seconds else 0.0
-    objects = f"{len(summary.object_ids)} object{'s' * (len(summary.object_ids) != 1)}"
+    frames = counted(summary.frames, "frame")
+    objects = counted(len(summary.object_ids), "object")
     return (
-        f"{summary.folder}: {', '.join(summary.written)}; {summary.frames} frames, {objects}, "
+        f"{summary.folder}: {', '.join(summary.written)}; {frames}, {objects}, "
         f"{summary.seconds:.1f} s, {fps:.1f} frames/s"
     )

@@ -17,6 +17,7 @@ from propagate.cli.options import (
 )
 from propagate.cli.terminal import if_interrupted, progress_of, say, say_error, show
 from propagate.config import TEMPLATE
+from propagate.errors import counted
 
 if TYPE_CHECKING:
     from propagate.io.decode.options import SourceOptions
@@ -131,11 +132,14 @@ def segment(
         failures = segment_files(
             segmenter, found, out, settings, options, overlay=overlay, progress=progress
         )
-    print(f"{out}: {len(found) - len(failures)} masks, result.json")
+    print(f"{out}: {counted(len(found) - len(failures), 'mask')}, result.json")
     for failure in failures:
         say_error(failure)
     if failures:
-        say(f"error: {len(failures)} of {len(found)} pictures could not be read, see above")
+        say(
+            f"error: {len(failures)} of {counted(len(found), 'picture')} could not be read, "
+            "see above"
+        )
         raise typer.Exit(1)
 
 
