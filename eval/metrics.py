@@ -158,6 +158,24 @@ def region_similarity(pred: np.ndarray, truth: np.ndarray) -> float:
     return _jaccard(int(np.count_nonzero(pred & truth)), int(np.count_nonzero(pred | truth)))
 
 
+def boundary_accuracy(pred: np.ndarray, truth: np.ndarray) -> float:
+    """Compute F, how well the boundaries of two masks match within `tolerance_px` (DAVIS 2016).
+
+    Args:
+        pred: (H, W) bool.
+        truth: (H, W) bool.
+
+    Returns:
+        0..1; 1 if neither mask has a boundary, 0 if only one has.
+
+    Raises:
+        TypeError: If a mask is not bool.
+        ValueError: If the masks are not two-dimensional or differ in size.
+    """
+    _check_pair(pred, truth)
+    return score_masks(pred, truth, tolerance_px(*truth.shape))[1]
+
+
 def score_masks(pred: np.ndarray, truth: np.ndarray, tolerance_px: int) -> tuple[float, float]:
     """Compute J and F of one object in one frame.
 

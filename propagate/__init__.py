@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from propagate.eval.davis import evaluate_davis
     from propagate.eval.identity import evaluate_identity
     from propagate.eval.mask_trees import MaskTree, open_mask_tree
+    from propagate.eval.metrics import boundary_accuracy, region_similarity
     from propagate.eval.permis.build import build_permis_list
     from propagate.eval.permis.images import PermisImageScores, evaluate_permis_images
     from propagate.eval.permis.list import PermisList, read_permis_list, write_permis_list
@@ -108,6 +109,10 @@ _HOMES = {
     ),
     "propagate.eval.davis": ("evaluate_davis",),
     "propagate.eval.identity": ("evaluate_identity",),
+    "propagate.eval.metrics": (
+        "boundary_accuracy",
+        "region_similarity",
+    ),
     "propagate.eval.mask_trees": (
         "MaskTree",
         "open_mask_tree",
@@ -261,6 +266,7 @@ __all__ = [
     "VideoStatus",
     "VoteSettings",
     "appearance_map",
+    "boundary_accuracy",
     "build_permis_list",
     "draw_overlay",
     "evaluate_davis",
@@ -277,6 +283,7 @@ __all__ = [
     "read_mask",
     "read_permis_list",
     "read_references",
+    "region_similarity",
     "run_batch",
     "write_feature_videos",
     "write_mask",

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from propagate.errors import PropagateError
+from propagate.errors import MaskError, ModelError, PropagateError
 from propagate.stage_clock import StageClock
 
 if TYPE_CHECKING:
@@ -71,6 +71,8 @@ class Failed:
         reason: One line.
         hint: What to do; see `PropagateError`.
         trace: The traceback of an error that is no `PropagateError`.
+        may_pass: Whether another attempt can succeed. A mask or a model that cannot be used stays
+            so; a file that cannot be read, or a full disk, may get better.
     """
 
     worker: int
@@ -78,6 +80,7 @@ class Failed:
     reason: str
     hint: str = ""
     trace: str | None = None
+    may_pass: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +150,9 @@ def reporting_failures(worker: int, number: int, on_event: EventHandler) -> Iter
     try:
         yield
     except PropagateError as error:
-        on_event(Failed(worker, number, " ".join(error.message.split()), error.hint))
+        message = " ".join(error.message.split())
+        may_pass = not isinstance(error, MaskError | ModelError)
+        on_event(Failed(worker, number, message, error.hint, may_pass=may_pass))
         raise
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:MOST_TRACE]

@@ -276,7 +276,8 @@ class _Schedule:
                 del self._running[event.worker]
                 reason = running.killed or event.reason
                 hint = event.hint if isinstance(event, Failed) and not running.killed else ""
-                again = self.videos[number].attempts <= self._retry
+                may_pass = not isinstance(event, Failed) or event.may_pass
+                again = may_pass and self.videos[number].attempts <= self._retry
                 state = "waiting" if again else "failed"
                 self._change(number, state=state, reason=reason, hint=hint, fps=None)
                 if again:

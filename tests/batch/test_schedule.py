@@ -117,6 +117,16 @@ def test_a_failure_of_the_program_is_one_of_the_video_too(clips, tmp_path):
     assert "registry.py" in events[-1]["trace"]
 
 
+def test_a_mask_that_does_not_fit_is_not_tried_again(clips, tmp_path):
+    mask = tmp_path / "small.png"
+    Image.new("L", (20, 20), 1).save(mask)
+    video = BatchVideo(clips / "videos/two.mp4", "two", mask)
+    summary = run_batch([video], tmp_path / "out", SETTINGS, engine=here, retry=3)
+    (failed,) = summary.failed
+    assert failed.attempts == 1
+    assert "the mask is 20x20, the frame 64x48" in str(failed.reason)
+
+
 def test_options_of_a_video_count_before_those_of_the_batch(clips, tmp_path):
     two, three = (
         BatchVideo(clips / f"videos/{name}.mp4", name, clips / f"masks/{name}.png", options=options)

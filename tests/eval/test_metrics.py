@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage.morphology import dilation, disk
 
+import propagate
 from propagate.eval.metrics import (
     PixelGrid,
     region_similarity,
@@ -302,3 +303,16 @@ def test_masks_of_two_sizes_or_of_ids_are_refused(score):
 def test_statistics_of_nothing_are_refused():
     with pytest.raises(ValueError, match=r"\(0,\)"):
         statistics(np.empty(0))
+
+
+def test_two_masks_by_import():
+    """On a square moved by one pixel, where both measures can be counted by hand."""
+    truth = np.zeros((48, 64), bool)
+    truth[10:20, 10:20] = True
+    pred = np.roll(truth, 1, axis=1)
+    assert propagate.region_similarity(pred, truth) == 90 / 110
+    # The tolerance is 1 px for frames of this size, so every boundary pixel finds one.
+    assert propagate.boundary_accuracy(pred, truth) == 1
+    assert propagate.boundary_accuracy(np.roll(truth, 30, axis=1), truth) == 0
+    with pytest.raises(TypeError, match="bool"):
+        propagate.boundary_accuracy(pred.astype(np.uint8), truth)
