@@ -152,6 +152,7 @@ def test_objects_of_a_frame_are_scored_one_by_one_in_the_order_asked_for(pair):
         assert boundary[row] == literal_f(*masks, tolerance_px(*truth.shape))
 
 
+@pytest.mark.slow
 @quickly
 @given(frames(count=3, largest_id=3), st.booleans())
 def test_all_pairs_are_scored_outside_void(three, is_void):

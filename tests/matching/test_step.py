@@ -222,6 +222,7 @@ def fail(session: Session, image: np.ndarray, mask: np.ndarray | None, failure: 
             session.label(size, features[: len(features) // 2], mask)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("failing", "failure"),
     [

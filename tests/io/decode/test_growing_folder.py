@@ -14,6 +14,9 @@ from propagate.io.decode.frame_range import FrameRange
 from propagate.io.decode.growing_folder import POLL_S
 from propagate.io.decode.video import open_video
 
+# Senders, children and deadlines are waited for.
+pytestmark = pytest.mark.slow
+
 
 def png(index):
     buffer = io.BytesIO()

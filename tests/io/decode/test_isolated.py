@@ -20,7 +20,10 @@ from propagate.io.decode.isolated import SLOTS, IsolatedSource
 from propagate.io.decode.video import open_video
 from tests.paths import ROOT
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX processes")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX processes"),
+]
 
 CORPUS = ROOT.parent / "shared" / "data" / "dev" / "decode"
 

@@ -15,6 +15,9 @@ from propagate.io.decode.frame_range import FrameRange
 from propagate.io.decode.live import SteadyClock
 from propagate.io.decode.video import open_video
 
+# Senders, children and deadlines are waited for.
+pytestmark = pytest.mark.slow
+
 STEP = Fraction(1, 25)
 
 

@@ -506,6 +506,7 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+@pytest.mark.slow
 def test_a_stream_that_stops_is_an_error_after_its_frames(tmp_path):
     port = free_port(socket.SOCK_DGRAM)
     clip = encode(tmp_path / "clip.ts", 100, codec="mpeg2video", codec_options={"g": "5"})

@@ -177,6 +177,7 @@ def test_a_run_that_was_taken_for_dead_stops_at_its_next_frame(tmp_path, monkeyp
     assert (tmp_path / LOCK).exists(), "it is the other one's now"
 
 
+@pytest.mark.slow
 def test_of_many_that_find_a_stale_lock_one_gets_it(tmp_path):
     for _ in range(20):
         with take_lock(tmp_path) as mine:
