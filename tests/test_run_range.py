@@ -17,6 +17,8 @@ from propagate.io.decode.options import SourceOptions
 from propagate.io.decode.video import open_video
 from propagate.pipeline import Propagator
 
+COLOR = ("--model", "color", "--short-side", 64)
+
 
 @pytest.fixture(scope="module")
 def color():
@@ -116,7 +118,7 @@ def test_the_command_takes_a_range(propagate, drawn, tmp_path):
     mask = tmp_path / "m.png"
     Image.fromarray(drawn.truth[6]).save(mask)
     finished = propagate(
-        *("run", drawn.mp4, "--reference", f"6={mask}", "--model", "color", "--short-side", 64),
+        *("run", drawn.mp4, "--reference", f"6={mask}", *COLOR),
         *("-o", tmp_path / "out", *options),
     )
     assert finished.status == 0, finished.stderr
@@ -134,18 +136,7 @@ def test_the_command_takes_a_range(propagate, drawn, tmp_path):
     ],
 )
 def test_a_range_that_means_nothing_is_bad_usage(propagate, drawn, tmp_path, options, message):
-    command = (
-        "run",
-        drawn.mp4,
-        "-m",
-        drawn.mask,
-        "--model",
-        "color",
-        "--short-side",
-        64,
-        "-o",
-        tmp_path / "out",
-    )
+    command = ("run", drawn.mp4, "-m", drawn.mask, "-o", tmp_path / "out", *COLOR)
     finished = propagate(*command, *options)
     assert finished.status == 2
     assert message in " ".join(finished.stderr.replace("│", " ").split())
@@ -153,18 +144,7 @@ def test_a_range_that_means_nothing_is_bad_usage(propagate, drawn, tmp_path, opt
 
 
 def test_the_limit_of_pixels_counts_for_frames_and_masks(propagate, drawn, tmp_path):
-    command = (
-        "run",
-        drawn.mp4,
-        "-m",
-        drawn.mask,
-        "--model",
-        "color",
-        "--short-side",
-        64,
-        "-o",
-        tmp_path / "out",
-    )
+    command = ("run", drawn.mp4, "-m", drawn.mask, "-o", tmp_path / "out", *COLOR)
     finished = propagate(*command, "--max-pixels", 64 * 48 - 1)
     assert finished.status == 1
     assert "64x48 pixels, more than the limit of 3071" in finished.stderr
@@ -220,35 +200,13 @@ def test_the_command_follows_a_folder_that_grows(propagate, drawn, tmp_path, iso
     writer = threading.Thread(target=write)
     writer.start()
     finished = propagate(
-        *(
-            "run",
-            folder,
-            "-m",
-            drawn.mask,
-            "--model",
-            "color",
-            "--short-side",
-            64,
-            "-o",
-            tmp_path / "out",
-        ),
+        *("run", folder, "-m", drawn.mask, "-o", tmp_path / "out", *COLOR),
         *("--follow", "--follow-timeout", "20", *isolate),
     )
     writer.join()
     assert finished.status == 0, finished.stderr
     whole = propagate(
-        *(
-            "run",
-            drawn.folder,
-            "-m",
-            drawn.mask,
-            "--model",
-            "color",
-            "--short-side",
-            64,
-            "-o",
-            tmp_path / "whole",
-        ),
+        *("run", drawn.folder, "-m", drawn.mask, "-o", tmp_path / "whole", *COLOR),
         "--forward-only",
     )
     assert whole.status == 0

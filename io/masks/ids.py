@@ -101,8 +101,8 @@ def _is_soft(ids: np.ndarray) -> bool:
     touch the pixel, because a small object may lie in a ring of void. An object has an inside where
     all values are its own, and most of its border is with the background alone. So a mask is soft
     if more than half of its values (except 0 and 255) have more than half of their pixels on such a
-    slope. A mask without 255 must
-    have three such values, because two thin objects may well lie on the rim of a third.
+    slope. A mask without 255 must have three such values, because two thin objects may well lie on
+    the rim of a third.
 
     No mask of DAVIS, YouTube-VOS or a grid of 100 objects of 4x4 pixels is soft by this rule;
     every smoothed, resampled or JPEG-compressed black-and-white mask that was tried is.

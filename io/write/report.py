@@ -65,24 +65,29 @@ def _reported(frame: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": frame["name"], "time_s": frame["time_s"], "objects": objects}
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Say in which settings a run differs from a finished one, a line for each.
 
     Args:
         before: The report of the finished run, which may hold more than settings.
-        now: The settings of the run, as plain values.
-        prefix: Name of the mapping that both are.
+        now: The settings of the run.
 
     Returns:
-        Such as "config.short_side_px was 480, is 720"; long values are left out.
+        Such as "config.short_side_px was 480, is 720"; long values are left out. Empty if the
+        settings are the same.
     """
+    # As a report gives them back: keys are text, tuples are lists.
+    return _differences(before, json.loads(json.dumps(now)), "")
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str) -> list[str]:
     found = []
     for name, value in now.items():
         old = before.get(name)
         if old == value:
             continue
         if isinstance(old, Mapping) and isinstance(value, Mapping) and value:
-            found += differences(old, value, f"{prefix}{name}.")
+            found += _differences(old, value, f"{prefix}{name}.")
             found += [f"{prefix}{name}.{key} is gone" for key in old.keys() - value.keys()]
         elif len(f"{old}{value}") < 100:
             found.append(f"{prefix}{name} was {old}, is {value}")

@@ -80,7 +80,7 @@ def find_finished(
     wanted = {MASKS: "png" in formats, RUN_LENGTHS: "rle" in formats, OVERLAY: overlay}
     if (
         report is None
-        or any(report.get(name) != value for name, value in _plain(settings).items())
+        or differences(report, settings)
         or not all((path / name).exists() for name, is_wanted in wanted.items() if is_wanted)
     ):
         return None
@@ -203,7 +203,7 @@ class RunFolder:
         names = {entry.name for entry in self.path.iterdir()}
         present = {n for n in names if not n.startswith(LOCK) and not is_partial(n)}
         if REPORT in present:
-            found = differences(read_report(self.path) or {}, _plain(self._report))
+            found = differences(read_report(self.path) or {}, self._report)
             how = f" with other settings: {'; '.join(found[:MOST_DIFFERENCES])}" if found else ""
             raise OutputError(f"{self.path}: a finished run is in this folder{how}", REPLACE_HINT)
         path = self.path / MARKER
@@ -451,8 +451,3 @@ def _read_own_mask(path: Path) -> np.ndarray:
         return read_ids(path, max_pixels=sys.maxsize)
     except MaskError as error:
         raise OutputError(error.message, "pass {overwrite=True} to start again") from error
-
-
-def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert settings to what a report gives back: keys are text, tuples are lists."""
-    return json.loads(json.dumps(settings))

@@ -192,7 +192,7 @@ class _Runs:
         if report is None:
             return None
         settings = self._settings(sequence, self.dataset.references(sequence))
-        return differences(report, json.loads(json.dumps(settings)))
+        return differences(report, settings)
 
     def run(self, watch: Watch) -> dict[str, str]:
         """Predict the sequences that are not finished; return the errors of those that fail."""

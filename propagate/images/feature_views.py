@@ -224,7 +224,7 @@ def write_feature_videos(
         OutputError: The files exist already, or cannot be written.
         ValueError: The number of the frame is negative.
     """
-    if mask is not None and not isinstance(mask, Mask):
+    if mask is not None:
         mask = as_mask(mask, f"mask of frame {frame}")
     options = source_options or SourceOptions()
     fitted = read_frame(source, frame, options)

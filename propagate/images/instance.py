@@ -202,8 +202,7 @@ def label_reference(
         if not own.any():
             raise MaskError(f"class {class_name!r}: not found in the reference", "pass {mask}")
         return torch.stack([1 - own, own], dim=-1), (1,)
-    if not isinstance(mask, Mask):
-        mask = as_mask(mask, "mask of the reference")
+    mask = as_mask(mask, "mask of the reference")
     check_size(mask, *size)
     ids = torch.from_numpy(mask.ids).to(reference.appearance.device)
     rows, columns = reference.appearance.shape[1:]
