@@ -157,7 +157,7 @@ def read_ids(path: Path) -> np.ndarray:
         UnusableMaskError: If there is no such file, or its values are not ids.
     """
     try:
-        ids = png.read_ids(path, max_pixels=_MAX_PIXELS, from_data_set=True)
+        ids = png.read_ids(path, max_pixels=_MAX_PIXELS)
     except MaskError as error:
         if isinstance(error.__cause__, TooLargeError):
             raise UnusableMaskError(

@@ -55,7 +55,9 @@ if TYPE_CHECKING:
     from propagate.io.decode.frame_range import FrameRange
     from propagate.io.decode.options import SourceOptions
     from propagate.io.decode.video import FrameSource, open_video
-    from propagate.io.masks.png import read_mask, write_mask
+    from propagate.io.masks.files import read_mask, read_masks
+    from propagate.io.masks.png import write_mask
+    from propagate.io.masks.reading import MaskReading
     from propagate.io.masks.references import read_references
     from propagate.io.write.overlay import OverlayWriter, draw_overlay
     from propagate.matchers import (
@@ -160,10 +162,12 @@ _HOMES = {
         "FrameSource",
         "open_video",
     ),
-    "propagate.io.masks.png": (
+    "propagate.io.masks.files": (
         "read_mask",
-        "write_mask",
+        "read_masks",
     ),
+    "propagate.io.masks.png": ("write_mask",),
+    "propagate.io.masks.reading": ("MaskReading",),
     "propagate.io.masks.references": ("read_references",),
     "propagate.io.write.overlay": (
         "OverlayWriter",
@@ -231,6 +235,7 @@ __all__ = [
     "ManifestError",
     "Mask",
     "MaskError",
+    "MaskReading",
     "MaskSettings",
     "MaskTree",
     "Matcher",
@@ -281,6 +286,7 @@ __all__ = [
     "open_video",
     "read_manifest",
     "read_mask",
+    "read_masks",
     "read_permis_list",
     "read_references",
     "region_similarity",

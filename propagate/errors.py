@@ -24,6 +24,16 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def spelled(text: str, spelling: Spelling = as_keyword) -> str:
+    """Spell out every setting that stands in braces in a text.
+
+    >>> spelled("pass {overwrite=True}")
+    'pass overwrite=True'
+    """
+    setting = re.compile(r"\{(\w+)(?:=([^}]*))?\}")
+    return setting.sub(lambda found: spelling(*found.groups()), text)
+
+
 class PropagateError(Exception):
     """Anything wrong with what the program was given.
 
@@ -46,10 +56,7 @@ class PropagateError(Exception):
 
     def text(self, spelling: Spelling) -> str:
         """Join message and hint on one line, with every setting in the hint spelled out."""
-        if not self.hint:
-            return self.message
-        setting = re.compile(r"\{(\w+)(?:=([^}]*))?\}")
-        return f"{self.message}; {setting.sub(lambda found: spelling(*found.groups()), self.hint)}"
+        return f"{self.message}; {spelled(self.hint, spelling)}" if self.hint else self.message
 
 
 class VideoError(PropagateError):

@@ -133,7 +133,8 @@ class TemporalMemory:
         """
         entry = MemoryEntry(frame.cells, labels, subcells, frame.semantic)
         memory = replace(self, references=(*self.references, entry))
-        if self.settings.repeat_reference and not self.references:
+        has_objects = labels.shape[-1] > 1
+        if self.settings.repeat_reference and not self.others and has_objects:
             for _ in range(self.settings.recent_frames):
                 memory = memory.with_recent(frame, labels, subcells)
         return memory

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
-from itertools import islice
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ from propagate.config import Config
 from propagate.features.backbone import Backbone
 from propagate.features.read_ahead import with_features
 from propagate.features.registry import as_backbone
-from propagate.io.decode.frame_range import note_indices
+from propagate.io.decode.frame_range import first_in_range, note_indices
 from propagate.io.decode.options import SourceOptions
 from propagate.io.decode.source import Source
 from propagate.plan import References, as_masks, check_within, plan_source
@@ -134,17 +133,18 @@ class Propagator:
         probabilities: bool,
     ) -> Generator[Result, None, None]:
         session = self.session(probabilities=probabilities)
-        indices: deque[int] = deque()  # of frames that were read, for results that come later
+        read: deque[tuple[int, bool]] = deque()  # frames whose results come later
         has_range = options.source_options.frame_range is not None
         with opened as frames:
             if has_range:
-                frames = note_indices(frames, indices)
-            results = self.follow_blocks(
-                session, frames, masks, blocks, 0, options.batch_size, options.max_frames
-            )
+                frames = note_indices(frames, read)
+            frames = first_in_range(frames, options.max_frames)
+            results = self.follow_blocks(session, frames, masks, blocks, 0, options.batch_size)
             with closing(results):
                 for result in results:
-                    yield replace(result, index=indices.popleft()) if has_range else result
+                    index, in_range = read.popleft() if has_range else (result.index, True)
+                    if in_range:
+                        yield replace(result, index=index)
 
     def run(
         self,
@@ -179,7 +179,6 @@ class Propagator:
         *,
         first: int = 0,
         batch_size: int | None = None,
-        max_frames: int | None = None,
         clock: StageClock | None = None,
     ) -> Generator[tuple[Frame, Result], None, None]:
         """Follow objects forwards in a given session; yield each frame with its result.
@@ -188,12 +187,12 @@ class Propagator:
             session: A new one, or one that a saved state was loaded into.
             frames: In order. They are read, and their features computed, ahead.
             references: Frame index -> mask.
-            first: How many frames of the video the session has seen. References and `max_frames`
-                count from the video's first frame.
-            batch_size, max_frames: See `RunOptions`. `clock` measures each stage.
+            first: How many frames of the video the session has seen. References count from the
+                video's first frame.
+            batch_size: See `RunOptions`. `clock` measures each stage.
         """
         clock, masks, count = clock or StageClock(), as_masks(references), first
-        with closing(self._read(frames, first, batch_size, max_frames, clock)) as read:
+        with closing(self._read(frames, batch_size, clock)) as read:
             for frame, features in read:
                 with clock("match"):
                     size = frame.image.shape[:2]
@@ -210,7 +209,6 @@ class Propagator:
         blocks: Sequence[Block],
         first: int,
         batch_size: int | None,
-        max_frames: int | None,
         clock: StageClock | None = None,
     ) -> Generator[Result, None, None]:
         """Follow objects like `follow`, and backwards in the blocks; yield results only.
@@ -222,7 +220,7 @@ class Propagator:
         masks_of_rest = {index - first: mask for index, mask in masks.items()}
         blocks_of_rest = [block.moved(-first) for block in blocks if block.start >= first]
         count = first
-        with closing(self._read(frames, first, batch_size, max_frames, clock)) as read:
+        with closing(self._read(frames, batch_size, clock)) as read:
             results = follow_both_ways(session, read, masks_of_rest, blocks_of_rest, clock)
             with closing(results):
                 for result in results:
@@ -233,17 +231,8 @@ class Propagator:
     def _read(
         self,
         frames: Iterable[Frame],
-        first: int,
         batch_size: int | None,
-        max_frames: int | None,
         clock: StageClock,
     ) -> Generator[tuple[Frame, torch.Tensor], None, None]:
         """Yield each frame with its features (C, h, w), which are computed ahead in batches."""
-        remaining = None if max_frames is None else max_frames - first
-        return with_features(
-            islice(frames, remaining),
-            self.backbone,
-            self.config,
-            batch_size=batch_size,
-            clock=clock,
-        )
+        return with_features(frames, self.backbone, self.config, batch_size=batch_size, clock=clock)

@@ -1,9 +1,9 @@
 """The plan of a video: what is settled before its first frame is followed."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from os import PathLike
 
 import numpy as np
 
@@ -12,9 +12,10 @@ from propagate.errors import MaskError
 from propagate.feature_cache import frame_bytes
 from propagate.features.backbone import Backbone
 from propagate.features.extract import channel_count, working_size
-from propagate.io.decode.frame_range import FrameRange, places_of
+from propagate.io.decode.frame_range import first_in_range, places_of
 from propagate.io.decode.source import Source
 from propagate.io.decode.video import FrameSource, is_live, open_source
+from propagate.io.masks.files import read_masks
 from propagate.io.masks.given import GivenMask, as_mask
 from propagate.records import Mask
 from propagate.run_options import RunOptions
@@ -50,12 +51,14 @@ def plan_source(
         VideoError: The source cannot be opened.
     """
     opened = options.source_options
-    open_again = partial(open_source, source, opened)
     given = as_masks(references)
     masks: Mapping[int, Mask] = given
     if opened.frame_range is not None:
-        live = is_live(source)
-        masks = _places_in_range(given, opened.frame_range, open_again, live, options.max_frames)
+        # Frames with references are read, wherever they are.
+        opened = replace(opened, frame_range=replace(opened.frame_range, also=tuple(given)))
+    open_again = partial(open_source, source, opened)
+    if opened.frame_range is not None:
+        masks = _places_in_range(given, open_again, is_live(source), options.max_frames)
     backwards = options.both_ways and opened.follow_timeout_s is None and not is_live(source)
     blocks = _blocks(masks, options.feature_cache_bytes, backbone, config) if backwards else []
     return Plan(open_again, given, masks, blocks)
@@ -80,44 +83,69 @@ def as_masks(references: References) -> dict[int, Mask]:
             raise TypeError(f"references: frame numbers are integers, not {index!r}")
         if index < 0:
             raise MaskError(f"reference on frame {index}: frames are counted from 0")
-    return {int(i): as_mask(mask, f"mask of frame {i}") for i, mask in references.items()}
+    # Files are read together, because a colour is the same object in all of them.
+    paths = {i: str(m) for i, m in references.items() if isinstance(m, str | PathLike)}
+    read = dict(zip(paths, read_masks(paths.values()), strict=True))
+    masks = {
+        int(index): read.get(index) or as_mask(mask, f"mask of frame {index}")
+        for index, mask in references.items()
+    }
+    if not any(mask.object_ids for mask in masks.values()):
+        first = next(iter(masks.values()))
+        raise MaskError(
+            f"{first.source}: no object in {'this mask' if len(masks) == 1 else 'any reference'}",
+            "label at least one pixel 1..254",
+        )
+    return masks
 
 
-def check_within(references: Mapping[int, object], count: int | None) -> None:
-    """Refuse references on frames that do not exist; `count` is None if it is not known.
+def check_within(
+    references: Mapping[int, object], count: int | None, max_frames: int | None = None
+) -> None:
+    """Refuse references on frames that do not exist or are not read.
+
+    Args:
+        references: By frame.
+        count: How many frames there are; None: not known.
+        max_frames: Where reading stops, if it stops early.
 
     Raises:
         MaskError: There is one.
     """
-    beyond = [index for index in references if count is not None and index >= count]
-    if beyond:
+    if count == 0:
+        raise MaskError("there are no frames to follow anything through")
+    if count is not None and (beyond := [index for index in references if index >= count]):
         raise MaskError(
             f"the reference on frame {min(beyond)} is past the end: there are {count} frames, "
-            f"0 to {count - 1}; name the frame that the mask was drawn on"
-            if count
-            else "there are no frames to follow anything through"
+            f"0 to {count - 1}",
+            "name the frame that the mask was drawn on",
+        )
+    if max_frames is not None and (beyond := [i for i in references if i >= max_frames]):
+        of = "" if count is None else f" of {count}"
+        raise MaskError(
+            f"the reference on frame {min(beyond)} is not reached: reading stops after "
+            f"{max_frames}{of} frames",
+            "raise {max_frames}, or leave that reference out",
         )
 
 
 def _places_in_range(
     masks: Mapping[int, Mask],
-    frame_range: FrameRange,
     open_again: Callable[[], FrameSource],
     live: bool,
     max_frames: int | None,
 ) -> dict[int, Mask]:
-    """Number references by their place among the frames of a range, as a session counts them.
+    """Number references by their place among the frames that are read, as a session counts them.
 
     The source is read up to the last of them now, and once more later. A live source cannot be.
     """
     if not live:
         with open_again() as frames:
-            places = places_of(masks, islice(frames, max_frames))
+            places = places_of(masks, first_in_range(frames, max_frames))
         return {places[index]: mask for index, mask in masks.items()}
-    if masks.keys() != {0} or frame_range.start or frame_range.start_s:
+    if masks.keys() != {0}:
         raise MaskError(
-            "a live source is read only once: with a range, give the mask of its first frame, and "
-            "start at that frame"
+            "a live source is read only once: with a range, give the mask of its first frame"
         )
     return dict(masks)
 

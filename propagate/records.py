@@ -1,6 +1,6 @@
 """The values that travel between stages: small, frozen, and checked when they are made."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
@@ -43,6 +43,7 @@ class VideoInfo:
         frame_count: What the container claims. An estimate: never a bound for reading.
         decoder: "decord", "pyav" or "images".
         gaps: Of a live source, the times so far in which it was away.
+        notes: What was done to its frames or times that a person should know.
     """
 
     name: str
@@ -52,6 +53,7 @@ class VideoInfo:
     frame_count: int | None
     decoder: str
     gaps: tuple[Gap, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,12 +65,15 @@ class Frame:
         index: Position in presentation order, from 0.
         time: Presentation time in seconds, exact.
         name: Stem of the mask file: the image's own stem for a folder, else the index as %05d.
+        in_range: Whether it is a frame of the range that was asked for. False: it is read for the
+            sake of a reference (see `FrameRange.also`), and no mask is given for it.
     """
 
     image: np.ndarray
     index: int = 0
     time: Fraction = Fraction(0)
     name: str = ""
+    in_range: bool = True
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -94,11 +99,17 @@ class Mask:
         ids: (H, W) uint8. 0 background, 1..254 objects, 255 void (neither: not known).
         binary: The source was black and white (only 0 and 255) and was read as one object, id 1.
         source: Where it came from, for messages.
+        notes: How its file was understood, where that is not obvious; settings are written as in
+            the hint of a `PropagateError`.
+        names: Of its objects, by id, as far as the file gives names.
+        object_ids: Its objects, increasing. None: no object is visible on this frame.
     """
 
     ids: np.ndarray
     binary: bool = False
     source: str = "mask"
+    notes: tuple[str, ...] = ()
+    names: Mapping[int, str] = field(default_factory=dict)
     object_ids: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -107,6 +118,14 @@ class Mask:
         present = (int(i) for i in np.unique(self.ids))
         objects = tuple(i for i in present if i not in (BACKGROUND_ID, VOID_ID))
         object.__setattr__(self, "object_ids", objects)
+
+    def tells_of(self, followed: Collection[int]) -> tuple[int, ...]:
+        """Return the objects of which this mask says where they are.
+
+        Those are its own; a mask without objects says of all that are followed that they are not
+        visible.
+        """
+        return self.object_ids or tuple(followed)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

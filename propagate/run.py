@@ -1,5 +1,6 @@
 """A run: follow objects through a video, and write the folder of its results."""
 
+import logging
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from propagate.errors import VideoError
+from propagate.errors import VideoError, counted
 from propagate.features.batch_size import MOST_FRAMES
 from propagate.features.read_ahead import batch_frames
+from propagate.io.decode.frame_range import first_in_range
 from propagate.io.decode.source import Source
 from propagate.io.decode.video import FrameSource
+from propagate.io.masks.describe import describe_mask
 from propagate.io.masks.ids import check_size
 from propagate.io.write.run_folder import RunFolder, find_finished
 from propagate.pipeline import Propagator
@@ -30,6 +33,12 @@ from propagate.stage_clock import STAGES, StageClock
 
 if TYPE_CHECKING:
     from propagate.refine.refiner import Refiner
+
+
+log = logging.getLogger(__name__)
+
+# References that are described one by one.
+MOST_DESCRIBED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +131,7 @@ def run_into_folder(
                 made_by=None if "started" in settings else made_by,
             ) as folder,
         ):
+            _log_what_was_understood(plan, frames)
             run = _Run(propagator, plan, options, folder, frames, beside, clock, progress, started)
             run.resume()
             run.write_frames(refine)
@@ -132,12 +142,23 @@ def run_into_folder(
 def _check_references(plan: Plan, frames: FrameSource, options: RunOptions) -> None:
     """Refuse references past the end, where the count is exact, and references of another size."""
     info = frames.info
-    if info.decoder == "images" and options.source_options.frame_range is None:
-        check_within(plan.masks, _at_most(info.frame_count, options.max_frames))
-    else:
-        check_within(plan.masks, options.max_frames)
+    if options.source_options.frame_range is None:
+        count = info.frame_count if info.decoder == "images" else None
+        check_within(plan.masks, count, options.max_frames)
     for mask in plan.masks.values():
         check_size(mask, info.height, info.width)
+
+
+def _log_what_was_understood(plan: Plan, frames: FrameSource) -> None:
+    """Say, before the first frame, how the source and its references are read."""
+    for note in frames.info.notes:
+        log.warning("%s: %s", frames.info.name, note)
+    for index, mask in islice(plan.references.items(), MOST_DESCRIBED):
+        log.info("%s", describe_mask(mask, f"frame {index}"))
+        for note in mask.notes:
+            log.info("%s: ", mask.source, extra={"note": note})
+    if (rest := len(plan.references) - MOST_DESCRIBED) > 0:
+        log.info("and masks of %s", counted(rest, "more frame"))
 
 
 class _Run:
@@ -157,10 +178,14 @@ class _Run:
     ) -> None:
         """Take the open source, opened a second time as `beside` if there are blocks."""
         self._propagator, self._plan, self._options = propagator, plan, options
-        self._folder, self._frames, self._beside = folder, frames, beside
+        self._folder, self._source = folder, frames
+        self._frames = first_in_range(frames, options.max_frames)
+        self._beside = first_in_range(beside, options.max_frames) if plan.blocks else self._frames
         self._clock, self._progress, self._started = clock, progress, started
         self._session: Session = propagator.session()
-        self._done, self._seconds = folder.done, 0.0
+        # Frames that were written, and frames that the session has seen: those outside the range
+        # are not written.
+        self._done, self._seen, self._seconds = folder.done, 0, 0.0
         self._total = _at_most(frames.info.frame_count, options.max_frames)
 
     def resume(self) -> None:
@@ -170,9 +195,13 @@ class _Run:
             load_session(self._session, folder.session, device, folder.path)
             self._clock.seconds.update(folder.stage_s)
             self._started -= folder.seconds
-        for number, frame in enumerate(self._read_again(self._beside), 1):
-            folder.rewrite(frame)
-            self._report(number)
+        number = 0
+        for frame in self._read_again(self._beside):
+            self._seen += 1
+            if frame.in_range:
+                number += 1
+                folder.rewrite(frame)
+                self._report(number)
         if self._beside is not self._frames:
             deque(self._read_again(self._frames), maxlen=0)
 
@@ -182,6 +211,9 @@ class _Run:
         # Closed at once if writing fails: its thread reads from the source.
         with closing(self._results()) as results:
             for frame, result in results:
+                self._seen += 1
+                if not frame.in_range:
+                    continue
                 refined = self._refined(refine, frame, result)
                 with self._clock("write"):
                     self._folder.write(frame, result, refined)
@@ -195,12 +227,14 @@ class _Run:
 
     def complete_report(self) -> None:
         """Complete the report, which the folder writes when it is closed."""
-        folder, info = self._folder, self._frames.info
+        folder, info = self._folder, self._source.info
         self._seconds = time.monotonic() - self._started
         timing: dict[str, Any] = {"seconds": round(self._seconds, 3), **self._clock.rounded()}
         if folder.resumed_at:
             timing["resumed_at"] = folder.resumed_at
         folder.report(timing=timing)
+        if info.notes:
+            folder.report(notes=list(info.notes))
         if info.gaps:
             folder.report(gaps=[asdict(gap) for gap in info.gaps])
         folder.report(
@@ -235,9 +269,8 @@ class _Run:
                 self._frames,
                 plan.masks,
                 plan.blocks,
-                self._done,
+                self._seen,
                 options.batch_size,
-                options.max_frames,
                 self._clock,
             )
             return _with_frames(results, self._beside, self._clock)
@@ -245,9 +278,8 @@ class _Run:
             self._session,
             self._frames,
             plan.masks,
-            first=self._done,
+            first=self._seen,
             batch_size=options.batch_size,
-            max_frames=options.max_frames,
             clock=self._clock,
         )
 
@@ -261,18 +293,18 @@ class _Run:
 
     def _may_save(self) -> bool:
         """Whether a run that continues from here gives the same masks."""
-        in_block = any(block.start < self._done <= block.end for block in self._plan.blocks)
+        in_block = any(block.start < self._seen <= block.end for block in self._plan.blocks)
         if not self._folder.can_save or in_block:
             return False  # a session has seen a whole block before its first result
         # On a GPU, features of a frame in a batch of another size agree to rounding only.
         batch = self._options.batch_size or MOST_FRAMES
-        return self._propagator.backbone.device.type == "cpu" or self._done % batch == 0
+        return self._propagator.backbone.device.type == "cpu" or self._seen % batch == 0
 
     def _read_again(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Read the frames of earlier sittings again, with the deadline of all reading."""
-        propagator, count = self._propagator, 0
+        propagator, done, count = self._propagator, self._folder.done, 0
         read = batch_frames(
-            islice(frames, self._folder.done),
+            first_in_range(frames, done),
             propagator.backbone,
             propagator.config,
             batch_size=1,
@@ -280,9 +312,9 @@ class _Run:
         )
         with closing(read):
             for (frame,) in read:
-                count += 1
+                count += frame.in_range
                 yield frame
-        if count < self._folder.done:
+        if count < done:
             raise VideoError(
                 f"frame {count} was there before this run was interrupted, and is gone",
                 "pass {overwrite=True} to start again",
@@ -290,10 +322,10 @@ class _Run:
 
 
 def _with_frames(
-    results: Generator[Result, None, None], frames: FrameSource, clock: StageClock
+    results: Generator[Result, None, None], frames: Iterator[Frame], clock: StageClock
 ) -> Generator[tuple[Frame, Result], None, None]:
     """Give each result with its frame, read for a second time."""
-    with frames, closing(results):
+    with closing(results):
         for result in results:
             with clock("decode"):
                 frame = next(frames, None)

@@ -90,7 +90,8 @@ class Session:
                 of one size.
             mask: The mask of this frame, if it is known: (H, W) ids, with 0 for background, 1..254
                 for objects and 255 for void, or any other form that `as_mask` takes. Its objects
-                are taken as given; other objects are followed.
+                are taken as given; other objects are followed. A mask without objects says that
+                none of them is visible on this frame.
             time_s: Seconds, copied to the result; a `Frame` brings its own.
 
         Raises:
@@ -237,6 +238,7 @@ class Session:
         reduction = self._config.matcher.cells.reduction
         new = [i for i in given.object_ids if i not in state.object_ids]
         object_ids = (*state.object_ids, *new)
+        told = given.tells_of(object_ids)
         memory = state.memory.widened(len(object_ids) + 1)
         ids = torch.from_numpy(given.ids).to(frame.cells.device)
         if found is None:
@@ -246,7 +248,7 @@ class Session:
             # What the mask does not name stays as found, but is void in the reference: a guess must
             # not be remembered for ever.
             guessed, _, _ = self._enlarge(F.pad(found, (0, len(new))), object_ids, given.ids.shape)
-            named = torch.isin(guessed, torch.tensor([0, *given.object_ids], device=ids.device))
+            named = torch.isin(guessed, torch.tensor([0, *told], device=ids.device))
             others = (ids == 0) & ~named
             known_ids = torch.where(others, VOID_ID, ids)
             reference, fine = reduce_mask(known_ids, object_ids, frame, reduction)
@@ -254,7 +256,8 @@ class Session:
                 frame,
                 reference,
                 memory.read(),
-                given=[object_ids.index(i) + 1 for i in given.object_ids],
+                # Where no object is visible, recent cells that say otherwise were wrong.
+                given=[object_ids.index(i) + 1 for i in given.object_ids] or [0],
                 new=[object_ids.index(i) + 1 for i in new],
                 matcher=self._config.matcher,
             )
@@ -321,7 +324,8 @@ class Session:
         if given is not None:
             # A given object is exact to the pixel; the rest is as found.
             exact = torch.from_numpy(given.ids).to(ids.device)
-            named = torch.isin(ids, torch.tensor(given.object_ids, device=ids.device))
+            told = torch.tensor(given.tells_of(object_ids), device=ids.device)
+            named = torch.isin(ids, told)
             ids = torch.where(named, 0, ids)
             ids = torch.where((exact != 0) & (exact != VOID_ID), exact, ids)
         pixels = ids.flatten().int()

@@ -54,7 +54,8 @@ def plan_blocks(named: Mapping[int, Collection[int]], most_frames: int) -> list[
 
     A block reaches from a reference back to the frame after the reference before it. It continues
     across a reference that does not name all objects of the later ones: an object first named on
-    frame 120 was there before frame 60 too, whatever was corrected on frame 60.
+    frame 120 was there before frame 60 too, whatever was corrected on frame 60. A reference without
+    objects says that none is visible: no block ends there, and none continues across it.
 
     Args:
         named: Frame of each reference -> ids of the objects in it.
@@ -68,6 +69,9 @@ def plan_blocks(named: Mapping[int, Collection[int]], most_frames: int) -> list[
     blocks: list[Block] = []
     for end, before in reversed(list(zip(references, [-1, *references], strict=False))):
         first = before + 1
+        if not named[end]:
+            later = set()
+            continue
         goes_on = bool(blocks) and not later <= set(named[end])
         later |= set(named[end])
         if goes_on and blocks[-1].end - first < most_frames:
@@ -176,7 +180,7 @@ def _pass_forwards(
                 labels = session.label(size, features, masks.get(index))
                 places = cache.put(features), None if labels is None else cache.put(labels)
             cached.append(_CachedFrame(index, size, frame.time_s, *places))
-            if index in masks:
+            if index in masks and masks[index].object_ids:
                 last_reference, backward = index, session.reversed()
     except PropagateError as error:
         # The frames before it come out first, as in a one-way run.
@@ -201,7 +205,9 @@ def _merged(
                 assert labels is not None  # it started with objects
                 labels_backward[frame.index] = cache.put(labels)
     known = {
-        index: mask.object_ids for index, mask in masks.items() if index <= passed.last_reference
+        index: mask.tells_of(session.object_ids)
+        for index, mask in masks.items()
+        if index <= passed.last_reference
     }
     for frame in passed.frames:
         with clock("match"):

@@ -37,13 +37,13 @@ def run(propagate, drawn, tmp_path):
 
 
 def error_line(finished):
-    """The one line on stderr, progress apart, of a run that failed as it should."""
+    """The one line on stderr of a run that failed as it should.
+
+    Before it, a run that began may have said what it understood, and how far it came.
+    """
     assert finished.status == 1, finished
-    lines = [
-        line
-        for line in finished.stderr.splitlines()
-        if not re.fullmatch(r"propagate: .*: \d+ frames.*, [\d.]+ frames/s", line)
-    ]
+    begun = r"propagate: .*: (\d+ frames.*, [\d.]+ frames/s|frame \d+: object 1 \d+ px.*)"
+    lines = [line for line in finished.stderr.splitlines() if not re.fullmatch(begun, line)]
     assert len(lines) == 1, finished.stderr
     assert lines[0].startswith("propagate: error: ")
     assert finished.stdout == ""
@@ -114,7 +114,7 @@ BAD_SOURCES = {
     "folder without images": (empty_folder, "has no images; put frames into it"),
     "folder with a gap": (
         folder_with_a_gap,
-        "frame 00003 is missing between 00002.png and 00004.png; add it, or renumber",
+        "frame 00003 is missing between 00002.png and 00004.png; add it, or pass --allow",
     ),
 }
 
@@ -231,18 +231,23 @@ BAD_MASKS = {
         lambda ids: grey(ids[::2, ::2]),
         "the mask is 32x24, the frame 64x48; resize the mask to 64x48 by nearest neighbour",
     ),
-    "transposed": (lambda ids: grey(ids.T), "the mask is 48x64, the frame 64x48; resize"),
+    "transposed": (lambda ids: grey(ids.T), "the mask is 48x64, the frame 64x48; turn the mask by"),
     "no object": (lambda ids: grey(ids * 0), "no object in this mask; label at least one pixel"),
-    "only void": (lambda ids: grey(ids * 0 + 255), "no object in this mask; label at least one"),
-    "rgb": (lambda ids: grey(ids).convert("RGB"), r"colours instead of ids \(mode RGB\); save it"),
-    "rgba": (lambda ids: grey(ids).convert("RGBA"), r"colours instead of ids \(mode RGBA\); save"),
+    "only void": (
+        lambda ids: grey(ids * 0 + 255),
+        r"every pixel is void \(255\); paint the background 0",
+    ),
+    "photograph": (
+        lambda ids: Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 64, 3), "u1")),
+        r"colours instead of ids \(mode RGB, \d+ colours\); save it",
+    ),
     "16 bit": (
         lambda ids: Image.fromarray(ids.astype(np.uint16) * 257),
-        r"a mask of 16 bits or more \(mode I;16\); save it as an 8-bit index",
+        r"holds the value 514, but ids are whole numbers, 1\.\.254; renumber the objects",
     ),
     "more than 255 objects": (
         lambda ids: Image.fromarray(np.arange(64 * 48, dtype=np.uint16).reshape(48, 64) // 8),
-        r"a mask of 16 bits or more \(mode I;16\); save it as an 8-bit index",
+        r"holds the value 383, but ids are whole numbers, 1\.\.254; renumber the objects",
     ),
     "soft": (soft, r"a soft mask, \d+ grey levels with blurred edges; threshold it"),
 }
@@ -264,7 +269,7 @@ def test_a_mask_that_is_no_image_or_not_there(run, tmp_path):
     mask.write_text("no image")
     assert f"{mask}: no readable image" in error_line(run(mask=mask))
     (tmp_path / "masks").mkdir()
-    assert "no mask in this folder; put <frame" in error_line(run(mask=tmp_path / "masks"))
+    assert "no mask in this folder; put masks" in error_line(run(mask=tmp_path / "masks"))
 
 
 def test_ids_above_254_in_an_array_are_refused(drawn):

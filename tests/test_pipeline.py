@@ -12,7 +12,7 @@ import pytest
 from propagate.config import Config
 from propagate.errors import MaskError, VideoError
 from propagate.io.decode.video import open_video
-from propagate.io.masks.png import read_mask
+from propagate.io.masks.files import read_mask
 from propagate.pipeline import Propagator
 from propagate.records import Frame
 from tests.paths import ROOT

@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -74,23 +75,113 @@ def test_a_range_gives_the_masks_of_a_video_of_those_frames(
         assert np.array_equal(result.mask, plain[f"{index:05d}.png"])
 
 
+@pytest.mark.parametrize("both_ways", [False, True])
 @pytest.mark.parametrize(
-    ("reference", "message"),
+    ("wanted", "references", "read"),
     [
-        (1, "frame 1 has a reference, but is not read: the first frame that is read is 3"),
-        (
-            5,
-            "frame 5 has a reference.* the nearest frames that are read are 3 and 6",
-        ),
-        (11, "frame 11 has a reference.* the last frame that is read is 9"),
+        # The frames that are read are those of another range, which holds the references.
+        (FrameRange(start=3, end=7), (0,), FrameRange(end=7)),
+        (FrameRange(start=4, end=9, stride=2), (0,), FrameRange(end=9, stride=2)),
+        (FrameRange(start_s=Fraction(5, 25)), (2,), FrameRange(start=2)),
+        (FrameRange(end=4), (0, 8), FrameRange(end=9)),
+        (FrameRange(start=4, end=6), (1, 9), FrameRange(start=1, end=10)),
+        (FrameRange(start=4, fps=Fraction(25, 2)), (0,), FrameRange(fps=Fraction(25, 2))),
     ],
 )
-def test_a_reference_that_is_skipped_is_told_before_anything_is_written(
-    color, drawn, tmp_path, reference, message
+def test_a_reference_may_lie_outside_the_range(
+    color, drawn, tmp_path, wanted, references, read, both_ways
 ):
+    given = {index: drawn.truth[index] for index in references}
+    options = SourceOptions(frame_range=read)
+    whole = color.run(drawn.mp4, given, tmp_path, source_options=options, name="whole")
+    if not both_ways:
+        whole = color.run(
+            drawn.mp4, given, tmp_path, source_options=options, name="forwards", both_ways=False
+        )
+    ranged = color.run(
+        drawn.mp4,
+        given,
+        tmp_path,
+        source_options=SourceOptions(frame_range=wanted),
+        both_ways=both_ways,
+    )
+    with open_video(drawn.mp4, frame_range=wanted) as frames:
+        indices = [frame.index for frame in frames]
+    masks, expected = masks_in(ranged.folder), masks_in(whole.folder)
+    assert list(masks) == [f"{index:05d}.png" for index in indices]
+    assert ranged.frames == len(indices)
+    for name, mask in masks.items():
+        assert np.array_equal(mask, expected[name]), name
+    results = color.propagate(
+        drawn.mp4,
+        given,
+        source_options=SourceOptions(frame_range=wanted, isolate=True),
+        both_ways=both_ways,
+    )
+    for result, index in zip(results, indices, strict=True):
+        assert result.index == index
+        assert np.array_equal(result.mask, expected[f"{index:05d}.png"])
+
+
+def test_a_reference_between_the_frames_of_a_stride_is_read_too(color, drawn):
+    given = {0: drawn.truth[0], 5: drawn.truth[5]}
+    wanted = SourceOptions(frame_range=FrameRange(stride=3))
+    session, expected = color.session(), {}
+    for index in (0, 3, 5, 6, 9):  # the literal loop
+        result = session.step(open_frame(drawn, index), given.get(index))
+        expected[index] = result.mask
+    results = color.propagate(drawn.mp4, given, source_options=wanted, both_ways=False)
+    found = {result.index: result.mask for result in results}
+    assert list(found) == [0, 3, 6, 9]
+    for index, mask in found.items():
+        assert np.array_equal(mask, expected[index])
+
+
+def open_frame(drawn, index):
+    with open_video(drawn.mp4) as frames:
+        return next(frame for frame in frames if frame.index == index)
+
+
+@pytest.mark.slow
+def test_a_run_with_a_reference_before_its_range_goes_on_where_it_was_stopped(
+    color, drawn, tmp_path
+):
+    given = {0: drawn.truth[0], 9: drawn.truth[9]}
+    options = SourceOptions(frame_range=FrameRange(start=3, end=11))
+    whole = color.run(drawn.mp4, given, tmp_path, source_options=options, name="whole")
+
+    class Stopped(Exception):
+        pass
+
+    def stop(done, _):
+        if done == 7:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        color.run(drawn.mp4, given, tmp_path, source_options=options, save_every_s=0, progress=stop)
+    again = color.run(drawn.mp4, given, tmp_path, source_options=options, save_every_s=0)
+    assert again.resumed_at
+    expected = masks_in(whole.folder)
+    for name, mask in masks_in(again.folder).items():
+        assert np.array_equal(mask, expected[name]), name
+
+
+def test_a_limit_says_where_reading_stops(color, drawn, tmp_path):
+    for source, of in ((drawn.folder, " of 12"), (drawn.mp4, "")):
+        given = {0: drawn.truth[0], 8: drawn.truth[8]}
+        with pytest.raises(MaskError) as caught:
+            color.run(source, given, tmp_path / "out", max_frames=6)
+        assert str(caught.value) == (
+            f"the reference on frame 8 is not reached: reading stops after 6{of} frames; raise "
+            "max_frames, or leave that reference out"
+        )
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_reference_past_the_end_is_told_before_anything_is_written(color, drawn, tmp_path):
     wanted = SourceOptions(frame_range=FrameRange(start=3, stride=3))
-    with pytest.raises(MaskError, match=message):
-        color.run(drawn.mp4, {reference: drawn.truth[0]}, tmp_path, source_options=wanted)
+    with pytest.raises(MaskError, match=r"frame 30 has a reference.* frame that is read is 9"):
+        color.run(drawn.mp4, {30: drawn.truth[0]}, tmp_path, source_options=wanted)
     assert not list(tmp_path.iterdir())
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from propagate.io.masks.png import read_mask
+from propagate.io.masks.files import read_mask
 from tests.paths import ROOT
 
 SAMPLES = ROOT / "samples"

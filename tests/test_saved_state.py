@@ -198,7 +198,7 @@ def wait_until(condition, seconds=120.0):
 KILLED = """
 import sys
 from propagate.config import Config
-from propagate.io.masks.png import read_mask
+from propagate.io.masks.files import read_mask
 from propagate.pipeline import Propagator
 
 clip, mask, out = sys.argv[1:]

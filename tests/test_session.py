@@ -9,6 +9,7 @@ from PIL import Image
 
 from propagate.config import MATCHERS, Config
 from propagate.errors import DeviceError, MaskError, VideoError
+from propagate.eval.metrics import region_similarity
 from propagate.features.colors import ColorBackbone
 from propagate.features.extract import extract_features, working_size
 from propagate.matchers import Matcher
@@ -417,3 +418,65 @@ def test_the_state_of_another_model_or_configuration_is_refused(drawn):
     with pytest.raises(ValueError, match="saved with another format than"):
         new_session().load_state_dict(state | {"made_by": state["made_by"] | {"format": 0}})
     new_session().load_state_dict(state)
+
+
+EMPTY_FRAME, EMPTY_MASK = draw(), region()
+SHOWN, SHOWN_MASK = draw((16, 16, RED), (48, 80, BLUE)), region((16, 16, 1), (48, 80, 2))
+
+
+@pytest.mark.parametrize("matcher", MATCHERS)
+def test_a_mask_without_objects_says_that_none_is_visible(matcher):
+    session = Propagator("color", config=Config.named(matcher, short_side_px=HEIGHT)).session()
+    for _ in range(2):
+        result = session.step(EMPTY_FRAME, EMPTY_MASK)
+        assert not result.mask.any()
+        assert result.scores == {}
+    session.step(EMPTY_FRAME)
+    session.step(SHOWN, SHOWN_MASK)
+    assert set(session.step(SHOWN).states.values()) <= {"tracked", "unsure"}
+    result = session.step(EMPTY_FRAME, EMPTY_MASK)
+    assert not result.mask.any()
+    assert result.states == {1: "absent", 2: "absent"}
+    assert result.scores == {1: 0.0, 2: 0.0}
+
+
+def test_where_none_is_visible_what_was_followed_wrongly_is_forgotten():
+    """A twin in the place of the object is followed, until a person says that it is not there."""
+    twin = draw((16, 16, (190, 45, 40)))
+    states = {}
+    for told in (None, EMPTY_MASK):
+        session = Propagator("color", config=SMALL).session()
+        session.step(draw((16, 16, RED)), region((16, 16, 1)))
+        session.step(twin)
+        session.step(twin, told)
+        states[told is not None] = [session.step(twin).states[1] for _ in range(3)]
+        back = session.step(draw((56, 88, RED)))
+        found = region_similarity(back.mask == 1, region((56, 88, 1)) == 1)
+        assert found > 0.7 or told is None
+    assert "absent" not in states[False]
+    assert states[True] == ["absent"] * 3
+
+
+def test_masks_without_any_object_are_no_references(drawn):
+    propagator = Propagator("color", config=SMALL)
+    empty = np.zeros_like(drawn.truth[0])
+    with pytest.raises(MaskError, match="no object in this mask"):
+        propagator.propagate(drawn.mp4, {0: empty})
+    with pytest.raises(MaskError, match="no object in any reference"):
+        propagator.propagate(drawn.mp4, {0: empty, 4: empty})
+
+
+@pytest.mark.parametrize("both_ways", [False, True])
+def test_objects_enter_after_frames_that_show_none_and_leave_again(tmp_path, both_ways):
+    images = [EMPTY_FRAME] * 3 + [SHOWN] * 3 + [EMPTY_FRAME] * 3
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{index}.png")
+    given = {0: EMPTY_MASK, 2: EMPTY_MASK, 5: SHOWN_MASK, 6: EMPTY_MASK}
+    propagator = Propagator("color", config=SMALL)
+    results = list(propagator.propagate(tmp_path, given, both_ways=both_ways))
+    there = [result.mask.any() for result in results]
+    assert there == [False] * 3 + [both_ways] * 2 + [True] + [False] * 3
+    for result in results[3:5] if both_ways else []:
+        for object_id in (1, 2):
+            pair = result.mask == object_id, object_id == SHOWN_MASK
+            assert region_similarity(*pair) > 0.9

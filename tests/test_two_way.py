@@ -595,3 +595,9 @@ def test_a_correction_leaves_what_an_earlier_reference_says_of_the_object(color)
     references = session.state_dict()["memory"]["references"]
     assert len(references) == 2
     assert torch.equal(references[0][1], before)
+
+
+def test_no_block_ends_at_a_reference_without_objects_or_goes_across_it():
+    assert plan_blocks({0: (1,), 8: ()}, 100) == []
+    assert plan_blocks({0: (1,), 8: (), 20: (2,)}, 100) == [Block(9, 20, whole=True)]
+    assert plan_blocks({3: (), 6: (2,), 9: (1,)}, 100) == [Block(4, 9, whole=True)]

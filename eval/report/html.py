@@ -17,7 +17,7 @@ from propagate.eval.report import svg
 from propagate.eval.report.comparison import Entry, figure_names, hardest_first, percent
 from propagate.eval.report.page import fill
 from propagate.eval.scores import COLUMNS, Scores
-from propagate.io.masks.png import palette
+from propagate.io.masks.palette import palette
 from propagate.io.write.encode import encode_image
 from propagate.io.write.overlay import draw_overlay
 

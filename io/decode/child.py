@@ -114,4 +114,4 @@ class _Channel:
         self._sent += 1
         self._free -= 1
         header = {"size": [height, width], "index": frame.index, "name": frame.name}
-        self.send(frame={**header, "time": str(frame.time)})
+        self.send(frame={**header, "time": str(frame.time), "in_range": frame.in_range})

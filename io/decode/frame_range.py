@@ -2,7 +2,7 @@
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
@@ -19,11 +19,16 @@ DEFAULT_FPS = Fraction(25)
 
 
 class _Timed(Protocol):
+    """A dataclass with these fields."""
+
     @property
     def index(self) -> int: ...
 
     @property
     def time(self) -> Fraction: ...
+
+    @property
+    def in_range(self) -> bool: ...
 
 
 T = TypeVar("T", bound=_Timed)
@@ -46,6 +51,8 @@ class FrameRange:
         fps: Read this many frames per second. Ticks start at the first frame; the frame that is
             shown at a tick is read, and no frame is read twice. A frame that starts up to a
             millisecond after a tick counts as shown at it.
+        also: Indices of frames that are read too, with the frames between them and the range, at
+            the stride or rate of the range. All of these come with `in_range` False.
     """
 
     start: int = 0
@@ -54,12 +61,14 @@ class FrameRange:
     end_s: Fraction | None = None
     stride: int = 1
     fps: Fraction | None = None
+    also: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("start_s", "end_s", "fps"):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, Fraction(str(value)))
+        object.__setattr__(self, "also", tuple(sorted(self.also)))
         if not isinstance(self.start, int) or not isinstance(self.end, int | None):
             raise ValueError(
                 "start and end must be frame numbers; give seconds as start_s and end_s"
@@ -118,6 +127,7 @@ class FrameRange:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values that make the same range again: `FrameRange(**values)`."""
+        also = {"also": list(self.also)} if self.also else {}
         return {
             "start": self.start,
             "end": self.end,
@@ -125,6 +135,7 @@ class FrameRange:
             "end_s": None if self.end_s is None else str(self.end_s),
             "stride": self.stride,
             "fps": None if self.fps is None else str(self.fps),
+            **also,
         }
 
     def info(self, info: VideoInfo) -> VideoInfo:
@@ -158,7 +169,7 @@ def select(frames: Iterable[T | None], wanted: FrameRange, display_name: str) ->
         VideoError: The source has no frame in the range.
     """
     between = _between(frames, wanted, display_name)
-    return between if wanted.fps is None else _at_ticks(between, wanted.fps)
+    return between if wanted.fps is None else _at_ticks(between, wanted.fps, wanted.also)
 
 
 def places_of(indices: Iterable[int], frames: Iterable[Frame]) -> dict[int, int]:
@@ -176,52 +187,58 @@ def places_of(indices: Iterable[int], frames: Iterable[Frame]) -> dict[int, int]
     """
     waiting = deque(sorted(indices))
     places: dict[int, int] = {}
-    before: int | None = None
+    last: int | None = None
     for place, frame in enumerate(frames):
-        if frame.index > waiting[0]:
-            neighbours = (
-                f"the first frame that is read is {frame.index}"
-                if before is None
-                else f"the nearest frames that are read are {before} and {frame.index}"
-            )
-            raise MaskError(
-                f"frame {waiting[0]} has a reference, but is not read: {neighbours}",
-                "draw the reference on a frame that is read, or choose other frames",
-            )
-        before = frame.index
+        last = frame.index
         if frame.index == waiting[0]:
             places[waiting.popleft()] = place
         if not waiting:
             return places
     raise MaskError(
         f"frame {waiting[0]} has a reference, but is not read: the last frame that is read is "
-        f"{before}",
-        "draw the reference on a frame that is read, or choose other frames",
+        f"{last}",
+        "name the frame that the mask was drawn on",
     )
+
+
+def _outside(frame: T) -> T:
+    return replace(frame, in_range=False)  # type: ignore[type-var]
 
 
 def _between(
     frames: Iterable[T | None], wanted: FrameRange, display_name: str
 ) -> Iterator[T | None]:
-    """Apply start, end and stride."""
+    """Apply start, end, stride and `also`."""
     origin: Fraction | None = None  # time of the first frame of the source
+    lead: int | None = None  # index of the first frame that is read before the range
     begin: int | None = None  # index of the first frame of the range
     last = "the source has no frame"
+    also, stride = wanted.also, wanted.stride
     for frame in frames:
         if frame is None:
             yield None
             continue
         origin = frame.time if origin is None else origin
-        time = frame.time - origin
-        ended = wanted.end is not None and frame.index >= wanted.end
+        time, index = frame.time - origin, frame.index
+        ended = wanted.end is not None and index >= wanted.end
         if ended or (wanted.end_s is not None and time >= wanted.end_s):
-            break
-        last = f"the last frame before its end is {frame.index}, at {float(time):.2f} s"
-        if frame.index < wanted.start or time < wanted.start_s:
-            yield None
+            if begin is None or not also or index > also[-1]:
+                break
+            on_the_way = (index - begin) % stride == 0 or index in also
+            yield _outside(frame) if on_the_way else None
             continue
-        begin = frame.index if begin is None else begin
-        yield None if (frame.index - begin) % wanted.stride else frame
+        last = f"the last frame before its end is {index}, at {float(time):.2f} s"
+        if index < wanted.start or time < wanted.start_s:
+            if also and index >= also[0]:
+                lead = index if lead is None else lead
+            on_the_way = lead is not None and ((index - lead) % stride == 0 or index in also)
+            yield _outside(frame) if on_the_way else None
+            continue
+        begin = index if begin is None else begin
+        if (index - begin) % stride == 0:
+            yield frame
+        else:
+            yield _outside(frame) if index in also else None
     if begin is None:
         raise VideoError(
             f"{display_name}: no frame lies in the range: {last}",
@@ -229,24 +246,35 @@ def _between(
         )
 
 
-def _at_ticks(frames: Iterable[T | None], fps: Fraction) -> Iterator[T | None]:
-    """Yield the frame that is shown at each tick."""
+def _at_ticks(
+    frames: Iterable[T | None], fps: Fraction, also: Collection[int]
+) -> Iterator[T | None]:
+    """Yield the frame that is shown at each tick, and those of `also`."""
     begin = tick = Fraction(0)
     held: T | None = None
+
+    def rest(held: T) -> T | None:
+        if tick <= held.time + TOLERANCE_S:
+            return held
+        return _outside(held) if held.index in also else None
+
     for frame in frames:
         if frame is None:
             yield None
             continue
+        if held is not None and held.in_range != frame.in_range:
+            yield rest(held)
+            held = None  # ticks start again where the range begins, and where it ends
         if held is None:
             begin = tick = frame.time
         elif frame.time <= tick + TOLERANCE_S:
-            yield None
+            yield _outside(held) if held.index in also else None
         else:
             yield held
             tick = begin + ceil((frame.time - TOLERANCE_S - begin) * fps) / fps
         held = frame
-    if held is not None and tick <= held.time + TOLERANCE_S:
-        yield held
+    if held is not None:
+        yield rest(held)
 
 
 def _parse_place(name: str, text: str) -> int | Fraction:
@@ -264,8 +292,21 @@ def _parse_place(name: str, text: str) -> int | Fraction:
     )
 
 
-def note_indices(frames: Iterable[Frame], indices: deque[int]) -> Iterator[Frame]:
-    """Yield the frames, and append the index of each to a queue for results that come later."""
+def first_in_range(frames: Iterable[Frame], count: int | None) -> Iterator[Frame]:
+    """Yield frames up to the last of so many that are in the range; None: all."""
+    left = count
+    if left == 0:
+        return
     for frame in frames:
-        indices.append(frame.index)
+        yield frame
+        if left is not None and frame.in_range:
+            left -= 1
+            if not left:
+                return
+
+
+def note_indices(frames: Iterable[Frame], indices: deque[tuple[int, bool]]) -> Iterator[Frame]:
+    """Yield the frames; append the index of each, and whether it is in the range, to a queue."""
+    for frame in frames:
+        indices.append((frame.index, frame.in_range))
         yield frame

@@ -8,19 +8,20 @@ import os
 import re
 import time
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from propagate.errors import VideoError
+from propagate.io.decode.deep_picture import PictureReader
 from propagate.io.decode.frame_range import FrameRange, select
 from propagate.io.decode.image_folder import (
     Listed,
     as_frame,
     folder_info,
     list_images,
-    load_image,
     natural_key,
 )
 from propagate.io.decode.pixel_limit import MAX_PIXELS
@@ -38,7 +39,8 @@ class GrowingFolder(FrameStream):
     Reading ends when no image has come for `timeout_s`, or when the folder holds a file named `END`
     and all images are read. An image is read once its size and date have not changed for a quarter
     of a second, or once there is a later image. If it cannot be decoded yet, or if a number is
-    missing before it, reading waits for up to `timeout_s`.
+    missing before it, reading waits for up to `timeout_s`. With `allow_gaps` it does not wait for
+    missing numbers.
 
     Raises:
         VideoError: No image came. While reading: an image still cannot be read after the wait, a
@@ -52,12 +54,14 @@ class GrowingFolder(FrameStream):
         timeout_s: float,
         frame_range: FrameRange | None = None,
         max_pixels: int = MAX_PIXELS,
+        allow_gaps: bool = False,
     ) -> None:
         """Wait for the first image, and decode it."""
+        self._allow_gaps = allow_gaps
         self._folder = folder
         self._timeout_s = timeout_s
         self._range = frame_range or FrameRange()
-        self._max_pixels = max_pixels
+        self._pictures = PictureReader(max_pixels)
         self._arrived = self._arrivals()
         self._first = next((listed for listed in self._arrived if listed is not None), None)
         if self._first is None:
@@ -67,7 +71,9 @@ class GrowingFolder(FrameStream):
             )
         decoded = self._decode(self._first)
         first = next(image for image in decoded if image is not None)
-        self.info = self._range.info(folder_info(folder, first, count=None))
+        info = folder_info(folder, first, count=None)
+        notes = (self._pictures.stretch.note,) if self._pictures.stretch else ()
+        self.info = self._range.info(replace(info, notes=notes))
 
     def _read(self) -> Generator[Frame | None, None, None]:
         listed = chain([self._first], self._arrived)
@@ -83,7 +89,7 @@ class GrowingFolder(FrameStream):
         started = time.monotonic()
         while True:
             try:
-                yield load_image(listed.file, listed.index, self._max_pixels)
+                yield self._pictures.read(listed.file, listed.index)
                 return
             except VideoError:
                 if self._ended() or time.monotonic() - started > self._timeout_s:
@@ -104,7 +110,7 @@ class GrowingFolder(FrameStream):
             if files and (unsure is None or (unsure != before and not ended)):
                 files.pop()  # it may be half written, or was just renamed
             for file in files:
-                if order.is_missing_before(file):
+                if not self._allow_gaps and order.is_missing_before(file):
                     if ended:
                         raise order.missing_error(file)
                     break

@@ -3,23 +3,18 @@
 import re
 from collections import Counter
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from propagate.errors import VideoError
+from propagate.errors import VideoError, counted
+from propagate.io.decode.deep_picture import PictureReader
 from propagate.io.decode.frame_range import FrameRange, select
-from propagate.io.decode.pixel_limit import (
-    MAX_PIXELS,
-    TOO_LARGE_HINT,
-    TooLargeError,
-    open_image,
-)
-from propagate.io.decode.source import FrameStream, frames_read
+from propagate.io.decode.pixel_limit import MAX_PIXELS
+from propagate.io.decode.source import FrameStream
 from propagate.records import Frame, VideoInfo
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -34,6 +29,7 @@ class Listed:
 
     file: Path
     index: int
+    in_range: bool = True
 
     @property
     def time(self) -> Fraction:
@@ -44,12 +40,12 @@ class Listed:
 class ImageFolder(FrameStream):
     """The images of a folder in natural order of their names (2 before 10), decoded by Pillow.
 
-    Numbered names (00000, 00005, 00010) may have any constant step. The EXIF orientation is
-    applied. Grey and palette images become RGB, transparency is dropped, and 16-bit grey keeps its
-    high byte.
+    Numbered names (00000, 00005, 00010) may have any constant step. `PictureReader` says how
+    images become RGB.
 
     Raises:
-        VideoError: The folder has no image, a number is missing, or two images have one name.
+        VideoError: The folder has no image, a number is missing, two images have one name, or a
+            name is of another kind than the others.
             While reading: an image cannot be read, or has another size.
     """
 
@@ -60,14 +56,20 @@ class ImageFolder(FrameStream):
         *,
         frame_range: FrameRange | None = None,
         max_pixels: int = MAX_PIXELS,
+        allow_gaps: bool = False,
     ) -> None:
         """List the folder, or take the given images in their order, and decode the first."""
         self._display_name = str(folder)
-        self._files = image_files(folder) if files is None else list(files)
+        self._files = image_files(folder, allow_gaps=allow_gaps) if files is None else list(files)
         self._range = frame_range or FrameRange()
-        self._max_pixels = max_pixels
-        first = load_image(self._files[0], 0, max_pixels)
-        self.info = self._range.info(folder_info(folder, first, len(self._files)))
+        self._pictures = PictureReader(max_pixels)
+        first = self._pictures.read(self._files[0], 0)
+        notes = [self._pictures.stretch.note] if self._pictures.stretch else []
+        if gaps := missing_numbers(self._files):
+            more = "" if len(gaps) == 1 else f" and at {len(gaps) - 1} more places"
+            notes.append(f"numbers are missing: {gaps[0][1]}{more}")
+        info = folder_info(folder, first, len(self._files))
+        self.info = self._range.info(replace(info, notes=tuple(notes)))
 
     def _read(self) -> Generator[Frame | None, None, None]:
         listed = (Listed(file, index) for index, file in enumerate(self._files))
@@ -75,7 +77,7 @@ class ImageFolder(FrameStream):
             if wanted is None:
                 yield None
             else:
-                image = load_image(wanted.file, wanted.index, self._max_pixels)
+                image = self._pictures.read(wanted.file, wanted.index)
                 yield as_frame(image, wanted, self.info)
 
 
@@ -105,46 +107,25 @@ def as_frame(image: np.ndarray, listed: Listed, info: VideoInfo) -> Frame:
             f"{info.width}x{info.height}",
             "give every frame the same size",
         )
-    return Frame(image=image, index=listed.index, time=listed.time, name=listed.file.stem)
+    return Frame(image, listed.index, listed.time, listed.file.stem, listed.in_range)
 
 
-def load_image(file: Path, index: int, max_pixels: int) -> np.ndarray:
-    """Decode an image to (H, W, 3) uint8 RGB, upright.
-
-    Args:
-        file: The image.
-        index: How many frames were read before it, for the message.
-        max_pixels: Largest number of pixels.
-
-    Raises:
-        VideoError: The file is too large, not an image, or damaged.
-    """
-    try:
-        with open_image(file, max_pixels) as image:
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I;16"):
-                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            return np.array(upright.convert("RGB"))
-    except TooLargeError as error:
-        raise VideoError(f"{file}: {error}", TOO_LARGE_HINT) from error
-    except (OSError, ValueError, SyntaxError) as error:
-        raise VideoError(
-            f"{file}: cannot be read as an image ({error})",
-            f"{frames_read(index)}; replace or remove the file",
-        ) from error
-
-
-def image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path, *, allow_gaps: bool = False) -> list[Path]:
     """List the images of a folder in natural order, and check that none is missing.
 
+    Args:
+        folder: The folder.
+        allow_gaps: Whether numbers may be missing.
+
     Raises:
-        VideoError: There are no images, two images have one name, or a number is missing.
+        VideoError: There are no images, two images have one name, a name is of another kind than
+            the others, or a number is missing.
     """
     files = list_images(folder)
     if not files:
         kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
         raise VideoError(f"{folder}: has no images", f"put frames into it ({kinds})")
-    _check_names(folder, files)
+    _check_names(folder, files, allow_gaps)
     return files
 
 
@@ -179,25 +160,56 @@ def text_and_numbers(name: str) -> list[str | int]:
     return [int(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
-def _check_names(folder: Path, files: list[Path]) -> None:
+def _check_names(folder: Path, files: list[Path], allow_gaps: bool) -> None:
     names = Counter(file.stem for file in files)
     stem, count = names.most_common(1)[0]
     if count > 1:
         raise VideoError(f"{folder}: {count} images are named {stem}", "keep one for each frame")
+    _check_kinds(folder, files)
+    if allow_gaps:
+        return
+    if gaps := missing_numbers(files):
+        before, missing, after = gaps[0]
+        raise VideoError(
+            f"{folder}: frame {missing} is missing between {before.name} and {after.name}",
+            "add it, or pass {allow_gaps=True} to read the frames that are there",
+        )
+
+
+def _check_kinds(folder: Path, files: list[Path]) -> None:
+    """Refuse odd names among numbered ones: they are hardly frames."""
+    kinds = Counter(re.sub(r"\d+", "#", file.stem.casefold()) for file in files)
+    kind, count = kinds.most_common(1)[0]
+    others = [file for file in files if re.sub(r"\d+", "#", file.stem.casefold()) != kind]
+    if "#" not in kind or count < 2 or not others:
+        return  # names without numbers, in natural order; or one kind of name
+    like = next(file for file in files if file not in others)
+    listed = ", ".join(file.name for file in others[:3])
+    raise VideoError(
+        f"{folder}: {counted(len(others), 'image')} ({listed}{', ...' if len(others) > 3 else ''}) "
+        f"among {count} that are named like {like.name}",
+        "move what is no frame of this clip out of the folder",
+    )
+
+
+def missing_numbers(files: list[Path]) -> list[tuple[Path, str, Path]]:
+    """Find the gaps in a numbered sequence of files.
+
+    Returns:
+        The file before each gap, the first missing name, and the file after it. None if names are
+        no sequence with one step.
+    """
     matches = [re.fullmatch(r"(.*?)(\d+)", file.stem) for file in files]
     if not all(matches) or len({match[1] for match in matches if match}) > 1:
-        return  # not one numbered sequence, so nothing can be missing
-    numbers = [int(match[2]) for match in matches if match]
-    steps = [after - before for before, after in pairwise(numbers)]
+        return []
+    numbers = [(int(match[2]), len(match[2])) for match in matches if match]
+    steps = [after - before for (before, _), (after, _) in pairwise(numbers)]
     step = min(steps, default=1)
     # If a step is no multiple of the smallest, the numbers are times or the like, not a sequence.
     if step == 0 or any(gap % step for gap in steps):
-        return
-    for i, gap in enumerate(steps):
-        if gap != step:
-            missing = f"{numbers[i] + step:0{len(matches[i][2])}d}"  # type: ignore[index]
-            raise VideoError(
-                f"{folder}: frame {missing} is missing between {files[i].name} and "
-                f"{files[i + 1].name}",
-                "add it, or renumber the frames without a gap",
-            )
+        return []
+    return [
+        (files[i], f"{numbers[i][0] + step:0{numbers[i][1]}d}", files[i + 1])
+        for i, gap in enumerate(steps)
+        if gap != step
+    ]

@@ -142,7 +142,8 @@ class IsolatedSource(FrameStream):
         image = pixels.reshape(height, width, 3).copy()
         self._count += 1
         self._tell(b".")
-        return Frame(image, header["index"], Fraction(header["time"]), header["name"])
+        time, name = Fraction(header["time"]), header["name"]
+        return Frame(image, header["index"], time, name, header["in_range"])
 
     def _tell(self, data: bytes) -> None:
         assert self._child.stdin is not None
@@ -214,13 +215,14 @@ def write_info(info: VideoInfo) -> dict[str, Any]:
         "frame_count": info.frame_count,
         "decoder": info.decoder,
         "gaps": [[gap.after, gap.seconds, gap.reason] for gap in info.gaps],
+        "notes": list(info.notes),
     }
 
 
 def _read_info(values: dict[str, Any]) -> VideoInfo:
     fps = None if values["fps"] is None else Fraction(values["fps"])
     gaps = tuple(Gap(*gap) for gap in values["gaps"])
-    return VideoInfo(**{**values, "fps": fps, "gaps": gaps})
+    return VideoInfo(**{**values, "fps": fps, "gaps": gaps, "notes": tuple(values["notes"])})
 
 
 def _anonymous_file(size: int) -> int:

@@ -24,6 +24,7 @@ class SourceOptions:
         max_pixels: Largest number of pixels in a frame.
         follow_timeout_s: For a folder that is still being written: how long to wait for the next
             image, in seconds (see `GrowingFolder`). None: read only the images that exist now.
+        allow_gaps: Whether numbers may be missing among the images of a folder.
         reconnect_s: How long to try to reach a live source that has stopped, in seconds. 0: never.
 
     Raises:
@@ -36,6 +37,7 @@ class SourceOptions:
     max_pixels: int = MAX_PIXELS
     follow_timeout_s: float | None = None
     reconnect_s: float = 0.0
+    allow_gaps: bool = False
 
     def __post_init__(self) -> None:
         if self.decoder not in get_args(Decoder):

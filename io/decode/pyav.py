@@ -35,6 +35,7 @@ class _Decoded:
     picture: Any
     index: int
     time: Fraction
+    in_range: bool = True
 
 
 class PyAVReader(FrameStream):
@@ -127,7 +128,7 @@ class PyAVReader(FrameStream):
                         continue
                     image = self._upright(decoded.picture)
                     index = decoded.index
-                    yield Frame(image=image, index=index, time=decoded.time, name=f"{index:05d}")
+                    yield Frame(image, index, decoded.time, f"{index:05d}", decoded.in_range)
         finally:
             self._release()
 

@@ -18,7 +18,7 @@ from propagate.io.decode.deadline import WatchedSource
 from propagate.io.decode.decord import DecordUnfitError, decode_whole
 from propagate.io.decode.frame_range import FrameRange, select
 from propagate.io.decode.growing_folder import GrowingFolder
-from propagate.io.decode.image_folder import ImageFolder
+from propagate.io.decode.image_folder import ImageFolder, list_images
 from propagate.io.decode.isolated import IsolatedSource
 from propagate.io.decode.live import LIVE_DEADLINE_S, LiveSource, live_display_name, live_name
 from propagate.io.decode.options import Decoder, SourceOptions
@@ -47,6 +47,7 @@ def open_video(
     max_pixels: int = MAX_PIXELS,
     follow_timeout_s: float | None = None,
     reconnect_s: float = 0.0,
+    allow_gaps: bool = False,
     read_ahead_bytes: int | None = None,
     deadline_s: float = DEADLINE_S,
     live_deadline_s: float = LIVE_DEADLINE_S,
@@ -58,7 +59,7 @@ def open_video(
     Args:
         source: The path of a video file or of a folder of images, the index of a camera (2 or
             "2"), or the address of a stream ("rtsp://...", "http://...", "udp://...").
-        decoder, frame_range, isolate, max_pixels, follow_timeout_s, reconnect_s: See
+        decoder, frame_range, isolate, max_pixels, follow_timeout_s, reconnect_s, allow_gaps: See
             `SourceOptions`.
         read_ahead_bytes: Most memory for frames that are decoded ahead, in bytes. None: 192 MiB,
             or 2 GiB with `decoder="decord"`.
@@ -78,7 +79,7 @@ def open_video(
         ValueError: The decoder is unknown, or a limit is not positive.
     """
     options = SourceOptions(
-        decoder, frame_range, isolate, max_pixels, follow_timeout_s, reconnect_s
+        decoder, frame_range, isolate, max_pixels, follow_timeout_s, reconnect_s, allow_gaps
     )
     return open_source(
         source,
@@ -157,6 +158,7 @@ def open_here(
         "max_pixels": options.max_pixels,
     }
     if os.path.isdir(path):
+        limits["allow_gaps"] = options.allow_gaps
         if options.follow_timeout_s is not None:
             return GrowingFolder(path, timeout_s=options.follow_timeout_s, **limits)
         return ImageFolder(path, **limits)
@@ -238,6 +240,17 @@ def name_of(source: Source) -> str:
     path = Path(str(source))
     # Path.is_dir would raise if a parent folder may not be entered, which opening reports better.
     return path.resolve().name if os.path.isdir(path) else path.stem
+
+
+def frame_names(source: Source) -> list[str] | None:
+    """Return the names of the frames of a folder of images, in order; None for other sources.
+
+    Raises:
+        VideoError: The folder cannot be listed.
+    """
+    if _live_address(source) is not None or not os.path.isdir(source):
+        return None
+    return [file.stem for file in list_images(Path(str(source)))]
 
 
 def is_live(source: Source) -> bool:

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from propagate.errors import MaskError
+from propagate.io.masks.files import mask_of_image, read_mask
 from propagate.io.masks.ids import mask_from_array
-from propagate.io.masks.png import ids_of_image, read_mask
 from propagate.records import MAX_OBJECT_ID, Mask
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def as_mask(given: GivenMask, source: str) -> Mask:
     if isinstance(given, str | PathLike):
         return read_mask(str(given))
     if isinstance(given, Image.Image):
-        return mask_from_array(ids_of_image(given, source), source)
+        return mask_of_image(given, source)
     if isinstance(given, Mapping):
         return mask_from_objects(given, source)
     return mask_from_array(_as_array(given, source), source)

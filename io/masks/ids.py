@@ -22,10 +22,10 @@ def mask_from_array(array: np.ndarray, source: str = "mask") -> Mask:
         source: Where the mask came from, for messages.
 
     Returns:
-        The mask; `binary` if it was black and white.
+        The mask; `binary` if it was black and white. It may have no object.
 
     Raises:
-        MaskError: If the mask holds no object, an id outside 0..255, or soft edges.
+        MaskError: If the mask holds an id outside 0..255, or soft edges.
         TypeError: If the array is neither bool nor integer.
         ValueError: If it is not (H, W).
     """
@@ -37,10 +37,19 @@ def mask_from_array(array: np.ndarray, source: str = "mask") -> Mask:
         ids, binary = array.astype(np.uint8), True
     else:
         ids, binary = _checked_ids(array, source)
-    mask = Mask(ids=ids, binary=binary, source=source)
+    if ids.min() == VOID_ID:
+        raise MaskError(f"{source}: every pixel is void (255)", "paint the background 0")
+    return Mask(ids=ids, binary=binary, source=source)
+
+
+def check_object(mask: Mask) -> None:
+    """Refuse a mask without objects where one is needed.
+
+    Raises:
+        MaskError: It has none.
+    """
     if not mask.object_ids:
-        raise MaskError(f"{source}: no object in this mask", "label at least one pixel 1..254")
-    return mask
+        raise MaskError(f"{mask.source}: no object in this mask", "label at least one pixel 1..254")
 
 
 def check_size(mask: Mask, height: int, width: int) -> None:
@@ -56,9 +65,13 @@ def check_size(mask: Mask, height: int, width: int) -> None:
     """
     mask_height, mask_width = mask.ids.shape
     if (mask_height, mask_width) != (height, width):
+        turned = (mask_height, mask_width) == (width, height)
         raise MaskError(
             f"{mask.source}: the mask is {mask_width}x{mask_height}, the frame {width}x{height}",
-            f"resize the mask to {width}x{height} by nearest neighbour, or use the frame it fits",
+            "turn the mask by 90 degrees: frames are read upright, as a player shows them"
+            if turned
+            else f"resize the mask to {width}x{height} by nearest neighbour, or use the frame it "
+            "fits",
         )
 
 

@@ -15,7 +15,7 @@ from propagate.io.masks.ids import check_ids
 from propagate.io.masks.rle import decode_mask, encode_rle
 from propagate.io.write.files import PartialFile, WholeFile
 
-_FORMAT = "propagate-rle"
+FORMAT = "propagate-rle"
 
 
 class MasksJsonWriter(WholeFile):
@@ -49,7 +49,7 @@ class MasksJsonWriter(WholeFile):
         self._shape = (height, width)
         self._separator = "\n"
         self._partial = PartialFile(path)
-        head = json.dumps({"format": _FORMAT, "version": 1, "size": [height, width]})
+        head = json.dumps({"format": FORMAT, "version": 1, "size": [height, width]})
         with self._partial.writing():
             self._file = self._partial.path.open("x", encoding="ascii", newline="\n")
             self._file.write(head.removesuffix("}") + ', "frames": [')
@@ -137,8 +137,8 @@ def read_masks_json(path: str | Path) -> MasksJson:
     """
     try:
         content: Any = json.loads(Path(path).read_text(encoding="ascii"))
-        if content["format"] != _FORMAT:
-            raise ValueError(f"its format is not {_FORMAT}")
+        if content["format"] != FORMAT:
+            raise ValueError(f"its format is not {FORMAT}")
         height, width = map(int, content["size"])
         counts = {
             str(frame["name"]): {

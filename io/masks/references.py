@@ -3,67 +3,82 @@
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from propagate.errors import MaskError
-from propagate.io.decode.pixel_limit import MAX_PIXELS
-from propagate.io.decode.video import name_of
-from propagate.io.masks.png import SUFFIX, mask_file, read_mask
-from propagate.records import Mask
+from propagate.io.decode.image_folder import natural_key
+from propagate.io.decode.source import Source
+from propagate.io.decode.video import frame_names, name_of
+from propagate.io.masks.annotations import read_annotations
+from propagate.io.masks.files import ARRAYS, PICTURES, read_mask, read_masks
+from propagate.io.masks.places import number_in, places_by_name, second_mask
+from propagate.io.masks.png import mask_file
+from propagate.io.masks.reading import MaskReading
+from propagate.records import MAX_OBJECT_ID, Mask
+
+JSON = ".json"
+# What file managers leave in folders.
+_JUNK = ("thumbs.db", "desktop.ini")
+# What people note beside masks.
+_NOTES = (".csv", ".md", ".txt")
+_OTHER_TOOLS = {".xml": "XML, as of CVAT or Pascal VOC", ".txt": "text, as of YOLO"}
 
 
 def read_references(
-    path: str | Path, *, frame: int = 0, max_pixels: int = MAX_PIXELS
+    path: str | Path,
+    *,
+    frame: int = 0,
+    source: Source | None = None,
+    reading: MaskReading | None = None,
 ) -> dict[int, Mask]:
-    """Read the reference masks of a video: one mask, or a folder of `<frame number>.png`.
+    """Read the reference masks of a video: one mask, a folder of masks, or a JSON file.
 
-    The frame number of a file in a folder is the last group of digits of its stem: 12 for
-    `00012.png` and for `clip2_0012.png`. Files that are not PNGs are ignored.
+    A mask of a folder belongs to the frame of its name, see `places_by_name`. If all files are
+    black and white and their names can be no frames, each is one object of one frame.
 
     Args:
-        path: An image, or a folder of PNGs.
-        frame: The frame that a single image belongs to.
-        max_pixels: The most pixels a mask may have.
+        path: A file that `read_mask` or `read_annotations` reads, or a folder of such masks.
+        frame: The frame that a single mask belongs to, unless its name is that of another image of
+            a source that is a folder.
+        source: The video. The images of a folder have names, the frames of a video only numbers.
+        reading: How masks are read; None: as `MaskReading()` says.
 
     Returns:
-        The masks by frame number, in increasing order.
+        The masks by frame number, in increasing order; their `notes` say what was decided.
 
     Raises:
-        MaskError: If a mask cannot be used (see `read_mask`), the folder holds none, a file has no
-            number, or two files have the same number.
+        MaskError: If a mask cannot be used (see `read_mask`), the folder holds none, or a file that
+            is none, or names do not say clearly which frame a mask belongs to.
     """
-    path = Path(path)
-    if not os.path.isdir(path):
-        return {frame: read_mask(path, max_pixels=max_pixels)}
-    numbered: dict[int, Path] = {}
-    for file in sorted(path.iterdir()):
-        if file.suffix.lower() != SUFFIX or file.name.startswith("."):
-            continue
-        digits = re.findall(r"[0-9]+", file.stem)
-        if not digits:
-            raise MaskError(f"{file}: no frame number in this name", "use a name like 00012.png")
-        number = int(digits[-1])
-        if number in numbered:
-            raise _second_mask(file, number, numbered[number].name)
-        numbered[number] = file
-    if not numbered:
-        raise MaskError(f"{path}: no mask in this folder", "put <frame number>.png files there")
-    return {
-        number: read_mask(numbered[number], max_pixels=max_pixels) for number in sorted(numbered)
-    }
+    path, reading = Path(path), reading or MaskReading()
+    names = None if source is None else frame_names(source)
+    if os.path.isdir(path):
+        return _read_folder(path, frame, names, reading)
+    if path.suffix.lower() == JSON:
+        video = "" if source is None else name_of(source)
+        return read_annotations(path, frame=frame, frame_names=names, video=video, reading=reading)
+    _check_kind(path)
+    mask = read_mask(path, reading)
+    if names is not None and path.stem in names and names.index(path.stem) != frame:
+        index = names.index(path.stem)
+        note = f"belongs to the frame of its name, which is frame {index}, not {frame}"
+        return {index: replace(mask, notes=(*mask.notes, note))}
+    return {frame: mask}
 
 
 def masks_of_sources(
-    path: Path, sources: Sequence[str], *, max_pixels: int = MAX_PIXELS
+    path: Path, sources: Sequence[str], *, reading: MaskReading | None = None
 ) -> list[dict[int, Mask]]:
     """Find the reference masks of each source.
 
     Args:
-        path: For one source, a mask image of frame 0 or a folder of `<frame number>.png`. For any
-            number of sources, a folder that holds `<name>.png` or `<name>/<frame number>.png` for
-            each of their names.
+        path: For one source, whatever `read_references` reads. For any number of sources, a folder
+            that holds `<name>.png` or a folder `<name>/` for each of their names.
         sources: Paths of videos or folders, or live addresses.
-        max_pixels: The most pixels a mask may have.
+        reading: How masks are read.
 
     Returns:
         For each source in order, its masks by frame number.
@@ -85,19 +100,29 @@ def masks_of_sources(
                 f"{path}: one mask for {len(sources)} sources",
                 "give a folder that holds <name>.png for each",
             )
-        return [{0: read_mask(path, max_pixels=max_pixels)}]
-    return [_masks_of(path, name, len(sources), max_pixels) for name in names]
+        return [read_references(path, source=sources[0], reading=reading)]
+    several = len(sources) > 1
+    return [
+        read_references(_of_source(path, name, several), source=source, reading=reading)
+        for name, source in zip(names, sources, strict=True)
+    ]
 
 
 def add_references(
-    masks: list[dict[int, Mask]], entries: Sequence[str], *, max_pixels: int = MAX_PIXELS
+    masks: list[dict[int, Mask]],
+    entries: Sequence[str],
+    *,
+    source: Source | None = None,
+    reading: MaskReading | None = None,
 ) -> list[dict[int, Mask]]:
     """Add masks of given frames to those of the only source.
 
     Args:
         masks: For each source, its masks by frame number.
-        entries: "120=b.png": frame number, counted from 0, and mask image.
-        max_pixels: The most pixels a mask may have.
+        entries: "120=b.png": a frame and its mask. The frame is its number, counted from 0, or the
+            name of an image of a folder.
+        source: The source, if its images have names.
+        reading: How masks are read.
 
     Raises:
         MaskError: If there are several sources, an entry has another form, a frame gets a second
@@ -110,33 +135,180 @@ def add_references(
             f"{entries[0]}: a reference of one source, but there are {len(masks)} sources",
             "put numbered masks into a folder for each source, and give the folder above as {mask}",
         )
-    joined = dict(masks[0])
+    names = None if source is None else frame_names(source)
+    frames, paths, notes = [], [], []
     for entry in entries:
-        number, _, path = entry.partition("=")
-        if not re.fullmatch("[0-9]+", number) or not path:
+        place, _, path = entry.partition("=")
+        named = names is not None and place in names
+        if not path or not (named or re.fullmatch("[0-9]+", place)):
             raise MaskError(
                 f"{entry!r}: not a reference",
                 "write FRAME=MASK, the frame's number from 0 and the mask's path, such as "
                 "120=b.png",
             )
-        frame = int(number)
+        frame = names.index(place) if names is not None and named else int(place)
+        is_other = place.isdecimal() and frame != int(place) < len(names or ())
+        notes.append(f"{place} is the name of frame {frame}" if is_other else "")
+        frames.append(frame)
+        paths.append(path)
+    joined = dict(masks[0])
+    for frame, mask, note in zip(frames, read_masks(paths, reading), notes, strict=True):
         if frame in joined:
-            raise _second_mask(path, frame, joined[frame].source)
-        joined[frame] = read_mask(path, max_pixels=max_pixels)
-    return [joined]
+            raise second_mask(mask.source, frame, joined[frame].source)
+        joined[frame] = replace(mask, notes=(*mask.notes, note)) if note else mask
+    return [dict(sorted(joined.items()))]
 
 
-def _second_mask(path: str | Path, frame: int, first: str) -> MaskError:
-    return MaskError(f"{path}: frame {frame} has a second mask, {first}", "keep one")
-
-
-def _masks_of(path: Path, name: str, count: int, max_pixels: int) -> dict[int, Mask]:
+def _of_source(path: Path, name: str, several: bool) -> Path:
+    """Return the file or folder of a source's masks in a folder of masks."""
     if (path / name).is_dir():
-        return read_references(path / name, max_pixels=max_pixels)
+        return path / name
     if mask_file(path, name).is_file():
-        return {0: read_mask(mask_file(path, name), max_pixels=max_pixels)}
-    if count > 1:
+        return mask_file(path, name)
+    if several:
         raise MaskError(
             f"{path}: no mask for {name!r}", "add <name>.png or a folder <name>/ for each source"
         )
-    return read_references(path, max_pixels=max_pixels)
+    return path
+
+
+def _read_folder(
+    path: Path, frame: int, names: Sequence[str] | None, reading: MaskReading
+) -> dict[int, Mask]:
+    files, others = _mask_files(path)
+    stems = [file.stem for file in files]
+    masks = read_masks(files, reading)
+    if others:
+        note = f"left out: {', '.join(others[:5])}{', ...' if len(others) > 5 else ''}"
+        masks[0] = replace(masks[0], notes=(*masks[0].notes, note))
+    if _are_objects(path, stems, masks, names, reading):
+        return {frame: _joined(path, stems, masks)}
+    try:
+        places = places_by_name(stems, names)
+    except MaskError as error:
+        raise MaskError(f"{path}: {error.message}", error.hint) from error
+    found = {
+        place.index: replace(mask, notes=(*mask.notes, *([place.note] if place.note else [])))
+        for place, mask in zip(places, masks, strict=True)
+    }
+    return dict(sorted(found.items()))
+
+
+def _mask_files(folder: Path) -> tuple[list[Path], list[str]]:
+    """List the masks of a folder in natural order, and what is no mask but may lie there.
+
+    Raises:
+        MaskError: It holds no mask, or a file that may be meant as one and cannot be read.
+    """
+    entries = [
+        entry
+        for entry in sorted(folder.iterdir(), key=natural_key)
+        if not entry.name.startswith(".") and entry.name.casefold() not in _JUNK
+    ]
+    files = [entry for entry in entries if entry.suffix.lower() in (*PICTURES, *ARRAYS)]
+    if not files:
+        raise MaskError(
+            f"{folder}: no mask in this folder",
+            "put masks there that are named after their frames, such as 00012.png",
+        )
+    others = [entry for entry in entries if entry not in files]
+    for entry in others:
+        if entry.suffix.lower() not in _NOTES and entry.is_file():
+            _check_kind(entry)
+            raise MaskError(f"{entry}: is among masks and is none", "move it out of the folder")
+    return files, [entry.name for entry in others]
+
+
+def _check_kind(path: Path) -> None:
+    """Refuse formats of other annotation tools by name, and JPEGs before they are decoded.
+
+    Raises:
+        MaskError: It is one of these.
+    """
+    suffix = path.suffix.lower()
+    if suffix in (".jpg", ".jpeg"):
+        raise MaskError(
+            f"{path}: a JPEG, which changes the ids it stores", "save the mask as a PNG"
+        )
+    if suffix in _OTHER_TOOLS and path.is_file():
+        raise MaskError(
+            f"{path}: {_OTHER_TOOLS[suffix]}, is not read",
+            "export PNG masks, COCO or YouTube-VIS",
+        )
+
+
+def _are_objects(
+    path: Path,
+    stems: Sequence[str],
+    masks: Sequence[Mask],
+    names: Sequence[str] | None,
+    reading: MaskReading,
+) -> bool:
+    """Decide whether the masks of a folder are the objects of one frame.
+
+    Raises:
+        MaskError: Names and pixels allow both.
+    """
+    if reading.masks_are != "auto":
+        return reading.masks_are == "objects"
+    is_named = any(stem in (names or ()) for stem in stems)
+    if len(masks) < 2 or is_named or not all(mask.binary for mask in masks):
+        return False
+    if all(stem.isdecimal() for stem in stems) or _overlap(masks):
+        return False
+    numbers = [number_in(stem) for stem in stems]
+    known = [number for number in numbers if number is not None]
+    if not known or len(set(known)) == 1:
+        return True  # such names are no frames
+    if None in numbers or sorted(known) != list(range(min(known), min(known) + len(known))):
+        return False
+    if min(known) > 1:
+        return False
+    listed = ", ".join(map(str, known[:4]))
+    raise MaskError(
+        f"{path}: {len(masks)} black-and-white masks, {stems[0]}, {stems[1]}, ...: objects of one "
+        f"frame, or masks of the frames {listed}{', ...' if len(known) > 4 else ''}",
+        "pass {masks_are=objects} or {masks_are=frames}",
+    )
+
+
+def _overlap(masks: Sequence[Mask]) -> bool:
+    shape = masks[0].ids.shape
+    if any(mask.ids.shape != shape for mask in masks):
+        return True
+    covered = np.zeros(shape, np.uint16)
+    for mask in masks:
+        covered += mask.ids == 1
+    return bool((covered > 1).any())
+
+
+def _common_start(stems: Sequence[str]) -> str:
+    """Return what all names begin with; of a single name, nothing."""
+    first, last = min(stems), max(stems)
+    count = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), 0)
+    return first[:count]
+
+
+def _joined(path: Path, stems: Sequence[str], masks: Sequence[Mask]) -> Mask:
+    """Make one mask of the objects of one frame, one from each file."""
+    if len(masks) > MAX_OBJECT_ID:
+        raise MaskError(f"{path}: {len(masks)} objects, at most {MAX_OBJECT_ID} are possible")
+    shape = masks[0].ids.shape
+    ids = np.zeros(shape, np.uint8)
+    prefix = _common_start(stems)
+    names = {}
+    for number, (stem, mask) in enumerate(zip(stems, masks, strict=True), 1):
+        pixels = mask.ids == 1
+        if mask.object_ids not in ((1,), ()):
+            raise MaskError(
+                f"{mask.source}: several objects", "pass {masks_are=frames}, or save one in a file"
+            )
+        if mask.ids.shape != shape:
+            raise MaskError(f"{mask.source}: has another size than {masks[0].source}")
+        if ids[pixels].any():
+            raise MaskError(f"{mask.source}: overlaps another object", "give each pixel to one")
+        ids[pixels] = number
+        names[number] = stem.removeprefix(prefix) or stem
+    listed = ", ".join(f"{number} is {stem}" for number, stem in enumerate(stems, 1))
+    note = f"{len(masks)} black-and-white files, one for each object: {listed}"
+    return Mask(ids, source=str(path), notes=(note,), names=names)

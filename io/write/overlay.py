@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from propagate.io.masks.png import palette
+from propagate.io.masks.palette import palette
 from propagate.io.write.files import WholeFile
 from propagate.io.write.video import VideoWriter
 from propagate.records import BACKGROUND_ID, VOID_ID

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from propagate.batch.manifest import BatchVideo
 from propagate.config import SHORT_SIDE_PX, TEMPLATE
 from propagate.io.decode.options import SourceOptions
+from propagate.io.masks.reading import MaskReading
 from propagate.run_options import RunOptions
 
 
@@ -23,6 +24,7 @@ class BatchSettings:
         recipe, template, short_side_px: See `Config`.
         matcher: A key of `MATCHERS`.
         refine: What `load_refiner` takes.
+        masks: How reference masks are read.
         run: How videos are read and what is written. By default each video is decoded in a process
             of its own.
     """
@@ -35,6 +37,7 @@ class BatchSettings:
     short_side_px: int = SHORT_SIDE_PX
     matcher: str = "default"
     refine: str | None = None
+    masks: MaskReading = field(default_factory=MaskReading)
     run: RunOptions = field(default_factory=_isolated)
 
 

@@ -18,6 +18,7 @@ from propagate.batch.remote import is_url, run_and_upload
 from propagate.batch.tasks import BatchSettings, Task
 
 if TYPE_CHECKING:
+    from propagate.io.masks.reading import MaskReading
     from propagate.pipeline import Propagator
     from propagate.records import Mask, Progress
     from propagate.refine.refiner import Refiner
@@ -63,7 +64,7 @@ class Runner:
             run = partial(
                 self._loaded(video).run,
                 str(video.video),
-                _references(video, options.source_options.max_pixels),
+                _references(video, self._settings.masks),
                 options=options,
                 refine=self._refiner,
                 name=video.folder,
@@ -132,14 +133,14 @@ def _options_of(video: BatchVideo, options: "RunOptions") -> "RunOptions":
     return replace(options, source_options=source_options, **row)
 
 
-def _references(video: BatchVideo, max_pixels: int) -> "dict[int, Mask]":
+def _references(video: BatchVideo, reading: "MaskReading") -> "dict[int, Mask]":
     from propagate.io.masks.references import add_references, read_references
 
     given = {}
     if video.mask is not None:
-        given = read_references(video.mask, max_pixels=max_pixels)
+        given = read_references(video.mask, source=video.video, reading=reading)
     entries = [f"{frame}={path}" for frame, path in video.references.items()]
-    return add_references([given], entries, max_pixels=max_pixels)[0]
+    return add_references([given], entries, source=video.video, reading=reading)[0]
 
 
 def work(

@@ -17,7 +17,7 @@ from propagate.eval.permis.video import evaluate_permis
 from propagate.eval.protocols import SEMI_SUPERVISED, Objects, find_protocol
 from propagate.eval.scores import Scores
 from propagate.io.decode.image_folder import image_files
-from propagate.io.masks.ids import mask_from_array
+from propagate.io.masks.ids import check_object, mask_from_array
 from propagate.records import Mask
 
 # DAVIS scores neither the first nor the last annotated frame.
@@ -99,6 +99,7 @@ class DavisData:
                 "give masks and frames the same names",
             )
         mask = mask_from_array(ids, str(source))
+        check_object(mask)
         if mask.binary:
             raise EvaluationError(f"{source}: black and white", "score it by davis2016")
         return {names.index(first): mask}

@@ -19,6 +19,7 @@ from propagate.cli.options import (
     MaxPixels,
     ModelChoice,
     OutputChoice,
+    ReferenceChoice,
     spread,
 )
 from propagate.cli.terminal import CONTINUE, error_text, if_interrupted, say, show
@@ -104,6 +105,7 @@ def batch(
         ),
     ] = True,
     max_pixels: MaxPixels = None,
+    mask_reading: ReferenceChoice,
 ) -> None:
     """Follow objects through many videos, each into OUT/<name>/.
 
@@ -136,6 +138,7 @@ def batch(
         short_side_px=model.short_side,
         matcher=model.matcher.value,
         refine=output.refine,
+        masks=mask_reading.reading(source_options.max_pixels),
         run=output.run_options(source_options, save_every_s=save_every),
     )
     videos = read_manifest(manifest)

@@ -7,12 +7,14 @@ import typer
 
 from propagate.cli.options import (
     BackboneChoice,
+    MaskChoice,
     MaxFrames,
     MaxPixels,
     Out,
     Overwrite,
     limited_to,
     read_given_mask,
+    say_mask,
     spread,
 )
 from propagate.cli.terminal import progress_of
@@ -32,7 +34,7 @@ def features(
             "-m",
             "--mask",
             metavar="MASK",
-            help="Mask of one frame (index PNG). Also write the similarity to its objects.",
+            help="Mask of one frame. Also write the similarity to its objects.",
         ),
     ] = None,
     frame: Annotated[
@@ -42,6 +44,7 @@ def features(
         ),
     ] = 0,
     model: BackboneChoice,
+    mask_reading: MaskChoice,
     max_pixels: MaxPixels = None,
     max_frames: MaxFrames = None,
     overwrite: Overwrite = False,
@@ -58,8 +61,9 @@ def features(
     from propagate.io.decode.live import live_display_name
 
     options = limited_to(max_pixels)
-    reference = read_given_mask(mask, options)
+    reference = read_given_mask(mask, mask_reading, options)
     backbone = model.load()
+    say_mask(reference)
     with progress_of(live_display_name(clip)) as progress:
         written = write_feature_videos(
             backbone,

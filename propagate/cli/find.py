@@ -7,11 +7,13 @@ import typer
 
 from propagate.cli.options import (
     BackboneChoice,
+    MaskChoice,
     MaxPixels,
     Overwrite,
     Template,
     limited_to,
     read_given_mask,
+    say_mask,
     spread,
 )
 from propagate.cli.terminal import progress_of, say, say_error, show
@@ -30,9 +32,7 @@ def find(
     ],
     mask: Annotated[
         Path | None,
-        typer.Option(
-            "-m", "--mask", metavar="MASK", help="Mask of the objects in the picture (index PNG)."
-        ),
+        typer.Option("-m", "--mask", metavar="MASK", help="Mask of the objects in the picture."),
     ] = None,
     name: Annotated[
         str | None,
@@ -54,6 +54,7 @@ def find(
         int, typer.Option(min=1, help="Most videos in the table and on the sheet, per object.")
     ] = 20,
     model: BackboneChoice,
+    mask_reading: MaskChoice,
     max_pixels: MaxPixels = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -77,10 +78,11 @@ def find(
     if out is not None:
         check_free(out, overwrite)
     options = limited_to(max_pixels)
-    given = read_given_mask(mask, options)
+    given = read_given_mask(mask, mask_reading, options)
     picture = read_frame(reference, options=options).image
     backbone = model.load(name, template)
     finder = Finder(backbone, picture, given, class_name=name)
+    say_mask(given)
     searches: list[VideoSearch] = []
     failed = 0
     for video in videos:

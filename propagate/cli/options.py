@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from propagate.cli.terminal import say
+from propagate.cli.terminal import as_option, say
 from propagate.config import SHORT_SIDE_PX, TEMPLATE, Config
+from propagate.errors import spelled
 
 if TYPE_CHECKING:
     from propagate.features.backbone import Backbone
     from propagate.io.decode.options import SourceOptions
+    from propagate.io.masks.reading import MaskReading
     from propagate.records import Mask
     from propagate.run_options import RunOptions
 
@@ -44,6 +46,22 @@ class DecoderName(StrEnum):
     auto = "auto"
     decord = "decord"
     pyav = "pyav"
+
+
+class Value255Name(StrEnum):
+    """What 255 means in a mask."""
+
+    void = "void"
+    object = "object"
+    background = "background"
+
+
+class MasksAreName(StrEnum):
+    """What the files of a mask folder are."""
+
+    auto = "auto"
+    frames = "frames"
+    objects = "objects"
 
 
 Model = Annotated[
@@ -137,8 +155,30 @@ Follow = Annotated[
         "image came for --follow-timeout.",
     ),
 ]
+AllowGaps = Annotated[
+    bool,
+    typer.Option("--allow-gaps", help="Numbers may be missing among the images of a folder."),
+]
 FollowTimeout = Annotated[
     float, typer.Option(min=0.1, metavar="SECONDS", help="Longest wait for the next image.")
+]
+Mask255 = Annotated[
+    Value255Name,
+    typer.Option(
+        "--mask-255",
+        help="What 255 means in a mask with other ids: void (neither object nor background), an "
+        "object, or the background.",
+    ),
+]
+MaskAlpha = Annotated[
+    bool, typer.Option("--mask-alpha", help="The mask is the alpha channel of the picture.")
+]
+MasksAre = Annotated[
+    MasksAreName,
+    typer.Option(
+        help="Files of a mask folder: masks of several frames, or black-and-white masks of several "
+        "objects of one frame."
+    ),
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the files of an earlier run.")
@@ -183,6 +223,35 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
     with_groups.__signature__ = signature.replace(parameters=options)  # type: ignore[attr-defined]
     with_groups.__annotations__ = {option.name: option.annotation for option in options}
     return with_groups
+
+
+@dataclass(frozen=True, slots=True)
+class MaskChoice:
+    """How masks are read."""
+
+    mask_255: Mask255 = Value255Name.void
+    mask_alpha: MaskAlpha = False
+
+    def reading(self, max_pixels: int) -> "MaskReading":
+        """Make the record."""
+        from propagate.io.masks.reading import MaskReading
+
+        return MaskReading(self.mask_255.value, self.mask_alpha, max_pixels=max_pixels)
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceChoice(MaskChoice):
+    """How the reference masks of a video are read."""
+
+    masks_are: MasksAre = MasksAreName.auto
+
+    def reading(self, max_pixels: int) -> "MaskReading":
+        """Make the record."""
+        from propagate.io.masks.reading import MaskReading
+
+        return MaskReading(
+            self.mask_255.value, self.mask_alpha, self.masks_are.value, max_pixels=max_pixels
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +345,7 @@ class SourceChoice:
     follow: Follow = False
     follow_timeout: FollowTimeout = 10.0
     reconnect: Reconnect = 0.0
+    allow_gaps: AllowGaps = False
 
     def source_options(self) -> "SourceOptions":
         """Make the record; values that do not go together are a usage error."""
@@ -292,6 +362,7 @@ class SourceChoice:
                 max_pixels=self.max_pixels or MAX_PIXELS,
                 follow_timeout_s=self.follow_timeout if self.follow else None,
                 reconnect_s=self.reconnect,
+                allow_gaps=self.allow_gaps,
             )
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
@@ -312,13 +383,23 @@ def limited_to(max_pixels: int | None) -> "SourceOptions":
     return SourceOptions() if max_pixels is None else SourceOptions(max_pixels=max_pixels)
 
 
-def read_given_mask(path: Path | None, options: "SourceOptions") -> "Mask | None":
-    """Read a mask, if one is given; say so if black and white is read as one object."""
+def read_given_mask(
+    path: Path | None, choice: MaskChoice, options: "SourceOptions"
+) -> "Mask | None":
+    """Read a mask, if one is given."""
     if path is None:
         return None
-    from propagate.io.masks.png import read_mask
+    from propagate.io.masks.files import read_mask
 
-    mask = read_mask(path, max_pixels=options.max_pixels)
-    if mask.binary:
-        say(f"{mask.source}: black and white: one object, id 1")
-    return mask
+    return read_mask(path, choice.reading(options.max_pixels))
+
+
+def say_mask(mask: "Mask | None") -> None:
+    """Say what a reference mask holds, and how its file was understood."""
+    if mask is None:
+        return
+    from propagate.io.masks.describe import describe_mask
+
+    say(describe_mask(mask, "the reference"))
+    for note in mask.notes:
+        say(f"{mask.source}: {spelled(note, as_option)}")

@@ -13,14 +13,23 @@ from propagate.cli.options import (
     ModelChoice,
     Out,
     OutputChoice,
+    ReferenceChoice,
     SourceChoice,
     spread,
 )
-from propagate.cli.terminal import CONTINUE, if_interrupted, progress_of, say, say_error
+from propagate.cli.terminal import (
+    CONTINUE,
+    if_interrupted,
+    progress_of,
+    say,
+    say_error,
+    say_what_is_logged,
+)
 from propagate.errors import PropagateError, counted
 
 if TYPE_CHECKING:
     from propagate.batch.events import Pulse, Run
+    from propagate.io.masks.reading import MaskReading
     from propagate.records import Mask, Progress
     from propagate.run import RunSummary
 
@@ -46,8 +55,8 @@ def run(
             "-m",
             "--mask",
             metavar="MASK",
-            help="Mask of frame 0 (index PNG). Or a folder: for one source, of <frame number>.png; "
-            "for several, of <name>.png or <name>/.",
+            help="Mask of frame 0, as a picture, a NumPy array or COCO JSON. Or a folder: for one "
+            "source, of masks named after their frames; for several, of <name>.png or <name>/.",
         ),
     ] = None,
     named: Annotated[
@@ -55,7 +64,8 @@ def run(
         typer.Option(
             "--reference",
             metavar="FRAME=MASK",
-            help="Mask of any frame, counted from 0: 120=b.png. May be repeated.",
+            help="Mask of any frame, counted from 0: 120=b.png. An image of a folder may be named: "
+            "img_0120=b.png. May be repeated.",
         ),
     ] = None,
     names: Annotated[
@@ -77,6 +87,7 @@ def run(
     model: ModelChoice,
     output: OutputChoice,
     source: SourceChoice,
+    mask_reading: ReferenceChoice,
     log_json: LogJson = None,
 ) -> None:
     """Follow the objects of a mask through a video.
@@ -89,7 +100,9 @@ def run(
     """
     source_options = source.source_options()
     options = output.run_options(source_options, overwrite=output.overwrite)
-    references = _references(sources, masks, named or [], source_options.max_pixels)
+    references = _references(
+        sources, masks, named or [], mask_reading.reading(source_options.max_pixels)
+    )
     class_names = _class_names(names or [], references)
 
     from propagate.batch.events import reporting_failures, run_reporting
@@ -113,6 +126,7 @@ def run(
 
         refiner = load_refiner(output.refine, device=model.device, dtype=model.dtype.value)
     failures = 0
+    say_what_is_logged()
     with event_log(log_json) as log:
         for number, (path, given) in enumerate(zip(sources, references, strict=True)):
             go = partial(
@@ -145,21 +159,17 @@ def run(
 
 
 def _references(
-    sources: Sequence[str], masks: Path | None, named: Sequence[str], max_pixels: int
+    sources: Sequence[str], masks: Path | None, named: Sequence[str], reading: "MaskReading"
 ) -> "list[dict[int, Mask]]":
-    """Read the masks of each source; say so if black and white is read as one object."""
+    """Read the masks of each source."""
     from propagate.io.masks.references import add_references, masks_of_sources
 
     if masks is None and not named:
         raise typer.BadParameter("give a mask, or --reference FRAME=MASK", param_hint="--mask")
     given = [{} for _ in sources]
     if masks is not None:
-        given = masks_of_sources(masks, list(sources), max_pixels=max_pixels)
-    references = add_references(given, list(named), max_pixels=max_pixels)
-    for mask in {id(m): m for of_source in references for m in of_source.values()}.values():
-        if mask.binary:
-            say(f"{mask.source}: black and white: one object, id 1")
-    return references
+        given = masks_of_sources(masks, list(sources), reading=reading)
+    return add_references(given, list(named), source=sources[0], reading=reading)
 
 
 def _class_names(

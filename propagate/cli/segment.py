@@ -8,11 +8,13 @@ import typer
 
 from propagate.cli.options import (
     BackboneChoice,
+    MaskChoice,
     MaxPixels,
     Overwrite,
     Template,
     limited_to,
     read_given_mask,
+    say_mask,
     spread,
 )
 from propagate.cli.terminal import if_interrupted, progress_of, say, say_error, show
@@ -47,9 +49,7 @@ def segment(
     ] = None,
     mask: Annotated[
         Path | None,
-        typer.Option(
-            "-m", "--mask", metavar="MASK", help="Mask of the objects in REFERENCE (index PNG)."
-        ),
+        typer.Option("-m", "--mask", metavar="MASK", help="Mask of the objects in REFERENCE."),
     ] = None,
     name: Annotated[
         str | None,
@@ -67,6 +67,7 @@ def segment(
         ),
     ] = MethodName.default,
     model: BackboneChoice,
+    mask_reading: MaskChoice,
     max_pixels: MaxPixels = None,
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Also write the pictures with their masks drawn.")
@@ -118,11 +119,12 @@ def segment(
     found = find_pictures(targets)
     if not overwrite:
         check_free(out, [picture.stem for picture in found], overlay)
-    labelled = read_given_mask(mask, options)
+    labelled = read_given_mask(mask, mask_reading, options)
     image = read_frame(reference, options=options).image
     segmenter = Segmenter(
         model.load(name, template), image, labelled, class_name=name, method=method.value
     )
+    say_mask(labelled)
     settings |= {
         "reference": str(reference),
         "mask": None if mask is None else str(mask),

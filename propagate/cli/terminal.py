@@ -1,5 +1,6 @@
 """What all commands share: messages and progress on stderr, results on stdout."""
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from propagate.errors import PropagateError
+from propagate.errors import PropagateError, spelled
 
 if TYPE_CHECKING:
     from propagate.records import Progress
@@ -42,7 +43,9 @@ OPTIONS = {
     "class_names": "--name",
     "follow_timeout_s": "--follow-timeout",
     "isolate=False": "--no-isolate",
+    "alpha=True": "--mask-alpha",
     "mask": "-m",
+    "value_255": "--mask-255",
     "out": "-o",
     "references": "--reference",
     "short_side_px": "--short-side",
@@ -60,6 +63,22 @@ def as_option(name: str, value: str | None) -> str:
 def error_text(message: str, hint: str) -> str:
     """Join an error's message and hint on one line, settings spelled as options."""
     return " ".join(PropagateError(message, hint).text(as_option).split())
+
+
+class _Sayings(logging.Handler):
+    """Says what the library logs, its settings spelled as options."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note = getattr(record, "note", "")
+        say(record.getMessage() + (spelled(note, as_option) if note else ""))
+
+
+def say_what_is_logged() -> None:
+    """Print to stderr what a run logs: what it understood, and what a person should know."""
+    log = logging.getLogger("propagate")
+    if not any(isinstance(handler, _Sayings) for handler in log.handlers):
+        log.addHandler(_Sayings())
+        log.setLevel(logging.INFO)
 
 
 def say_error(error: PropagateError) -> None:

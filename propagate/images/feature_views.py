@@ -29,7 +29,7 @@ from propagate.io.decode.options import SourceOptions
 from propagate.io.decode.source import Source
 from propagate.io.decode.video import open_source
 from propagate.io.masks.given import as_mask
-from propagate.io.masks.ids import check_size
+from propagate.io.masks.ids import check_object, check_size
 from propagate.io.write.files import WholeFile, guard_output_folder, refuse_existing
 from propagate.io.write.panels import draw_caption, fitted_size
 from propagate.io.write.video import VideoWriter
@@ -226,6 +226,7 @@ def write_feature_videos(
     """
     if mask is not None:
         mask = as_mask(mask, f"mask of frame {frame}")
+        check_object(mask)
     options = source_options or SourceOptions()
     fitted = read_frame(source, frame, options)
     if mask is not None:

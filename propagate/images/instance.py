@@ -24,7 +24,7 @@ from propagate.features.colors import COLOR_CHANNELS
 from propagate.features.extract import extract_features
 from propagate.images.pdm import CLASS_THRESHOLD, OFFICIAL_VOTES, class_mask, similarity_map
 from propagate.io.masks.given import as_mask
-from propagate.io.masks.ids import check_size
+from propagate.io.masks.ids import check_object, check_size
 from propagate.matching.cells import channel_statistics, join_colors, normalize
 from propagate.matching.labels import labels_from_ids
 from propagate.matching.top_k import Matches, global_top_k
@@ -203,6 +203,7 @@ def label_reference(
             raise MaskError(f"class {class_name!r}: not found in the reference", "pass {mask}")
         return torch.stack([1 - own, own], dim=-1), (1,)
     mask = as_mask(mask, "mask of the reference")
+    check_object(mask)
     check_size(mask, *size)
     ids = torch.from_numpy(mask.ids).to(reference.appearance.device)
     rows, columns = reference.appearance.shape[1:]

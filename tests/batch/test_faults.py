@@ -14,7 +14,7 @@ from propagate.batch.status import STATUS, VideoStatus, read_status, write_statu
 from propagate.batch.tasks import BatchSettings
 from propagate.config import Config
 from propagate.errors import OutputError
-from propagate.io.masks.png import read_mask
+from propagate.io.masks.files import read_mask
 from propagate.pipeline import Propagator
 from propagate.run_options import RunOptions
 from tests.batch_runs import HereEngine, assert_same

@@ -34,7 +34,7 @@ from PIL import Image, ImageFile
 
 from propagate.eval import metrics
 from propagate.eval.davis import evaluate_davis
-from propagate.io.masks.png import palette
+from propagate.io.masks.palette import palette
 
 _HEIGHT, _WIDTH = 480, 854
 _SEQUENCES, _FRAMES = 30, 67

@@ -11,7 +11,7 @@ from PIL import Image
 from propagate.errors import EvaluationError
 from propagate.eval.boundary_iou import boundary_distance_px, boundary_region
 from propagate.eval.perseg import evaluate_perseg
-from propagate.io.masks.png import palette
+from propagate.io.masks.palette import palette
 
 COLOR = ("--model", "color", "-d", "cpu")
 

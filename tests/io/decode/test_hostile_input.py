@@ -19,8 +19,9 @@ from propagate.errors import MaskError, ModelError, VideoError
 from propagate.features.registry import load_backbone
 from propagate.io.decode.pixel_limit import MAX_PIXELS
 from propagate.io.decode.video import open_video
+from propagate.io.masks.files import read_mask
 from propagate.io.masks.masks_json import read_masks_json
-from propagate.io.masks.png import read_mask
+from propagate.io.masks.reading import MaskReading
 from propagate.io.masks.references import read_references
 from tests.damaged_files import cut_off, with_flips
 from tests.paths import ROOT
@@ -169,9 +170,9 @@ def test_the_limit_counts_pixels_and_can_be_set(drawn, isolate, kind):
 
 
 def test_the_limit_for_masks_can_be_set(drawn):
-    assert read_mask(drawn.mask, max_pixels=64 * 48).ids.shape == (48, 64)
+    assert read_mask(drawn.mask, MaskReading(max_pixels=64 * 48)).ids.shape == (48, 64)
     with pytest.raises(MaskError, match="more than the limit of 3071"):
-        read_mask(drawn.mask, max_pixels=64 * 48 - 1)
+        read_mask(drawn.mask, MaskReading(max_pixels=64 * 48 - 1))
 
 
 def test_a_picture_above_pillows_own_limit_is_read_and_that_limit_stays(drawn, monkeypatch):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from propagate.io.masks.ids import check_size, mask_from_array
+from propagate.io.masks.ids import check_object, check_size, mask_from_array
 from tests.small_masks import refusal, squares
 
 
@@ -60,10 +60,14 @@ def test_thin_objects_on_the_rim_of_another_are_not_soft():
     assert mask_from_array(ids).object_ids == (1, 2, 3)
 
 
-@pytest.mark.parametrize("value", [0, 255])
-def test_a_mask_without_an_object_is_refused(value):
-    array = np.full((9, 9), value, dtype=np.uint8)
-    refusal(lambda: mask_from_array(array, source="clip.png"), "clip.png", "no object")
+def test_a_mask_without_an_object_says_that_none_is_visible():
+    assert mask_from_array(np.zeros((9, 9), np.uint8)).object_ids == ()
+    refusal(lambda: check_object(mask_from_array(np.zeros((9, 9), bool))), "no object")
+
+
+def test_a_mask_of_void_alone_says_nothing():
+    array = np.full((9, 9), 255, dtype=np.uint8)
+    refusal(lambda: mask_from_array(array, source="clip.png"), "clip.png", "every pixel is void")
 
 
 def test_more_than_254_objects_are_refused():

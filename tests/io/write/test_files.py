@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from propagate.errors import OutputError
-from propagate.io.masks.png import read_mask, write_mask
+from propagate.io.masks.files import read_mask
+from propagate.io.masks.png import write_mask
 from propagate.io.write.files import (
     make_output_folder,
     refuse_existing,

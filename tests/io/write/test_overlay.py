@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from propagate.io.masks.png import palette
+from propagate.io.masks.palette import palette
 from propagate.io.write.overlay import OverlayWriter, draw_overlay
 
 FPS = Fraction(30000, 1001)
