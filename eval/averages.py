@@ -22,6 +22,7 @@ def average(
     rules: Protocol,
     groups_of: GroupsOf | None,
     facts: Mapping[str, Any],
+    too_short: Sequence[str] = (),
 ) -> Scores:
     """Average over frames, then over objects, and record what was averaged.
 
@@ -30,6 +31,7 @@ def average(
         rules: The protocol they were scored by.
         groups_of: The groups of each object; None if they are not known.
         facts: What else the protocol records: the source of the sequences, and what is missing.
+        too_short: Sequences that were left out, because no frame of them can be scored.
     """
     of_object: dict[_Object, dict[str, float]] = {
         (s.name, object_id): _columns(*(statistics(row[~np.isnan(row)]) for row in rows))
@@ -43,7 +45,7 @@ def average(
     groups = {name: _mean(members[name]) for name in sorted(members)}
     both = rules.groups is Groups.SEEN_AND_UNSEEN and {SEEN, UNSEEN} <= groups.keys()
     return Scores(
-        protocol=_describe(sequences, rules, groups, facts),
+        protocol=_describe(sequences, rules, groups, facts, too_short),
         global_=_mean([groups[SEEN], groups[UNSEEN]] if both else of_object.values()),
         groups=groups,
         per_sequence={
@@ -62,6 +64,7 @@ def _describe(
     rules: Protocol,
     groups: Mapping[str, Any],
     facts: Mapping[str, Any],
+    too_short: Sequence[str],
 ) -> dict[str, Any]:
     """Record the protocol: its rules, the counts, and the exceptions."""
     words = rules.rules()
@@ -77,8 +80,11 @@ def _describe(
     title = rules.title
     if facts.get("refined"):
         title += ", REFINED masks"
-    title += describe_missing(facts["missing"])
-    exceptions = {"void_sequences": [s.name for s in sequences if s.void]}
+    title += describe_missing(facts["missing"], too_short)
+    exceptions = {
+        "void_sequences": [s.name for s in sequences if s.void],
+        "sequences_too_short": list(too_short),
+    }
     for s in sequences:
         for rule, ids in s.exceptions.items():
             exceptions.setdefault(rule, []).extend(f"{s.name}_{i}" for i in sorted(ids))

@@ -6,6 +6,9 @@ from pathlib import Path
 from propagate.errors import EvaluationError
 from propagate.eval.protocols import Protocol
 
+# The split "val" of a root that has lists of sequences, everything in a folder that has none.
+AUTO = "auto"
+
 
 @dataclass(frozen=True, slots=True)
 class TruthRoot:
@@ -28,7 +31,8 @@ def find_truth(root: Path, protocol: Protocol, split: str | None, resolution: st
     Args:
         root: Root of a data set, or any folder of masks.
         protocol: Names the folders to look in.
-        split: Name of a list of sequences. With None, or if the root has no lists, all are scored.
+        split: Name of a list of sequences; None for all of them; "auto" for "val" where the root
+            has lists, and for all where it has none.
         resolution: Name of the folder under `Annotations`, if the data set has such folders.
 
     Raises:
@@ -63,8 +67,15 @@ def _find_masks(root: Path, protocol: Protocol, resolution: str) -> Path:
 
 def _find_list(root: Path, protocol: Protocol, split: str) -> Path | None:
     folders = [root / folder for folder in protocol.lists if (root / folder).is_dir()]
-    if not folders:
+    if not folders and split == AUTO:
         return None
+    split = "val" if split == AUTO else split
+    if not folders:
+        place = root / protocol.lists[0]
+        raise EvaluationError(
+            f"{place / split}.txt: no such list of sequences: the root has no {protocol.lists[0]}",
+            "add it, or leave {split} out to score every folder of truth",
+        )
     for folder in folders:
         if (folder / f"{split}.txt").is_file():
             return folder / f"{split}.txt"

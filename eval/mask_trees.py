@@ -23,6 +23,7 @@ import numpy as np
 
 from propagate.errors import MaskError
 from propagate.eval.labels import Labels, UnusableMaskError, no_such_mask, read_ids, size_text
+from propagate.eval.near_names import some_mask
 from propagate.io.decode.image_folder import text_and_numbers
 from propagate.io.masks.masks_json import MasksJson, read_masks_json
 from propagate.io.masks.png import SUFFIX, mask_file
@@ -117,7 +118,9 @@ def _no_sequences(root: Path, what: str) -> UnusableMaskError:
         found = f"the {what} of one sequence, not a folder of sequences"
         return UnusableMaskError(root, found, "give the folder above it")
     hint = f"give a folder of {' or '.join(_LAYOUTS)}"
-    return UnusableMaskError(root, f"no {what} in this folder", hint)
+    there = some_mask(root)
+    found = f"no {what} in this folder" + (f"; there is {there}" if there else "")
+    return UnusableMaskError(root, found, hint)
 
 
 # --- what lies on the disk -----------------------------------------------------------------------

@@ -93,7 +93,7 @@ class Scores:
     def __repr__(self) -> str:
         """Show the headline; all numbers would fill many screens."""
         counts = ", ".join(f"{k}={self.protocol[k]}" for k in ("sequences", "objects", "frames"))
-        return f"Scores(J&F-Mean={self.global_['J&F-Mean']:.4f}, {counts})"
+        return f"Scores(J&F-Mean={100 * self.global_[HEADLINE]:.1f} %, {counts})"
 
 
 def _nan_to_none(row: Columns) -> dict[str, float | None]:

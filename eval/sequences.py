@@ -12,8 +12,8 @@ import numpy as np
 
 from propagate.eval.assignment import match_proposals
 from propagate.eval.labels import Labels, UnusableMaskError, check_size
-from propagate.eval.mask_trees import MaskTree
 from propagate.eval.metrics import score_all_pairs, score_frame, score_masks, tolerance_px
+from propagate.eval.missing import Predictions
 from propagate.eval.protocols import Counting, Objects, OtherIds, Protocol, Void
 from propagate.records import BACKGROUND_ID, VOID_ID
 
@@ -68,7 +68,7 @@ class SequenceScores:
 
 
 def score_sequence(
-    truth: MaskTree, predictions: MaskTree, plan: SequencePlan, protocol: Protocol
+    truth: Predictions, predictions: Predictions, plan: SequencePlan, protocol: Protocol
 ) -> SequenceScores | list[UnusableMaskError]:
     """Score every frame, or list all problems of the sequence."""
     sides = _Sides(truth, predictions, plan, protocol)
@@ -92,8 +92,8 @@ def score_sequence(
 class _Sides:
     """Truth and predictions of a sequence, read by the rules of a protocol."""
 
-    truth: MaskTree
-    predictions: MaskTree
+    truth: Predictions
+    predictions: Predictions
     plan: SequencePlan
     protocol: Protocol
 

@@ -12,6 +12,7 @@ and neither the paper nor its code defines it.
 """
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ import numpy as np
 from propagate.errors import EvaluationError
 from propagate.eval.boundary_iou import Overlap, overlap
 from propagate.eval.labels import UnusableMaskError, refuse
-from propagate.eval.missing import Predictions, describe_missing
+from propagate.eval.missing import Predictions, Say, describe_missing
 from propagate.eval.permis.list import PermisList, PermisVideo
 from propagate.eval.permis.predictions import (
     Wanted,
@@ -30,6 +31,8 @@ from propagate.eval.permis.predictions import (
     open_predictions,
     read_prediction,
 )
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +82,17 @@ class PermisImageScores:
 
     def __repr__(self) -> str:
         return (
-            f"PermisImageScores(IoU-Pooled={self.global_['IoU-Pooled']:.4f}, "
-            f"IoU-Mean={self.global_['IoU-Mean']:.4f}, pairs={len(self.pairs)})"
+            f"PermisImageScores(IoU-Pooled={100 * self.global_['IoU-Pooled']:.1f} %, "
+            f"IoU-Mean={100 * self.global_['IoU-Mean']:.1f} %, pairs={len(self.pairs)})"
         )
 
 
 def evaluate_permis_images(
-    permis: PermisList, predictions: str | Path, *, allow_missing: bool = False
+    permis: PermisList,
+    predictions: str | Path,
+    *,
+    allow_missing: bool = False,
+    say: Say = log.warning,
 ) -> PermisImageScores:
     """Score the pairs of a list.
 
@@ -96,6 +103,7 @@ def evaluate_permis_images(
             the list, so the masks of whole videos can be scored as they are. Other frames are not
             read.
         allow_missing: Leave out pairs without a prediction, and name them in the protocol.
+        say: See `evaluate_permis`.
 
     Returns:
         The scores.
@@ -109,7 +117,7 @@ def evaluate_permis_images(
         raise EvaluationError(
             "no video of this list has images for PerMIS-image", "build it from more annotations"
         )
-    wanted, missing = find_predictions(tree, whole, allow_missing=allow_missing)
+    wanted, missing = find_predictions(tree, whole, allow_missing=allow_missing, say=say)
     objects = {v.name: v.image_part.object_id for v in permis.videos if v.image_part}
     pairs: list[PairScore] = []
     problems: list[UnusableMaskError] = []

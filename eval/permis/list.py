@@ -166,6 +166,10 @@ def read_permis_list(path: str | Path) -> PermisList:
     Raises:
         EvaluationError: If there is no such file, it is not a list, or it was changed.
     """
+    if not Path(path).is_file():
+        raise EvaluationError(
+            f"{path}: no such list", "make it with `propagate eval permis build`, or check the path"
+        )
     try:
         content = json.loads(Path(path).read_bytes())
     except (OSError, ValueError) as error:

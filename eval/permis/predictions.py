@@ -9,7 +9,7 @@ from propagate.errors import EvaluationError
 from propagate.eval.burst import Burst, BurstMask, BurstSequence, read_burst
 from propagate.eval.labels import Labels, UnusableMaskError, check_size, size_text
 from propagate.eval.mask_trees import open_mask_tree
-from propagate.eval.missing import Missing, Predictions, find_missing
+from propagate.eval.missing import Missing, Predictions, Say, find_extra, find_missing, say_nothing
 from propagate.eval.permis.list import PermisList, PermisVideo
 from propagate.io.masks.rle import decode_mask
 
@@ -38,7 +38,11 @@ def open_predictions(path: str | Path, permis: PermisList) -> Predictions:
 
 
 def find_predictions(
-    predictions: Predictions, wanted: Iterable[Wanted], *, allow_missing: bool
+    predictions: Predictions,
+    wanted: Iterable[Wanted],
+    *,
+    allow_missing: bool,
+    say: Say = say_nothing,
 ) -> tuple[list[Wanted], Missing]:
     """Find the wanted frames that have a prediction; no mask is read yet.
 
@@ -46,6 +50,7 @@ def find_predictions(
         predictions: With the names of videos and frames of the list.
         wanted: What will be scored.
         allow_missing: Leave out frames without a prediction.
+        say: Told which predictions are not in the list, and which names are near missing ones.
 
     Returns:
         The frames with a prediction; and what is missing.
@@ -55,7 +60,10 @@ def find_predictions(
     """
     wanted = list(wanted)
     frames = {item.video.name: [item.video.frame_names[t] for t in item.frames] for item in wanted}
-    missing = find_missing(predictions, frames, allow_missing=allow_missing)
+    missing = find_missing(predictions, frames, allow_missing=allow_missing, say=say)
+    known = {item.video.name: item.video.frame_names for item in wanted}
+    for sentence in find_extra(predictions, known, "the list"):
+        say(sentence)
     found: list[Wanted] = []
     for item in wanted:
         if item.video.name in missing["sequences"]:

@@ -75,7 +75,9 @@ class RetrievalScores:
         return json.dumps(content, indent=1, allow_nan=False)
 
     def __repr__(self) -> str:
-        return f"RetrievalScores(mAP={self.global_['mAP']:.4f}, queries={len(self.per_query)})"
+        return (
+            f"RetrievalScores(mAP={100 * self.global_['mAP']:.1f} %, queries={len(self.per_query)})"
+        )
 
 
 def retrieval_images(permis: PermisList) -> dict[str, tuple[str, ...]]:
@@ -197,6 +199,8 @@ def read_similarity_table(path: str | Path) -> SimilarityTable:
             score is not a finite number.
     """
     path = Path(path)
+    if not path.is_file():
+        raise EvaluationError(f"{path}: no such table", _HELP)
     try:
         text = path.read_text(encoding="utf-8")
         table = _parse_json(text) if path.suffix.lower() == ".json" else _parse_csv(text)

@@ -7,6 +7,7 @@ that a prediction lies on the wrong one, so that is counted too (`propagate.eval
 """
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +19,7 @@ from propagate.eval.averages import average
 from propagate.eval.identity import IdentityScores, instance_under, score_identity
 from propagate.eval.labels import UnusableMaskError, refuse
 from propagate.eval.metrics import score_masks, tolerance_px
-from propagate.eval.missing import Missing, Predictions
+from propagate.eval.missing import Missing, Predictions, Say
 from propagate.eval.permis.list import PermisList
 from propagate.eval.permis.predictions import (
     Wanted,
@@ -47,6 +48,8 @@ _IDENTITY_RULE = (
     "own; switches: moves from the own to another one"
 )
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PermisScores:
@@ -68,8 +71,8 @@ class PermisScores:
     def __repr__(self) -> str:
         total = self.identity.total
         return (
-            f"PermisScores(J&F-Mean={self.scores.global_['J&F-Mean']:.4f}, "
-            f"on_other={total.share:.4f}, switches={total.switches})"
+            f"PermisScores(J&F-Mean={100 * self.scores.global_['J&F-Mean']:.1f} %, "
+            f"on_other={100 * total.share:.1f} %, switches={total.switches})"
         )
 
 
@@ -79,6 +82,7 @@ def evaluate_permis(
     *,
     allow_missing: bool = False,
     jobs: int = 1,
+    say: Say = log.warning,
 ) -> PermisScores:
     """Score predicted masks over the videos of a list.
 
@@ -86,12 +90,14 @@ def evaluate_permis(
         permis: The list.
         predictions: Folder of masks in any layout of `propagate.eval.mask_trees`, with the names of
             videos and frames, and the object ids, of the list; or a BURST JSON of one split, with
-            the tracks of the annotations. Additional frames are ignored.
+            the tracks of the annotations. Additional videos and frames are named and not scored.
         allow_missing: Leave out videos and frames without a prediction, and name them in the
             protocol.
         jobs: Number of processes. Each scores one video at a time, the longest first. More than one
             starts fresh interpreters, so a script that uses it needs the
             `if __name__ == "__main__":` guard.
+        say: Called with one line about predictions that the list does not have, and about missing
+            ones. By default it is logged as a warning.
 
     Returns:
         J, F and identity switches per frame, object and video, and over everything, with the
@@ -103,7 +109,7 @@ def evaluate_permis(
     """
     tree = open_predictions(predictions, permis)
     whole = (Wanted(video, tuple(range(1, len(video.images)))) for video in permis.videos)
-    wanted, missing = find_predictions(tree, whole, allow_missing=allow_missing)
+    wanted, missing = find_predictions(tree, whole, allow_missing=allow_missing, say=say)
     results = map_processes(
         partial(_score_video, tree), wanted, jobs=jobs, cost=lambda item: len(item.frames)
     )

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from propagate.cli.permis import permis_app
-from propagate.cli.terminal import show
+from propagate.cli.terminal import say, show
 
 eval_app = typer.Typer(
     no_args_is_help=True,
@@ -125,6 +125,7 @@ def davis(
         allow_missing=allow_missing,
         refined=refined,
         jobs=jobs,
+        say=say,
     )
     if json_file is not None:
         write_atomically(json_file, scores.to_json().encode())

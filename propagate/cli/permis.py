@@ -71,10 +71,10 @@ def permis(
 
     videos = read_permis_list(list_file)
     if task is Task.VIDEO:
-        scores = evaluate_permis(videos, pred, allow_missing=allow_missing, jobs=jobs)
+        scores = evaluate_permis(videos, pred, allow_missing=allow_missing, jobs=jobs, say=say)
         table = format_permis(scores)
     elif task is Task.IMAGES:
-        scores = evaluate_permis_images(videos, pred, allow_missing=allow_missing)
+        scores = evaluate_permis_images(videos, pred, allow_missing=allow_missing, say=say)
         table = format_images(scores)
     else:
         scores = evaluate_permis_retrieval(videos, pred)

@@ -1,4 +1,4 @@
-"""Scores as tables for the terminal."""
+"""Scores as tables for the terminal, all in percent with one decimal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,6 +26,7 @@ _EXCEPTIONS = {
     "objects_absent_from_first_frame": "Scored though absent from the first frame",
     "objects_without_a_scored_frame": "Left out, no frame counts for them",
     "predicted_ids_ignored": "Predicted ids that are no object, ignored",
+    "sequences_too_short": "Too short to score, left out",
     "void_sequences": "Void pixels (255) in the truth",
 }
 _RULES_SHOWN = ("frames", "objects", "average", "groups")
@@ -42,7 +43,7 @@ def format_table(scores: Scores) -> Table:
         scores: Of any number of sequences.
 
     Returns:
-        A table with three decimals, as in the official files, and the protocol below it.
+        A table in percent with one decimal, as in papers, and the protocol below it.
     """
     protocol = scores.protocol
     table = _table("Sequence", COLUMNS)
@@ -121,10 +122,10 @@ def format_images(scores: PermisImageScores) -> Group:
     table = _table("Video, target", ("IoU", "bIoU"))
     for pair in scores.pairs:
         name = f"{escape(pair.video)}, {escape(pair.target)}"
-        table.add_row(name, f"{pair.overlap.iou:.3f}", f"{pair.overlap.boundary_iou:.3f}")
+        table.add_row(name, percent(pair.overlap.iou), percent(pair.overlap.boundary_iou))
     table.add_section()
     for title, kind in (("all pairs, pooled", "Pooled"), ("all pairs, mean", "Mean")):
-        cells = (f"{scores.global_[f'{measure}-{kind}']:.3f}" for measure in ("IoU", "bIoU"))
+        cells = (percent(scores.global_[f"{measure}-{kind}"]) for measure in ("IoU", "bIoU"))
         table.add_row(title, *cells, style="bold")
     return _with_protocol(table, scores.protocol, ("sequences", "pairs"))
 
@@ -133,10 +134,10 @@ def format_retrieval(scores: RetrievalScores) -> Group:
     """Show PerMIR: each query, mAP and recall, and the protocol."""
     table = _table("Query", ("AP", "First relevant"))
     for name, row in scores.per_query.items():
-        table.add_row(escape(name), f"{row['AP']:.3f}", str(row["rank"]))
+        table.add_row(escape(name), percent(row["AP"]), str(row["rank"]))
     table.add_section()
     for name, value in scores.global_.items():
-        table.add_row(name, f"{value:.3f}", style="bold")
+        table.add_row(name, percent(value), style="bold")
     return _with_protocol(table, scores.protocol, ("queries", "gallery"))
 
 
@@ -165,7 +166,7 @@ def _with_protocol(table: Table, protocol: Mapping[str, Any], counted: Sequence[
 
 
 def _permis_cells(row: Mapping[str, float], identity: IdentityCounts) -> list[str]:
-    return [*_cells(row, _PERMIS_COLUMNS), f"{identity.share:.3f}", str(identity.switches)]
+    return [*_cells(row, _PERMIS_COLUMNS), percent(identity.share), str(identity.switches)]
 
 
 # --- segment --perseg ----------------------------------------------------------------------------
@@ -237,4 +238,4 @@ def _title(protocol: Mapping[str, Any], counted: Sequence[str]) -> str:
 def _cells(row: Mapping[str, float], columns: Sequence[str]) -> list[str]:
     # The official naming has no J&F column for an object, but a reader wants it.
     both = (row["J-Mean"] + row["F-Mean"]) / 2
-    return [f"{row.get(column, both):.3f}" for column in columns]
+    return [percent(row.get(column, both)) for column in columns]

@@ -126,7 +126,7 @@ def test_eval_davis_scores_a_perfect_tree_one_and_writes_json(propagate, drawn, 
         *("--json", scores),
     )
     assert finished.status == 0, finished.stderr
-    assert "1.000" in finished.stdout
+    assert "100.0" in finished.stdout
     written = json.loads(scores.read_text())
     assert written["global"]["J&F-Mean"] == 1
     assert set(written) >= {"protocol", "global", "per_object", "per_frame"}

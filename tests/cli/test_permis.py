@@ -1,6 +1,7 @@
 """`propagate eval permis`: the commands and their tables."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from rich.console import Console
 
 from propagate.cli.tables import format_images, format_list, format_permis, format_retrieval
 from propagate.eval.permis.images import evaluate_permis_images
-from propagate.eval.permis.list import read_permis_list
+from propagate.eval.permis.list import read_permis_list, write_permis_list
 from propagate.eval.permis.retrieval import evaluate_permis_retrieval
 from propagate.eval.permis.video import evaluate_permis
 from tests.drawn_permis import (
@@ -61,7 +62,7 @@ def test_the_commands_build_a_list_and_score_it(tmp_path: Path, propagate: Calla
     permis = read_permis_list(out)
     pred = write_predictions(tmp_path, permis, swapped)
     call = ("eval", "permis", "--list", out, "--pred")
-    assert "0.000" in propagate(*call, pred, "--json", scores).stdout
+    assert " 100.0 " in propagate(*call, pred, "--json", scores).stdout
     assert json.loads(scores.read_text())["identity"]["total"]["switches"] == 6
     assert "bIoU" in propagate(*call, pred, "--task", "images").stdout
     table = write_table(tmp_path / "t.csv", *similarities(permis))
@@ -75,3 +76,26 @@ def test_the_commands_say_what_is_missing(tmp_path: Path, propagate: Callable[..
     gone = propagate("eval", "permis", "--list", tmp_path / "gone.json", "--pred", tmp_path)
     assert gone.status == 1
     assert gone.stderr.count("\n") == 1
+    assert "gone.json: no such list; make it with `propagate eval permis build`" in gone.stderr
+
+
+def test_predictions_that_the_list_does_not_have_are_named(tmp_path: Path, propagate: Any):
+    permis = build(tmp_path, SPLITS)
+    write_permis_list(tmp_path / "list.json", permis)
+    pred = write_predictions(tmp_path, permis, swapped)
+    call = ("eval", "permis", "--list", tmp_path / "list.json", "--pred", pred)
+    assert propagate(*call).stderr == ""
+    first = permis.videos[0].name
+    shutil.copytree(pred / first, pred / "other")
+    mask = next((pred / first).iterdir())
+    shutil.copy(mask, mask.with_name("zzz.png"))
+    finished = propagate(*call)
+    assert finished.status == 0
+    assert "1 sequence of the predictions not in the list, not scored: other" in finished.stderr
+    assert (
+        f"1 frame of the predictions not in the truth, not scored: {first}/zzz" in finished.stderr
+    )
+    (pred / first).rename(pred / first.upper())
+    finished = propagate(*call)
+    assert finished.status == 1
+    assert f"{first} is missing; there is {first.upper()}" in finished.stderr

@@ -407,4 +407,4 @@ def test_the_table_shows_sequences_objects_and_the_protocol_in_80_columns(trees)
     for label in ("J&F-Mean", "F-Decay", "ant[1]", "bee_1", "bee_2", "overall"):
         assert f"{label} " in text or f"{label}\n" in text
     assert "ant[1]_1" not in text
-    assert "0.611" in next(line for line in text.splitlines() if line.split()[:1] == ["ant[1]"])
+    assert " 61.1 " in next(line for line in text.splitlines() if line.split()[:1] == ["ant[1]"])

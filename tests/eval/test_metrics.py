@@ -19,6 +19,7 @@ from propagate.eval.metrics import (
     statistics,
     tolerance_px,
 )
+from tests.paths import ROOT
 
 quickly = settings(deadline=None, max_examples=100, database=None)
 # Long frames: there the tolerance of the frame's size is more than one pixel.
@@ -317,3 +318,13 @@ def test_two_masks_by_import():
     assert propagate.boundary_accuracy(np.roll(truth, 30, axis=1), truth) == 0
     with pytest.raises(TypeError, match="bool"):
         propagate.boundary_accuracy(pred.astype(np.uint8), truth)
+
+
+def test_the_example_of_the_readme_prints_what_it_says(capsys):
+    """J by hand: two squares of 16x16, 4 columns apart, share 12 of 20 columns."""
+    text = (ROOT / "eval" / "README.md").read_text()
+    example = text.split("```python\n")[1].split("```")[0]
+    exec(compile(example, "README.md", "exec"), {})
+    said = [line.split("# ")[1].split(",")[0] for line in example.splitlines() if "# " in line]
+    assert said[-2:] == ["J: 0.6", "F: 0.46875"]
+    assert capsys.readouterr().out.split() == ["0.6", "0.46875"]
