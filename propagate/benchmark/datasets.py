@@ -2,16 +2,19 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from propagate.errors import EvaluationError
-from propagate.eval.dataset import find_truth
-from propagate.eval.davis import score_tree
+from propagate.eval.dataset import AUTO, find_truth
+from propagate.eval.davis import plan_sequences, score_tree
 from propagate.eval.groups import read_groups
-from propagate.eval.mask_trees import open_mask_tree
+from propagate.eval.labels import UnusableMaskError, refuse
+from propagate.eval.mask_trees import MaskTree, open_mask_tree
+from propagate.eval.missing import say_nothing
 from propagate.eval.permis.list import PermisVideo, read_permis_list
 from propagate.eval.permis.video import evaluate_permis
 from propagate.eval.protocols import SEMI_SUPERVISED, Objects, find_protocol
@@ -47,7 +50,7 @@ class DavisData:
         root: str | Path,
         *,
         protocol: str = "davis2017",
-        split: str | None = "val",
+        split: str | None = AUTO,
         resolution: str = "480p",
         sequences: Sequence[str] = (),
         max_frames: int | None = None,
@@ -63,7 +66,8 @@ class DavisData:
             max_frames: Use only the first frames of each sequence, so many.
 
         Raises:
-            EvaluationError: If there is no truth, no folder of frames, or no such sequence.
+            EvaluationError: If there is no truth, no folder of frames, no such split or sequence,
+                or a sequence is too short to score.
             ValueError: If the protocol is unknown, or no frame would be scored.
         """
         _check_max_frames(max_frames)
@@ -77,8 +81,24 @@ class DavisData:
         self._rules, self._max_frames, self._jobs = rules, max_frames, jobs
         self._groups_of = read_groups(rules, Path(root), None, None, None)
         self.sequences = _choose(listed, sequences, found.source)
+        self._refuse_short()
         self.title = rules.title + _part(self.sequences, listed, max_frames)
         self.about = {"root": str(root), "sequences": found.source}
+
+    def _refuse_short(self) -> None:
+        """Refuse sequences of which no frame could be scored, before anything is run."""
+        _, short = plan_sequences(self._scored(), self._rules)
+        hint = f"give {self._rules.min_frames} or more, or choose other {{sequences}}"
+        refuse([UnusableMaskError(each.path, each.found, hint) for each in short])
+
+    def _scored(self) -> MaskTree:
+        """Limit the truth to what is scored."""
+        limits: dict[str, frozenset[str]] = {}
+        if self._max_frames is not None:
+            for name in self.sequences:
+                with suppress(EvaluationError):  # no folder of frames: its run fails and says so
+                    limits[name] = frozenset(image.stem for image in self.images(name))
+        return dataclasses.replace(self._tree, sequences=self.sequences, limits=limits)
 
     def images(self, sequence: str) -> list[Path]:
         """List the frames to predict, in order."""
@@ -114,12 +134,8 @@ class DavisData:
 
     def score(self, predictions: Path) -> Scored:
         """Score the runs by the protocol."""
-        limits = {}
-        if self._max_frames is not None:
-            for name in self.sequences:
-                limits[name] = frozenset(image.stem for image in self.images(name))
         scores = score_tree(
-            dataclasses.replace(self._tree, sequences=self.sequences, limits=limits),
+            self._scored(),
             open_mask_tree(predictions),
             self._rules,
             source=self.about["sequences"],
@@ -151,19 +167,28 @@ class PermisData:
             jobs: Number of processes that score.
 
         Raises:
-            EvaluationError: If the list cannot be used, or has no such video.
+            EvaluationError: If the list cannot be used, or has no such video, or the root does not
+                hold its images.
             ValueError: If no frame would be scored.
         """
         _check_max_frames(max_frames)
         permis = read_permis_list(permis_list)
         self.sequences = _choose([v.name for v in permis.videos], sequences, str(permis_list))
         self._root, self._jobs = Path(root), jobs
+        if not self._root.is_dir():
+            raise EvaluationError(f"{root}: no such folder of images", "check the path ({root})")
         self._videos = {
             video.name: _cut(video, max_frames)
             for video in permis.videos
             if video.name in self.sequences
         }
         self._permis = dataclasses.replace(permis, videos=tuple(self._videos.values()))
+        firsts = [self.images(name)[0] for name in self.sequences]
+        if firsts and not any(path.is_file() for path in firsts):
+            raise EvaluationError(
+                f"{firsts[0]}: no such image, nor that of any other video of the list",
+                "give the {root} that the list was built with",
+            )
         self.title = "PerMIS-video" + _part(self.sequences, permis.videos, max_frames)
         self.about = {"root": str(root), "list": f"{permis_list}, sha256 {permis.sha256}"}
 
@@ -183,7 +208,7 @@ class PermisData:
 
     def score(self, predictions: Path) -> Scored:
         """Score the runs: J and F, and how often a prediction lies on another instance."""
-        result = evaluate_permis(self._permis, predictions, jobs=self._jobs)
+        result = evaluate_permis(self._permis, predictions, jobs=self._jobs, say=say_nothing)
         total = result.identity.total
         figures = {"on-other": f"{100 * total.share:.1f}", "switches": str(total.switches)}
         return Scored(result.scores, result.to_json(), figures)

@@ -27,6 +27,10 @@ from propagate.errors import OutputError, PropagateError
 from propagate.eval.mask_trees import open_mask_tree
 from propagate.eval.report.comparison import Entry
 from propagate.eval.report.html import ReadFrame, ReportFrame, html_report
+from propagate.features.device import choose_device
+from propagate.features.model_folder import open_model_folder
+from propagate.features.presets import find_preset
+from propagate.features.recipes import RECIPES
 from propagate.io.decode.image_folder import ImageFolder
 from propagate.io.write.files import make_output_folder, write_atomically
 from propagate.io.write.report import differences, read_report
@@ -108,10 +112,17 @@ def combine(
     """Combine every model with every recipe and every matcher; `FIRST_MASK` needs neither.
 
     Raises:
-        ValueError: If a matcher is unknown, or two configurations have the same name.
+        ValueError: If a matcher or recipe is unknown, or two configurations have the same name.
+        ModelError: If a model is neither a preset nor a folder, and no hub id.
     """
     for matcher in matchers:
         Config.named(matcher)
+    for recipe in recipes:
+        if recipe is not None and recipe not in RECIPES:
+            raise ValueError(f"no recipe is named {recipe!r}; there are {', '.join(RECIPES)}")
+    for model in models:
+        if model != FIRST_MASK:
+            find_preset(model)
     configurations = [
         Configuration(model, matcher, recipe)
         for model in models
@@ -149,13 +160,15 @@ def benchmark(
 
     Raises:
         OutputError: If there are runs with other settings, or the results cannot be written.
-        ModelError, DeviceError: If a model cannot be loaded.
+        ModelError, DeviceError: If a model cannot be loaded; missing ones are reported before the
+            first one is run.
         EvaluationError: If the truth cannot be used.
     """
     out = Path(out)
     runs = [_Runs(dataset, c, out / c.name, device, overwrite) for c in configurations]
     if not overwrite:
         _refuse_others(runs)
+    _refuse_models(runs)
     make_output_folder(out)
     entries = [_entry(each, each.run(watch or Watch())) for each in runs]
     about = {"command": command, **dataset.about}
@@ -304,6 +317,18 @@ def _refuse_others(runs: Sequence[_Runs]) -> None:
             f"{folder}: was run with other settings: {'; '.join(differences)}{more}",
             "pass {overwrite=True} to run it again, or choose another folder ({out})",
         )
+
+
+def _refuse_models(runs: Sequence[_Runs]) -> None:
+    """Raise an error, before anything is run, if a model that is needed cannot be had."""
+    for each in runs:
+        model = each.configuration.model
+        if model == FIRST_MASK or all(map(each.is_finished, each.dataset.sequences)):
+            continue
+        choose_device(each.device)
+        preset = find_preset(model)
+        if preset.source is not None:
+            open_model_folder(model, preset.source, preset.unet_weights)
 
 
 # --- scoring and showing -------------------------------------------------------------------------

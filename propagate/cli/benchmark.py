@@ -17,6 +17,7 @@ from propagate.errors import counted
 
 if TYPE_CHECKING:
     from propagate.benchmark.datasets import Dataset
+    from propagate.benchmark.runner import Configuration
 
 benchmark_app = typer.Typer(
     no_args_is_help=True,
@@ -87,9 +88,10 @@ def davis(
     split: Annotated[
         str,
         typer.Option(
-            help="List of sequences in ImageSets; all sequences if there is no ImageSets."
+            help="List of sequences in ImageSets. auto: val, or all sequences if there are no "
+            "ImageSets."
         ),
-    ] = "val",
+    ] = "auto",
     sequences: Sequences = "",
     max_frames: MaxFrames = None,
     jobs: Jobs = 1,
@@ -102,6 +104,7 @@ def davis(
     """
     from propagate.benchmark.datasets import DavisData
 
+    configurations = _combine(models, matchers, recipes)
     data = DavisData(
         root,
         protocol=protocol.value,
@@ -110,7 +113,7 @@ def davis(
         max_frames=max_frames,
         jobs=jobs,
     )
-    _benchmark(data, models, matchers, recipes, out, device, overwrite)
+    _benchmark(data, configurations, out, device, overwrite)
 
 
 @benchmark_app.command()
@@ -135,31 +138,38 @@ def permis(
     """
     from propagate.benchmark.datasets import PermisData
 
+    configurations = _combine(models, matchers, recipes)
     names = _names(sequences)
     data = PermisData(root, permis_list, sequences=names, max_frames=max_frames, jobs=jobs)
-    _benchmark(data, models, matchers, recipes, out, device, overwrite)
+    _benchmark(data, configurations, out, device, overwrite)
 
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def _combine(
+    models: list[str], matchers: list[str], recipes: list[str] | None
+) -> "list[Configuration]":
+    """Combine the options; a name that is unknown is an error before the data set is read."""
+    from propagate.benchmark.runner import combine
+
+    try:
+        return combine(models, matchers, recipes or [None])
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 def _benchmark(
     data: "Dataset",
-    models: list[str],
-    matchers: list[str],
-    recipes: list[str] | None,
+    configurations: "list[Configuration]",
     out: Path,
     device: str,
     overwrite: bool,
 ) -> None:
-    from propagate.benchmark.runner import Watch, benchmark, combine
+    from propagate.benchmark.runner import Watch, benchmark
     from propagate.cli.tables import format_comparison
 
-    try:
-        configurations = combine(models, matchers, recipes or [None])
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
     with if_interrupted(CONTINUE):
         result = benchmark(
             data,

@@ -243,6 +243,10 @@ def test_a_sequence_that_fails_stops_no_other_and_leaves_its_configuration_witho
         (("--model", "color", "--model", "color"), 2, "two configurations are named color"),
         (("--model", "color", "--matcher", "best"), 2, "no matcher is named 'best'"),
         (("--model", "color", "--max-frames", "2"), 2, "--max-frames"),
+        (("--model", "color", "--recipe", "best"), 2, "no recipe is named 'best'"),
+        (("--model", "first-mask", "--model", "tinny"), 1, "no model is named 'tinny'"),
+        (("--model", "first-mask", "--model", "./gone"), 1, "model ./gone"),
+        (("--model", "color", "--split", "train"), 1, "train.txt: no such list of sequences"),
     ],
 )
 def test_a_wrong_choice_is_refused_before_anything_is_run(
@@ -252,6 +256,27 @@ def test_a_wrong_choice_is_refused_before_anything_is_run(
     assert finished.status == status
     assert words in finished.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_name_is_told_before_a_root_that_is_missing(propagate, tmp_path):
+    call = ("benchmark", "davis", "--root", tmp_path / "gone", "-o", tmp_path / "out")
+    for model, words in (("tinny", "no model is named 'tinny'"), ("color", "gone: no such folder")):
+        finished = propagate(*call, "--model", model)
+        assert finished.status == 1
+        assert words in finished.stderr
+        assert finished.stderr.count("\n") == 1
+    finished = propagate(*call, "--model", "color", "--matcher", "best")
+    assert finished.status == 2
+    assert "no matcher is named 'best'" in finished.stderr
+
+
+def test_a_sequence_too_short_to_score_is_told_before_anything_is_run(root):
+    folder = root / "Annotations" / "480p" / "two"
+    for path in sorted(folder.iterdir())[2:]:
+        path.unlink()
+    with pytest.raises(EvaluationError, match=f"{folder}: annotated frames in this folder: 2"):
+        DavisData(root)
+    assert DavisData(root, sequences=[ODD]).sequences == (ODD,)
 
 
 def test_truth_in_black_and_white_is_for_davis2016(root, tmp_path):
