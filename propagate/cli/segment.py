@@ -11,14 +11,14 @@ from propagate.cli.options import (
     MaskChoice,
     MaxPixels,
     Overwrite,
-    Template,
     limited_to,
     read_given_mask,
     say_mask,
     spread,
 )
+from propagate.cli.segment_method import Chosen, choose
 from propagate.cli.terminal import if_interrupted, progress_of, say, say_error, show
-from propagate.config import TEMPLATE
+from propagate.config import SHORT_SIDE_PX, TEMPLATE
 from propagate.errors import counted
 
 if TYPE_CHECKING:
@@ -59,13 +59,26 @@ def segment(
             "is found in REFERENCE by its class.",
         ),
     ] = None,
-    template: Template = TEMPLATE,
+    template: Annotated[
+        str | None, typer.Option(help=f"Prompt around the class name. [{TEMPLATE}]")
+    ] = None,
     method: Annotated[
         MethodName,
         typer.Option(
-            help="From features to masks: ours, PDM's equations, or the votes of its released code."
+            help="From features to masks: ours, PDM's equations, or the votes of its released "
+            "code. paper and official bring the recipe of the same name (for Stable Diffusion), a "
+            "short side of 512 and float32; official also the prompt 'A photo'. --recipe, "
+            "--short-side, --dtype and --template override them."
         ),
     ] = MethodName.default,
+    short_side: Annotated[
+        int | None,
+        typer.Option(
+            min=16,
+            metavar="PX",
+            help=f"Short side at which features are read. [{SHORT_SIDE_PX}, or the method's]",
+        ),
+    ] = None,
     model: BackboneChoice,
     mask_reading: MaskChoice,
     max_pixels: MaxPixels = None,
@@ -102,16 +115,14 @@ def segment(
 
     from propagate.run_settings import versions
 
-    settings: dict[str, Any] = {
-        **model.settings,
-        "versions": versions(),
-    }
     options = limited_to(max_pixels)
     if perseg is not None:
-        _segment_perseg(perseg, out, model, method, settings, options, overlay, overwrite)
+        chosen = choose(method.value, model, short_side)
+        chosen.say()
+        settings: dict[str, Any] = {**chosen.model.settings, "versions": versions()}
+        _segment_perseg(perseg, out, chosen, settings, options, overlay, overwrite)
         return
 
-    from propagate.images.segment import Segmenter
     from propagate.images.segment_files import check_free, find_pictures, segment_files
     from propagate.io.decode.one_frame import read_frame
 
@@ -121,14 +132,18 @@ def segment(
         check_free(out, [picture.stem for picture in found], overlay)
     labelled = read_given_mask(mask, mask_reading, options)
     image = read_frame(reference, options=options).image
-    segmenter = Segmenter(
-        model.load(name, template), image, labelled, class_name=name, method=method.value
-    )
+    chosen = choose(method.value, model, short_side, name, template)
+    chosen.say(labelled)
+    segmenter = chosen.learn(image, labelled)
     say_mask(labelled)
-    settings |= {
+    settings = {
+        **chosen.model.settings,
+        "versions": versions(),
         "reference": str(reference),
         "mask": None if mask is None else str(mask),
-        "template": None if name is None else template,
+        "name": name,
+        "template": None if name is None else chosen.template,
+        "prompt": chosen.prompt,
     }
     with if_interrupted(START_AGAIN), progress_of(str(out), "pictures") as progress:
         failures = segment_files(
@@ -137,19 +152,16 @@ def segment(
     print(f"{out}: {counted(len(found) - len(failures), 'mask')}, result.json")
     for failure in failures:
         say_error(failure)
+    if len(failures) > 1:
+        say(f"{len(failures)} of {counted(len(found), 'picture')} could not be read")
     if failures:
-        say(
-            f"error: {len(failures)} of {counted(len(found), 'picture')} could not be read, "
-            "see above"
-        )
         raise typer.Exit(1)
 
 
 def _segment_perseg(
     root: Path,
     out: Path,
-    model: BackboneChoice,
-    method: MethodName,
+    chosen: Chosen,
     settings: dict[str, Any],
     options: "SourceOptions",
     overlay: bool,
@@ -169,13 +181,15 @@ def _segment_perseg(
     if not overwrite:
         for item in objects:
             check_free(out / item.name, item.targets, overlay)
-    backbone = model.load()
+    backbone = chosen.load()
     with if_interrupted(START_AGAIN), progress_of(str(root), "objects") as progress:
         for done, item in enumerate(objects, start=1):
             annotation = item.annotations[REFERENCE]
             labelled = mask_from_array(read(annotation), source=str(annotation))
             image = read_frame(item.images[REFERENCE], options=options).image
-            segmenter = Segmenter(backbone, image, labelled, method=method.value)
+            segmenter = Segmenter(
+                backbone, image, labelled, method=chosen.method, config=chosen.config
+            )
             pictures = [item.images[stem] for stem in item.targets]
             facts = {"reference": str(item.images[REFERENCE]), "mask": str(annotation)}
             failures = segment_files(

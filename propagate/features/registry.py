@@ -9,6 +9,7 @@ from propagate.errors import DeviceError, ModelError
 from propagate.features.backbone import Backbone
 from propagate.features.device import choose_device, choose_dtype
 from propagate.features.fork import refuse_fork
+from propagate.features.model_folder import PIXEL_UNET, open_model_folder
 from propagate.features.presets import find_preset
 from propagate.features.quick_import import collector_paused
 from propagate.features.recipes import RECIPES
@@ -79,6 +80,22 @@ def load_backbone(
             f"model {model} does not fit into the memory of {where}",
             "use a smaller {model} or {device=cpu}",
         ) from error
+
+
+def is_stable_diffusion(model: str) -> bool:
+    """Whether a model is a Stable Diffusion pipeline: only those have what PDM's recipes read.
+
+    Args:
+        model: See `load_backbone`. A hub id that is not here is downloaded.
+
+    Raises:
+        ModelError: There is no such model, it cannot be reached, or parts of it are missing.
+    """
+    preset = find_preset(model)
+    if preset.source is None:
+        return False
+    folder = open_model_folder(model, preset.source, preset.unet_weights)
+    return folder.unet_class != PIXEL_UNET
 
 
 def as_backbone(

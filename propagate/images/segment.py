@@ -6,20 +6,24 @@ the recipe's affair (`features/recipes.py`).
     default    votes of the reference's cells and the class map, calibrated (`instance.py`)
     paper      equations 1 to 7 of PDM, literally
     official   the votes of PDM's released code
+
+By import, the model, its recipe and precision, and the size in `config` are the caller's choice.
+`PUBLISHED` holds those that belong to `paper` and `official`; the command line brings them along.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from propagate.config import Config
 from propagate.features.backbone import Backbone
 from propagate.features.extract import Image, frame_pixels
-from propagate.features.reading import KEYS, QUERIES
+from propagate.features.reading import CROSS_QUERIES, KEYS, QUERIES
 from propagate.features.registry import as_backbone
 from propagate.images.instance import (
     INSTANCE_SETTINGS,
@@ -40,6 +44,27 @@ if TYPE_CHECKING:
     from propagate.features.unet import DiffusionBackbone
 
 Method = Literal["default", "paper", "official"]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a method was published with.
+
+    Attributes:
+        recipe: A key of `RECIPES`, for Stable Diffusion.
+        short_side_px: For `Config.short_side_px`; both use squares of this size.
+        dtype: For `load_backbone`.
+    """
+
+    recipe: str
+    short_side_px: int
+    dtype: str
+
+
+PUBLISHED: Mapping[str, Published] = {
+    "paper": Published("paper", 512, "float32"),
+    "official": Published("official", 512, "float32"),
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +114,9 @@ class Segmenter:
             image: (H, W, 3) uint8 RGB.
             mask: (H, W) ids, as `Session.step` takes them. None: one object, id 1, which is found
                 by its class name (eq. 3).
-            class_name: What the objects are, for models that take text.
+            class_name: What the objects are, for models that take text. "official" has no classes:
+                there the name is used only to find the object where there is no mask, and a model
+                that is given by name then gets the template as its prompt.
             method: "default", "paper" or "official".
             device, dtype, compile: See `Propagator`; not used for a loaded backbone.
             config: The size at which pictures are read, and whether colours count. They only count
@@ -105,34 +132,36 @@ class Segmenter:
         if method not in get_args(Method):
             raise ValueError(f"method: {', '.join(get_args(Method))}, not {method!r}")
         config = config or Config()
+        # The released code uses no classes.
+        named = class_name if mask is None or method != "official" else None
         backbone = as_backbone(
             model,
             device=device,
             dtype=dtype,
             compile=compile,
-            config=config if class_name is None else replace(config, class_names={1: class_name}),
-        )
-        if method != "default":
-            config = replace(config, matcher=config.matcher.without_colors())
-        self._backbone, self._config = backbone, config
-        self._method, self._class_name = method, class_name
-        self._semantic = class_name is not None
-        reference = self._read(image)
-        token = None if class_name is None else class_token(backbone, class_name)
-        size = frame_pixels(image).shape
-        labels, self._object_ids = label_reference(
-            reference, (size[0], size[1]), mask, token, class_name
+            config=replace(config, class_names={1: class_name}) if named else config,
         )
         parts = 1
         if method == "official":
             # Imported here, because diffusers takes seconds and `color` does not need it.
             from propagate.features.unet import DiffusionBackbone
 
-            # The released code uses no classes, and keeps queries and keys apart.
-            self._semantic = False
+            # The released code keeps queries and keys apart.
             if isinstance(backbone, DiffusionBackbone) and backbone.reading.tensor == "qk":
-                self._backbone, parts = _QueriesAndKeys(backbone), 2
-                reference = self._read(image)
+                backbone, parts = _QueriesAndKeys(backbone), 2
+        if method != "default":
+            config = replace(config, matcher=config.matcher.without_colors())
+        self._backbone, self._config = backbone, config
+        self._method, self._class_name = method, class_name
+        self._semantic = named is not None
+        reference = self._read(image)
+        token = None if named is None else class_token(backbone, named)
+        size = frame_pixels(image).shape
+        labels, self._object_ids = label_reference(
+            reference, (size[0], size[1]), mask, token, class_name
+        )
+        if method == "official":
+            self._semantic = False
         learn = {"default": _calibrated, "paper": _paper, "official": partial(_votes, parts=parts)}
         self._finds: list[Find] = []
         for own in labels[..., 1:].unbind(-1):
@@ -185,6 +214,34 @@ class Segmenter:
     def _read(self, image: Image) -> PictureFeatures:
         pixels = frame_pixels(image).cpu().numpy()
         return read_pictures(self._backbone, self._config, [pixels], self._semantic)[0]
+
+
+def find_by_class(
+    backbone: Backbone, image: Image, class_name: str, config: Config | None = None
+) -> Mask:
+    """Find an object by its class (eq. 3), as a mask for a `Segmenter` that uses no classes.
+
+    Args:
+        backbone: Loaded with the class.
+        image: (H, W, 3) uint8 RGB.
+        class_name: What the object is.
+        config: The size at which the picture is read.
+
+    Returns:
+        One object, id 1, in whole cells.
+
+    Raises:
+        MaskError: The class is not found.
+        ModelError: The model takes no text.
+    """
+    pixels = frame_pixels(image).cpu().numpy()
+    picture = read_pictures(backbone, config or Config(), [pixels], semantic=True)[0]
+    size = pixels.shape[0], pixels.shape[1]
+    token = class_token(backbone, class_name)
+    labels, _ = label_reference(picture, size, None, token, class_name)
+    cells = labels[..., 1][None, None]
+    ids = F.interpolate(cells, size, mode="nearest-exact")[0, 0].byte().cpu().numpy()
+    return Mask(ids, source=f"class {class_name!r} of the reference")
 
 
 def _calibrated(
@@ -256,6 +313,11 @@ class _QueriesAndKeys:
         self.name, self.device = backbone.name, backbone.device
         self.stride, self.multiple = backbone.stride, backbone.multiple
         self.channels, self.reading = 2 * backbone.channels, backbone.reading
+        self.class_tokens = backbone.class_tokens
 
     def extract(self, images: torch.Tensor) -> torch.Tensor:
         return torch.cat(self._backbone.read(images, [QUERIES, KEYS]), dim=1)
+
+    def extract_both(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        queries, keys, semantic = self._backbone.read(images, [QUERIES, KEYS, CROSS_QUERIES])
+        return torch.cat([queries, keys], dim=1), semantic
