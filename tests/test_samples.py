@@ -170,6 +170,25 @@ def test_the_readme_is_short():
 
 
 @pytest.mark.slow
+def test_the_example_of_segmenter_and_finder_runs(monkeypatch, capsys):
+    """Each cup is found in the clip with the score of an identical picture."""
+    text = (ROOT / "propagate" / "images" / "README.md").read_text()
+    example = text.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(ROOT)
+    names = {}
+    # A frame a second shows that the lines are right.
+    shortened = example.replace('clip.mp4")\nfor', 'clip.mp4", every_s=1)\nfor')
+    assert shortened != example
+    exec(compile(shortened, "README.md", "exec"), names)
+    with Image.open(max((CLIP / "truth").glob("*.png"))) as image:
+        truth = np.asarray(image)
+    assert names["found"].mask.shape == truth.shape
+    scores, *rows = capsys.readouterr().out.splitlines()
+    assert scores.startswith("{1: 0.")
+    assert [row.split()[:2] for row in rows] == [["1", "1.0"], ["2", "1.0"], ["3", "1.0"]]
+
+
+@pytest.mark.slow
 def test_the_first_python_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     example = blocks("python")[0]
     assert "frame.index == 0" in example

@@ -110,9 +110,7 @@ def find(
             "versions": versions(),
         }
         write_found(out, searches, finder.object_ids, settings, top)
+    if failed > 1:
+        say(f"{failed} of {counted(len(videos), 'video')} could not be read to the end")
     if failed:
-        say(
-            f"error: {failed} of {counted(len(videos), 'video')} could not be read to the end, "
-            "see above"
-        )
         raise typer.Exit(1)

@@ -365,8 +365,11 @@ def test_a_video_that_cannot_be_read_is_one_line_and_the_others_go_on(find, vide
     lines = [line for line in finished.stderr.splitlines() if "error" in line]
     assert lines == [
         f"propagate: error: {missing}: no such file or folder; check the path",
-        "propagate: error: 1 of 2 videos could not be read to the end, see above",
     ]
+    assert "could not be read to the end" not in finished.stderr
+    finished = find(missing, videos.both, missing, "-o", tmp_path / "two")
+    assert finished.stderr.count("error:") == 2
+    assert "propagate: 2 of 3 videos could not be read to the end\n" in finished.stderr
 
 
 def test_results_of_an_earlier_search_are_kept_unless_they_may_be_replaced(find, videos, tmp_path):
