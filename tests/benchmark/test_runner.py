@@ -371,6 +371,13 @@ def test_a_permis_list_is_run_by_its_own_frames_and_names_and_switches_are_count
     assert saved["identity"]["total"]["switches"] == 0
 
 
+def test_a_root_that_does_not_hold_the_images_of_the_list_is_told_at_once(root, permis, tmp_path):
+    with pytest.raises(EvaluationError, match="gone: no such folder of images"):
+        PermisData(tmp_path / "gone", permis)
+    with pytest.raises(EvaluationError, match=r"480p/two/00000.jpg: no such image, nor that of"):
+        PermisData(root, permis)
+
+
 def test_recipes_are_configurations_of_their_own():
     combined = combine(["some/sd", FIRST_MASK], ["default", "dino"], ["dift", "paper"])
     names = [configuration.name for configuration in combined]
