@@ -66,7 +66,7 @@ def _draw(index: int) -> tuple[np.ndarray, np.ndarray]:
     return image, ids
 
 
-def _write_video(path: Path, images: list[np.ndarray]) -> Path:
+def _write_video(path: Path, images: list[np.ndarray], pix_fmt: str = "yuv420p") -> Path:
     """Encode frames at 25 per second, H.264 with a keyframe every fourth.
 
     The index stands in front, so that a file that is cut off still opens.
@@ -75,7 +75,7 @@ def _write_video(path: Path, images: list[np.ndarray]) -> Path:
     with av.open(str(path), "w", options=options) as container:
         stream: Any = container.add_stream("libx264", rate=25, options={"g": "4", "crf": "10"})
         stream.height, stream.width, _ = images[0].shape
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt = pix_fmt
         for image in images:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
@@ -117,7 +117,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Clip:
 
 
 @pytest.fixture(scope="session")
-def write_video() -> Callable[[Path, list[np.ndarray]], Path]:
+def write_video() -> Callable[..., Path]:
     return _write_video
 
 

@@ -22,12 +22,16 @@ import av
 import numpy as np
 
 from propagate.io.decode.prefetch import Prefetcher
-from propagate.io.decode.pyav import LOCAL_OPTIONS, decoded_frames, frame_time, upright_rgb
+from propagate.io.decode.pyav import LOCAL_OPTIONS, decoded_frames, frame_time
+from propagate.io.decode.rgb import RgbConverter
 
 # In FFmpeg's names. decord cannot count frames in other containers, and loses the first frames of
-# MPEG-TS. It converts other pixel formats differently from PyAV, some not always the same way.
+# MPEG-TS.
 CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
-PIXEL_FORMATS = ("yuv420p",)
+# Whole chroma. decord converts to RGB itself and offers no flags: where chroma is halved (yuv420p
+# and the like), its pictures are 1.1 levels too dark on average, and single pixels at edges of
+# colours are off by over 100.
+PIXEL_FORMATS = ("yuv444p", "yuvj444p", "gbrp", "rgb24", "bgr0", "gray")
 
 UNEQUAL = "its frames differ from those that PyAV decodes"
 
@@ -84,7 +88,9 @@ def _refuse_early(path: Path, bytes_limit: int) -> None:
         if container.format.name not in CONTAINERS:
             raise DecordUnfitError(f"its frame count is not reliable in {container.format.name}")
         if codec.pix_fmt not in PIXEL_FORMATS:
-            raise DecordUnfitError(f"its colours differ for the pixel format {codec.pix_fmt}")
+            raise DecordUnfitError(
+                f"its colours are not exact for the pixel format {codec.pix_fmt}"
+            )
         frames_limit = (bytes_limit - path.stat().st_size) // (codec.width * codec.height * 3)
         packets = 0
         for packet in container.demux(stream):
@@ -117,6 +123,7 @@ def _checked_times(path: Path, images: deque[np.ndarray]) -> list[Fraction]:
     """
     ordered = list(images)  # a deque is slow to index
     times: list[Fraction] = []
+    to_rgb = RgbConverter()
     with _open(path) as container:
         frame = size = None
         for frame in decoded_frames(container, container.streams.best("video")):
@@ -124,10 +131,10 @@ def _checked_times(path: Path, images: deque[np.ndarray]) -> list[Fraction]:
             time = frame_time(frame)
             if time is None or len(times) == len(ordered) or size != (frame.width, frame.height):
                 raise DecordUnfitError(UNEQUAL)
-            if frame.key_frame and not np.array_equal(ordered[len(times)], upright_rgb(frame)):
+            if frame.key_frame and not np.array_equal(ordered[len(times)], to_rgb(frame)):
                 raise DecordUnfitError(UNEQUAL)
             times.append(time)
-        if len(times) != len(ordered) or not np.array_equal(ordered[-1], upright_rgb(frame)):
+        if len(times) != len(ordered) or not np.array_equal(ordered[-1], to_rgb(frame)):
             raise DecordUnfitError(UNEQUAL)
     return times
 

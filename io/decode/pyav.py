@@ -16,6 +16,7 @@ from av.stream import Disposition
 from propagate.errors import VideoError
 from propagate.io.decode.frame_range import DEFAULT_FPS, FrameRange, select
 from propagate.io.decode.pixel_limit import MAX_PIXELS, TOO_LARGE_HINT, too_large
+from propagate.io.decode.rgb import RgbConverter
 from propagate.io.decode.source import FrameStream, frames_read
 from propagate.records import Frame, VideoInfo
 
@@ -41,9 +42,9 @@ class _Decoded:
 class PyAVReader(FrameStream):
     """Decodes one file, stream or device with PyAV. Opening it decodes the first frame.
 
-    The images are those of `frame.to_ndarray(format="rgb24")`, rotated upright. Colours are
-    converted with the BT.601 matrix whatever the file states; alpha and the sample aspect ratio are
-    ignored. A frame without a time is placed one frame duration after the one before it.
+    Colours are converted by `RgbConverter`, and the images are turned upright. Alpha and the sample
+    aspect ratio are ignored. A frame without a time is placed one frame duration after the one
+    before it.
 
     Args:
         address: What FFmpeg opens: an absolute path, a URL or a device.
@@ -79,6 +80,7 @@ class PyAVReader(FrameStream):
         self._range = frame_range or FrameRange()
         self._max_pixels = max_pixels
         self._count = 0
+        self._to_rgb = RgbConverter()
         given = {"metadata_errors": "replace", **(open_options or {})}
         # FFmpeg decodes frames to learn what the header does not say, so it needs the limit too.
         guard = {"max_pixels": str(max_pixels)}
@@ -146,7 +148,7 @@ class PyAVReader(FrameStream):
 
     def _upright(self, picture: Any) -> np.ndarray:
         self._check_size(picture.width, picture.height)
-        return upright_rgb(picture)
+        return self._to_rgb(picture)
 
     def _check_size(self, width: int, height: int) -> None:
         if width * height > self._max_pixels:
@@ -227,17 +229,6 @@ def decoded_frames(container: Any, stream: Any, *, tolerant: bool = False) -> It
     promised = matroska_duration(stream.metadata)
     if promised is not None and promised - end > 1:
         raise CutOffError(f"the file ends at {float(end):.1f} s of {float(promised):.1f} s")
-
-
-def upright_rgb(frame: Any) -> np.ndarray:
-    """Convert a decoded frame to (H, W, 3) uint8 RGB with its display rotation applied.
-
-    Only quarter turns are applied. Any other angle comes from a damaged matrix and is ignored.
-    """
-    image = frame.to_ndarray(format="rgb24")
-    if frame.rotation and frame.rotation % 90 == 0:
-        image = np.rot90(image, frame.rotation // 90)
-    return np.ascontiguousarray(image)
 
 
 def frame_time(frame: Any) -> Fraction | None:

@@ -56,9 +56,10 @@ def videos(drawn, empty, write_video, tmp_path_factory):
     for image, truth, ground in zip(drawn.images, drawn.truth, empty, strict=True):
         blue.append(np.where((truth == 2)[..., None], image, ground))
     return SimpleNamespace(
-        nothing=write_video(root / "nothing.mp4", empty),
-        blue=write_video(root / "blue.mp4", blue),
-        both=write_video(root / "both.mp4", drawn.images),
+        # Whole chroma: a quarter of its samples would blur a third of these small squares.
+        nothing=write_video(root / "nothing.mp4", empty, "yuv444p"),
+        blue=write_video(root / "blue.mp4", blue, "yuv444p"),
+        both=write_video(root / "both.mp4", drawn.images, "yuv444p"),
     )
 
 

@@ -124,8 +124,9 @@ def test_a_frame_stays_as_it_was_when_later_ones_reuse_its_memory(drawn):
 @pytest.mark.parametrize(("what", "message"), DISASTERS.values(), ids=DISASTERS)
 @pytest.mark.slow
 def test_a_disaster_in_a_codec_is_one_error_and_the_next_file_is_read(
-    drawn, tmp_path, monkeypatch, what, message
+    drawn, write_video, tmp_path, monkeypatch, what, message
 ):
+    clip = write_video(tmp_path / "clip.mp4", drawn.images, "yuv444p")  # decord is asked first
     broken = tmp_path / "decord.py"
     broken.write_text(
         "import ctypes, os\n"
@@ -139,16 +140,16 @@ def test_a_disaster_in_a_codec_is_one_error_and_the_next_file_is_read(
     monkeypatch.syspath_prepend(tmp_path)
     if message is None:
         # An allocation that fails is decord's error, after which PyAV decodes the clip.
-        frames, error, info = read(drawn.mp4, isolate=True)
+        frames, error, info = read(clip, isolate=True)
         assert (len(frames), error, info.decoder) == (len(drawn.images), None, "pyav")
         return
-    frames, error, _ = read(drawn.mp4, isolate=True, deadline_s=3)
+    frames, error, _ = read(clip, isolate=True, deadline_s=3)
     assert frames == []
     assert error is not None
-    assert str(drawn.mp4) in error
+    assert str(clip) in error
     assert "\n" not in error
     assert re.search(message, error)
-    assert len(read(drawn.mp4, isolate=True, decoder="pyav")[0]) == len(drawn.images)
+    assert len(read(clip, isolate=True, decoder="pyav")[0]) == len(drawn.images)
 
 
 def long_folder(tmp_path, count=60):

@@ -17,6 +17,7 @@ from PIL import Image
 
 from propagate.errors import VideoError
 from propagate.io.decode import decord as decord_reader
+from propagate.io.decode.rgb import RgbConverter
 from propagate.io.decode.video import open_video
 from tests.paths import ROOT
 
@@ -55,9 +56,10 @@ def encode(path, count=12, *, pts=None, codec="libx264", pix_fmt="yuv420p", size
 
 
 def plain_pyav_loop(path):
+    to_rgb = RgbConverter()
     with av.open(str(path)) as container:
         return [
-            (np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90), frame.pts * base)
+            (to_rgb(frame), frame.pts * base)
             for frame in container.decode(video=0)
             if (base := frame.time_base) is not None and frame.pts is not None
         ]
@@ -86,6 +88,12 @@ def clip(tmp_path):
     return encode(tmp_path / "clip.mp4")
 
 
+@pytest.fixture
+def whole_chroma(tmp_path):
+    """A clip whose colours decord converts exactly."""
+    return encode(tmp_path / "whole_chroma.mp4", pix_fmt="yuv444p")
+
+
 # What a frame says
 
 
@@ -95,7 +103,7 @@ def test_a_clip_gives_its_frames_in_order_with_exact_times(clip):
         assert (frames.info.width, frames.info.height) == (WIDTH, HEIGHT)
         assert frames.info.name == "clip"
         assert frames.info.fps == 25
-        assert frames.info.decoder == "decord"
+        assert frames.info.decoder == "pyav"
     assert [frame.index for frame in listed] == list(range(12))
     assert [frame.name for frame in listed] == [f"{i:05d}" for i in range(12)]
     assert [frame.time for frame in listed] == [Fraction(i, 25) for i in range(12)]
@@ -113,9 +121,9 @@ def test_a_source_works_without_a_with_block_and_is_read_once(clip):
     frames.close()
 
 
-def test_a_closed_source_gives_no_more_frames(clip):
+def test_a_closed_source_gives_no_more_frames(whole_chroma):
     for decoder in ("pyav", "decord"):
-        frames = open_video(clip, decoder=decoder)
+        frames = open_video(whole_chroma, decoder=decoder)
         next(frames)
         frames.close()
         assert list(frames) == []
@@ -124,7 +132,7 @@ def test_a_closed_source_gives_no_more_frames(clip):
 def test_uneven_frame_times_are_kept_exactly(tmp_path):
     times = [0, 33, 100, 117, 300, 301, 900, 1000, 1017, 1500]
     for name in ("uneven.mp4", "uneven.mkv"):
-        path = encode(tmp_path / name, 10, pts=times)
+        path = encode(tmp_path / name, 10, pts=times, pix_fmt="yuv444p")
         for decoder in ("decord", "pyav"):
             frames, _ = read(path, decoder=decoder)
             assert [time for _, time in frames] == [Fraction(t, 1000) for t in times]
@@ -151,6 +159,8 @@ def test_frames_without_times_are_spaced_by_the_frame_rate(tmp_path):
         ("mp4", "libx264", "yuvj420p", {}),
         ("mp4", "libx264", "yuv422p", {}),
         ("mp4", "libx264", "yuv444p", {}),
+        ("mp4", "libx264", "yuvj444p", {}),
+        ("mkv", "libx264", "yuv444p", {"colorspace": 1, "color_range": 1}),
         ("mp4", "libx264", "yuv420p10le", {}),
         ("mp4", "libx264", "gray", {}),
         ("mp4", "libx264rgb", "rgb24", {}),
@@ -194,7 +204,7 @@ def test_sizes_off_the_grid_give_the_same_pixels(tmp_path, size):
 
 @pytest.mark.parametrize("angle", [90, 180, 270])
 def test_rotation_is_applied_alike_by_both_decoders(tmp_path, angle):
-    level = encode(tmp_path / "level.mp4", size=(192, 128))
+    level = encode(tmp_path / "level.mp4", size=(192, 128), pix_fmt="yuv444p")
     turned = tmp_path / "turned.mp4"
     turned.write_bytes(with_rotation(level.read_bytes(), angle))
     upright = [np.rot90(image, -angle // 90) for image, _ in read(level)[0]]
@@ -207,10 +217,10 @@ def test_rotation_is_applied_alike_by_both_decoders(tmp_path, angle):
         assert (source.info.height, source.info.width) == upright[0].shape[:2]
 
 
-def test_a_turned_clip_that_decord_garbles_goes_to_pyav(clip):
+def test_a_turned_clip_that_decord_garbles_goes_to_pyav(whole_chroma):
     """Of this width, decord 3.4 returns arrays of four channels."""
-    turned = clip.with_name("turned.mp4")
-    turned.write_bytes(with_rotation(clip.read_bytes(), 90))
+    turned = whole_chroma.with_name("turned.mp4")
+    turned.write_bytes(with_rotation(whole_chroma.read_bytes(), 90))
     assert_same_frames(read(turned)[0], plain_pyav_loop(turned))
 
 
@@ -241,7 +251,9 @@ def test_an_mpeg_ts_goes_to_pyav_and_starts_with_its_first_frame(tmp_path):
 
 def test_a_clip_cut_without_re_encoding_shows_no_hidden_frame(tmp_path):
     """A cut before a keyframe leaves packets that the edit list hides."""
-    whole = encode(tmp_path / "whole.mp4", 40, codec_options={"g": "10", "bf": "2"})
+    whole = encode(
+        tmp_path / "whole.mp4", 40, pix_fmt="yuv444p", codec_options={"g": "10", "bf": "2"}
+    )
     cut = tmp_path / "cut.mp4"
     with av.open(str(whole)) as source, av.open(str(cut), "w") as target:
         stream: Any = source.streams.video[0]
@@ -261,15 +273,18 @@ def test_a_clip_cut_without_re_encoding_shows_no_hidden_frame(tmp_path):
         read(cut, decoder="decord")
 
 
-def test_a_clip_that_takes_more_than_the_limit_goes_to_pyav(clip):
+def test_a_clip_that_takes_more_than_the_limit_goes_to_pyav(whole_chroma):
     frame_bytes = WIDTH * HEIGHT * 3
-    assert read(clip, read_ahead_bytes=12 * frame_bytes + clip.stat().st_size)[1] == "decord"
-    assert read(clip, read_ahead_bytes=12 * frame_bytes - 1)[1] == "pyav"
+    assert (
+        read(whole_chroma, read_ahead_bytes=12 * frame_bytes + whole_chroma.stat().st_size)[1]
+        == "decord"
+    )
+    assert read(whole_chroma, read_ahead_bytes=12 * frame_bytes - 1)[1] == "pyav"
     with pytest.raises(VideoError, match=r"MiB decoded; pass decoder=\"pyav\""):
-        read(clip, decoder="decord", read_ahead_bytes=12 * frame_bytes - 1)
+        read(whole_chroma, decoder="decord", read_ahead_bytes=12 * frame_bytes - 1)
 
 
-def test_a_decord_that_hangs_is_left_behind_for_pyav(clip, monkeypatch):
+def test_a_decord_that_hangs_is_left_behind_for_pyav(whole_chroma, monkeypatch):
     release = threading.Event()
 
     def stuck(path):
@@ -280,13 +295,13 @@ def test_a_decord_that_hangs_is_left_behind_for_pyav(clip, monkeypatch):
     monkeypatch.setattr(decord_reader, "_decord_images", stuck)
     monkeypatch.setattr(decord_reader, "PROGRESS_DEADLINE_S", 0.3)
     monkeypatch.setattr("propagate.io.decode.prefetch.JOIN_DEADLINE_S", 0.1)
-    frames, decoder = read(clip)
+    frames, decoder = read(whole_chroma)
     release.set()
     assert decoder == "pyav"
-    assert_same_frames(frames, plain_pyav_loop(clip))
+    assert_same_frames(frames, plain_pyav_loop(whole_chroma))
 
 
-def test_a_decord_that_loses_or_repeats_a_frame_is_replaced_by_pyav(clip, monkeypatch):
+def test_a_decord_that_loses_or_repeats_a_frame_is_replaced_by_pyav(whole_chroma, monkeypatch):
     real = decord_reader._decord_images
 
     def lost(path):
@@ -298,9 +313,9 @@ def test_a_decord_that_loses_or_repeats_a_frame_is_replaced_by_pyav(clip, monkey
 
     for faulty in (lost, repeated):
         monkeypatch.setattr(decord_reader, "_decord_images", faulty)
-        frames, decoder = read(clip)
+        frames, decoder = read(whole_chroma)
         assert decoder == "pyav"
-        assert_same_frames(frames, plain_pyav_loop(clip))
+        assert_same_frames(frames, plain_pyav_loop(whole_chroma))
 
 
 # What is not a video, and what breaks off
@@ -566,6 +581,7 @@ def test_a_camera_that_is_not_there_is_an_error(camera):
 READ_SLOWLY = """
 import sys, time
 import av, decord, PIL.Image  # their own size is not the reader's
+from propagate.io.decode.rgb import RgbConverter
 from propagate.io.decode.video import open_video
 
 def peak_mib():  # VmHWM begins anew in this program; ru_maxrss would begin with its parent's
@@ -585,7 +601,12 @@ with open_video(sys.argv[1]) as frames:
 @pytest.mark.parametrize(("count", "decoder"), [(30, "decord"), (90, "pyav")])
 def test_a_slow_consumer_of_full_hd_adds_less_than_400_mib(tmp_path, count, decoder):
     path = encode(
-        tmp_path / "hd.mp4", count, size=(1920, 1080), codec_options={"preset": "ultrafast"}
+        tmp_path / "hd.mp4",
+        count,
+        pix_fmt="yuv444p",
+        colour={"colorspace": 1},
+        size=(1920, 1080),
+        codec_options={"preset": "ultrafast"},
     )
     result = subprocess.run(
         [sys.executable, "-c", READ_SLOWLY, str(path)],
