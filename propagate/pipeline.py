@@ -134,15 +134,15 @@ class Propagator:
     ) -> Generator[Result, None, None]:
         session = self.session(probabilities=probabilities)
         read: deque[tuple[int, bool]] = deque()  # frames whose results come later
-        has_range = options.source_options.frame_range is not None
+        leaves_out = options.source_options.may_leave_out
         with opened as frames:
-            if has_range:
+            if leaves_out:
                 frames = note_indices(frames, read)
             frames = first_in_range(frames, options.max_frames)
             results = self.follow_blocks(session, frames, masks, blocks, 0, options.batch_size)
             with closing(results):
                 for result in results:
-                    index, in_range = read.popleft() if has_range else (result.index, True)
+                    index, in_range = read.popleft() if leaves_out else (result.index, True)
                     if in_range:
                         yield replace(result, index=index)
 

@@ -57,7 +57,7 @@ def plan_source(
         # Frames with references are read, wherever they are.
         opened = replace(opened, frame_range=replace(opened.frame_range, also=tuple(given)))
     open_again = partial(open_source, source, opened)
-    if opened.frame_range is not None:
+    if opened.may_leave_out:
         masks = _places_in_range(given, open_again, is_live(source), options.max_frames)
     backwards = options.both_ways and opened.follow_timeout_s is None and not is_live(source)
     blocks = _blocks(masks, options.feature_cache_bytes, backbone, config) if backwards else []

@@ -31,6 +31,24 @@ class Gap:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Frames of a damaged file that are missing, or not as they were recorded.
+
+    Attributes:
+        first: Index of the first of them.
+        last: Index of the last of them.
+        kind: "lost": there is no such frame. "concealed": the frame is there, but parts of it were
+            filled in by the decoder, or it refers to a damaged frame.
+        reason: Why, in a few words.
+    """
+
+    first: int
+    last: int
+    kind: str
+    reason: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class VideoInfo:
     """What is known of a source before its frames are read.
@@ -43,7 +61,9 @@ class VideoInfo:
         frame_count: What the container claims. An estimate: never a bound for reading.
         decoder: "decord", "pyav" or "images".
         gaps: Of a live source, the times so far in which it was away.
-        notes: What was done to its frames or times that a person should know.
+        damage: Of a file, the frames so far that were lost or concealed.
+        notes: Lines for a person about what was found while reading so far: a clock that jumps,
+            frames that are not shown.
     """
 
     name: str
@@ -53,6 +73,7 @@ class VideoInfo:
     frame_count: int | None
     decoder: str
     gaps: tuple[Gap, ...] = ()
+    damage: tuple[Damage, ...] = ()
     notes: tuple[str, ...] = ()
 
 

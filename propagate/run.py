@@ -17,7 +17,7 @@ from propagate.errors import VideoError, counted
 from propagate.features.batch_size import MOST_FRAMES
 from propagate.features.read_ahead import batch_frames
 from propagate.io.decode.frame_range import first_in_range
-from propagate.io.decode.source import Source
+from propagate.io.decode.source import Source, damage_line
 from propagate.io.decode.video import FrameSource
 from propagate.io.masks.describe import describe_mask
 from propagate.io.masks.ids import check_size
@@ -57,6 +57,8 @@ class RunSummary:
         written: The files, for a person to read.
         resumed_at: The frames at which it continued after an interruption.
         was_finished: Whether it had been finished before, and nothing had to be done.
+        notes: Lines about what was wrong with the source: frames that were lost or not shown, a
+            clock that jumps.
     """
 
     folder: Path
@@ -67,6 +69,7 @@ class RunSummary:
     written: tuple[str, ...]
     resumed_at: tuple[int, ...] = ()
     was_finished: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def run_into_folder(
@@ -152,7 +155,7 @@ def _check_references(plan: Plan, frames: FrameSource, options: RunOptions) -> N
 def _log_what_was_understood(plan: Plan, frames: FrameSource) -> None:
     """Say, before the first frame, how the source and its references are read."""
     for note in frames.info.notes:
-        log.warning("%s: %s", frames.info.name, note)
+        log.warning("%s", note)
     for index, mask in islice(plan.references.items(), MOST_DESCRIBED):
         log.info("%s", describe_mask(mask, f"frame {index}"))
         for note in mask.notes:
@@ -179,6 +182,7 @@ class _Run:
         """Take the open source, opened a second time as `beside` if there are blocks."""
         self._propagator, self._plan, self._options = propagator, plan, options
         self._folder, self._source = folder, frames
+        self._said = frames.info.notes  # before the first frame
         self._frames = first_in_range(frames, options.max_frames)
         self._beside = first_in_range(beside, options.max_frames) if plan.blocks else self._frames
         self._clock, self._progress, self._started = clock, progress, started
@@ -233,16 +237,27 @@ class _Run:
         if folder.resumed_at:
             timing["resumed_at"] = folder.resumed_at
         folder.report(timing=timing)
-        if info.notes:
-            folder.report(notes=list(info.notes))
         if info.gaps:
             folder.report(gaps=[asdict(gap) for gap in info.gaps])
+        if info.damage:
+            folder.report(damage=[asdict(damage) for damage in info.damage])
+        if notes := self._notes():
+            folder.report(notes=notes)
+        for note in notes:
+            if note not in self._said:
+                log.warning("%s", note)
         folder.report(
             decoder=info.decoder,
             object_ids=list(self._session.object_ids),
             device=str(self._propagator.backbone.device),
             versions=versions(),
         )
+
+    def _notes(self) -> list[str]:
+        """Return lines for a person about what was wrong with the source."""
+        info = self._source.info
+        damage = damage_line(info.damage)
+        return [*info.notes, *([f"{info.name}: {damage}"] if damage else [])]
 
     def summary(self) -> RunSummary:
         """Summarize the run, once its folder is closed."""
@@ -254,6 +269,7 @@ class _Run:
             dict(self._clock.seconds),
             tuple(self._folder.written),
             self._folder.resumed_at,
+            notes=tuple(self._notes()),
         )
 
     def _report(self, done: int) -> None:
@@ -349,6 +365,7 @@ def _summary_of(path: Path, report: Mapping[str, Any]) -> RunSummary:
         (),
         tuple(timing.get("resumed_at", ())),
         was_finished=True,
+        notes=tuple(report.get("notes", ())),
     )
 
 

@@ -48,6 +48,8 @@ def run_settings(
         settings["started"] = datetime.now(UTC).isoformat(timespec="seconds")
     if frame_range is not None:
         settings["frame_range"] = frame_range.to_json()
+    if options.source_options.on_damage != "stop":
+        settings["on_damage"] = options.source_options.on_damage
     if refine is not None:
         settings["refiner"] = refine.settings
     return settings

@@ -65,6 +65,8 @@ def _send_all(channel: "_Channel", frames: FrameStream) -> None:
             channel.show_life()
         else:
             channel.send_frame(frame)
+    if frames.info is not info:
+        channel.send(info=write_info(frames.info))
     channel.send(end=True)
 
 

@@ -42,6 +42,7 @@ class WatchedSource(FrameStream):
                     self.info = self._source.info
                     count += 1
                     yield frame
+                self.info = self._source.info
             except TimeoutError as error:
                 raise VideoError(
                     f"{self._display_name}: no progress for {self._deadline_s:g} s after "

@@ -72,7 +72,8 @@ class GrowingFolder(FrameStream):
         decoded = self._decode(self._first)
         first = next(image for image in decoded if image is not None)
         info = folder_info(folder, first, count=None)
-        notes = (self._pictures.stretch.note,) if self._pictures.stretch else ()
+        stretch = self._pictures.stretch
+        notes = () if stretch is None else (f"{folder}: {stretch.note}",)
         self.info = self._range.info(replace(info, notes=notes))
 
     def _read(self) -> Generator[Frame | None, None, None]:

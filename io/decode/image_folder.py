@@ -64,10 +64,11 @@ class ImageFolder(FrameStream):
         self._range = frame_range or FrameRange()
         self._pictures = PictureReader(max_pixels)
         first = self._pictures.read(self._files[0], 0)
-        notes = [self._pictures.stretch.note] if self._pictures.stretch else []
+        name = self._display_name
+        notes = [f"{name}: {self._pictures.stretch.note}"] if self._pictures.stretch else []
         if gaps := missing_numbers(self._files):
             more = "" if len(gaps) == 1 else f" and at {len(gaps) - 1} more places"
-            notes.append(f"numbers are missing: {gaps[0][1]}{more}")
+            notes.append(f"{name}: numbers are missing: {gaps[0][1]}{more}")
         info = folder_info(folder, first, len(self._files))
         self.info = self._range.info(replace(info, notes=tuple(notes)))
 

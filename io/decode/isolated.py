@@ -25,7 +25,7 @@ import numpy as np
 from propagate.errors import VideoError
 from propagate.io.decode.options import SourceOptions
 from propagate.io.decode.source import FrameStream, frames_read
-from propagate.records import Frame, Gap, VideoInfo
+from propagate.records import Damage, Frame, Gap, VideoInfo
 
 # Images in shared memory. The child fills one while another is copied out.
 SLOTS = 3
@@ -215,6 +215,7 @@ def write_info(info: VideoInfo) -> dict[str, Any]:
         "frame_count": info.frame_count,
         "decoder": info.decoder,
         "gaps": [[gap.after, gap.seconds, gap.reason] for gap in info.gaps],
+        "damage": [[item.first, item.last, item.kind, item.reason] for item in info.damage],
         "notes": list(info.notes),
     }
 
@@ -222,7 +223,9 @@ def write_info(info: VideoInfo) -> dict[str, Any]:
 def _read_info(values: dict[str, Any]) -> VideoInfo:
     fps = None if values["fps"] is None else Fraction(values["fps"])
     gaps = tuple(Gap(*gap) for gap in values["gaps"])
-    return VideoInfo(**{**values, "fps": fps, "gaps": gaps, "notes": tuple(values["notes"])})
+    damage = tuple(Damage(*item) for item in values["damage"])
+    told = {"fps": fps, "gaps": gaps, "damage": damage, "notes": tuple(values["notes"])}
+    return VideoInfo(**{**values, **told})
 
 
 def _anonymous_file(size: int) -> int:

@@ -8,6 +8,7 @@ from propagate.io.decode.frame_range import FrameRange
 from propagate.io.decode.pixel_limit import MAX_PIXELS
 
 Decoder = Literal["auto", "decord", "pyav"]
+OnDamage = Literal["stop", "skip"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,9 @@ class SourceOptions:
             image, in seconds (see `GrowingFolder`). None: read only the images that exist now.
         allow_gaps: Whether numbers may be missing among the images of a folder.
         reconnect_s: How long to try to reach a live source that has stopped, in seconds. 0: never.
+        on_damage: What to do where a video file is damaged. "stop" raises a VideoError after the
+            frames before. "skip" goes on with the next frame that can be decoded; frames keep their
+            numbers and times, and `VideoInfo.damage` lists those that were lost.
 
     Raises:
         ValueError: An unknown decoder, or a limit that is not positive.
@@ -38,17 +42,26 @@ class SourceOptions:
     follow_timeout_s: float | None = None
     reconnect_s: float = 0.0
     allow_gaps: bool = False
+    on_damage: OnDamage = "stop"
 
     def __post_init__(self) -> None:
         if self.decoder not in get_args(Decoder):
             known = ", ".join(get_args(Decoder))
             raise ValueError(f"decoder must be one of {known}, not {self.decoder!r}")
+        if self.on_damage not in get_args(OnDamage):
+            known = ", ".join(get_args(OnDamage))
+            raise ValueError(f"on_damage must be one of {known}, not {self.on_damage!r}")
         if not self.max_pixels > 0:
             raise ValueError(f"max_pixels must be more than 0, not {self.max_pixels}")
         if self.follow_timeout_s is not None and not self.follow_timeout_s > 0:
             raise ValueError(f"follow_timeout_s must be more than 0, not {self.follow_timeout_s}")
         if not self.reconnect_s >= 0:
             raise ValueError(f"reconnect_s must be 0 or more, not {self.reconnect_s}")
+
+    @property
+    def may_leave_out(self) -> bool:
+        """Whether the frames that are read may not be all frames from 0 on."""
+        return self.frame_range is not None or self.on_damage == "skip"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for `from_json`."""

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
 from typing import Any
@@ -14,7 +14,9 @@ from av.error import ExitError, FFmpegError, InvalidDataError
 from av.stream import Disposition
 
 from propagate.errors import VideoError
+from propagate.io.decode.accounts import Accounts
 from propagate.io.decode.frame_range import DEFAULT_FPS, FrameRange, select
+from propagate.io.decode.options import OnDamage
 from propagate.io.decode.pixel_limit import MAX_PIXELS, TOO_LARGE_HINT, too_large
 from propagate.io.decode.rgb import RgbConverter
 from propagate.io.decode.source import FrameStream, frames_read
@@ -52,6 +54,8 @@ class PyAVReader(FrameStream):
         name: `VideoInfo.name`.
         tolerant: Skip packets that cannot be decoded. A live stream that is joined in the middle
             begins with such packets. Otherwise such a packet ends the reading with an error.
+            Nothing is counted, and the clock is taken as it is.
+        on_damage: "skip" skips them too, and counts what is lost. See `SourceOptions`.
         live: Speak of a sender instead of a file in messages.
         open_options: Keyword arguments for `av.open`.
         frame_range: The frames to read.
@@ -69,6 +73,7 @@ class PyAVReader(FrameStream):
         display_name: str,
         name: str,
         tolerant: bool = False,
+        on_damage: OnDamage = "stop",
         live: bool = False,
         open_options: dict[str, Any] | None = None,
         frame_range: FrameRange | None = None,
@@ -99,7 +104,18 @@ class PyAVReader(FrameStream):
             codec = self._stream.codec_context
             self._check_size(codec.width, codec.height)
             codec.options = guard
-            self._pictures = decoded_frames(self._container, self._stream, tolerant=tolerant)
+            self._accounts: Accounts | None = None
+            if not tolerant:
+                self._accounts = Accounts(
+                    self._container,
+                    self._stream,
+                    display_name,
+                    skipping=on_damage == "skip",
+                    cut_off=not live and is_cut_off(self._container, self._stream),
+                )
+            self._pictures = decoded_frames(
+                self._container, self._stream, tolerant=tolerant, accounts=self._accounts
+            )
             with self._explaining():
                 self._first = next(self._pictures, None)
                 if self._first is None:
@@ -130,7 +146,9 @@ class PyAVReader(FrameStream):
                         continue
                     image = self._upright(decoded.picture)
                     index = decoded.index
+                    self._tell()
                     yield Frame(image, index, decoded.time, f"{index:05d}", decoded.in_range)
+            self._tell()
         finally:
             self._release()
 
@@ -138,6 +156,13 @@ class PyAVReader(FrameStream):
         """Give each picture its index, and a time if the file has none."""
         pictures = chain([self._first], self._pictures)
         self._first = None
+        if self._accounts is not None:
+            for picture in pictures:
+                taken = self._accounts.take_frame(picture)
+                if taken is not None:
+                    self._count = taken[0] + 1
+                    yield _Decoded(picture, *taken)
+            return
         step = 1 / (self._stream.average_rate or DEFAULT_FPS)
         time = -step
         for index, picture in enumerate(pictures):
@@ -145,6 +170,14 @@ class PyAVReader(FrameStream):
             time = exact if exact is not None else time + step
             self._count = index + 1
             yield _Decoded(picture, index, time)
+
+    def _tell(self) -> None:
+        """Put what was found so far into `info`."""
+        found = self._accounts
+        if found is None:
+            return
+        if (found.damage, found.notes) != (self.info.damage, self.info.notes):
+            self.info = replace(self.info, damage=found.damage, notes=found.notes)
 
     def _upright(self, picture: Any) -> np.ndarray:
         self._check_size(picture.width, picture.height)
@@ -205,30 +238,71 @@ def video_stream(container: Any, display_name: str) -> Any:
     return stream
 
 
-def decoded_frames(container: Any, stream: Any, *, tolerant: bool = False) -> Iterator[Any]:
+def decoded_frames(
+    container: Any, stream: Any, *, tolerant: bool = False, accounts: Accounts | None = None
+) -> Iterator[Any]:
     """Decode every frame of a stream, then check that the file is complete.
 
+    Args:
+        container, stream: Of PyAV.
+        tolerant: Skip packets that cannot be decoded.
+        accounts: Told of every packet. If it skips, damage ends nothing.
+
     Raises:
-        FFmpegError: At the first packet that cannot be decoded, unless `tolerant`.
+        FFmpegError: At the first packet that cannot be decoded, unless it is skipped.
         CutOffError: After the last frame, if the header states more. FFmpeg says nothing when a
             file was cut off.
     """
-    packets, end = 0, Fraction(0)
-    for packet in container.demux(stream):
-        if packet.size:
-            packets += 1
-            if packet.pts is not None:
-                end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
-        try:
-            yield from packet.decode()
-        except InvalidDataError:
-            if not tolerant:
-                raise
+    skipping = accounts is not None and accounts.skipping
+    packets, hidden, end, why = 0, 0, Fraction(0), "the file ends"
+    try:
+        for packet in container.demux(stream):
+            if packet.size:
+                packets += 1
+                hidden += packet.is_discard
+                if packet.pts is not None:
+                    end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+                if accounts is not None:
+                    accounts.take_packet(packet)
+            try:
+                pictures = packet.decode()
+            except FFmpegError as error:
+                is_nonsense = not isinstance(error, ExitError | MemoryError)
+                if not (skipping and is_nonsense) and not (
+                    tolerant and isinstance(error, InvalidDataError)
+                ):
+                    raise
+                if accounts is not None:
+                    accounts.fail(packet, reason(error))
+                continue
+            yield from pictures
+    except FFmpegError as error:
+        if not skipping or isinstance(error, ExitError):
+            raise
+        why = reason(error)
+    cut = _missing_end(stream, packets, end)
+    if accounts is not None and skipping:
+        count = stream.frames - hidden if cut and stream.frames else None
+        accounts.end(count, matroska_duration(stream.metadata), why)
+    elif cut is not None:
+        raise CutOffError(cut)
+
+
+def _missing_end(stream: Any, packets: int, end: Fraction) -> str | None:
+    """Say how much of a file is missing at its end, by what its header states."""
     if stream.frames > packets:
-        raise CutOffError(f"the file ends after {packets} of its {stream.frames} packets")
+        return f"the file ends after {packets} of its {stream.frames} packets"
     promised = matroska_duration(stream.metadata)
     if promised is not None and promised - end > 1:
-        raise CutOffError(f"the file ends at {float(end):.1f} s of {float(promised):.1f} s")
+        return f"the file ends at {float(end):.1f} s of {float(promised):.1f} s"
+    return None
+
+
+def is_cut_off(container: Any, stream: Any) -> bool:
+    """Say whether the index of a file names a packet past the end of the file."""
+    entries = stream.index_entries
+    size = container.size
+    return bool(len(entries)) and size > 0 and entries[-1].pos + entries[-1].size > size
 
 
 def frame_time(frame: Any) -> Fraction | None:

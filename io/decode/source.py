@@ -1,12 +1,12 @@
 """The interface of every source of frames, and the iteration that they share."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from os import PathLike
 from typing import Protocol, Self
 
 from propagate.errors import counted
-from propagate.records import Frame, VideoInfo
+from propagate.records import Damage, Frame, VideoInfo
 
 # A path of a video file or image folder, the index of a camera, or the address of a stream.
 Source = str | PathLike[str] | int
@@ -100,6 +100,34 @@ class FrameStream:
     def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
+
+
+def damage_line(damage: Sequence[Damage]) -> str:
+    """Say which frames were lost and which concealed; empty if there are none.
+
+    >>> damage_line([Damage(12, 14, "lost", "cut"), Damage(20, 20, "lost", "cut")])
+    '4 frames lost (12-14, 20)'
+    """
+    parts = []
+    for kind in ("lost", "concealed"):
+        ranges = [(item.first, item.last) for item in damage if item.kind == kind]
+        count = sum(last - first + 1 for first, last in ranges)
+        if count:
+            listed = ", ".join(f"{a}-{b}" if b > a else str(a) for a, b in _joined(ranges))
+            what = f"{counted(count, 'frame')} {kind}" if not parts else f"{count} {kind}"
+            parts.append(f"{what} ({listed})")
+    return ", ".join(parts)
+
+
+def _joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Join ranges of frames that follow each other."""
+    joined: list[tuple[int, int]] = []
+    for first, last in ranges:
+        if joined and joined[-1][1] + 1 == first:
+            joined[-1] = joined[-1][0], last
+        else:
+            joined.append((first, last))
+    return joined
 
 
 def frames_read(count: int) -> str:

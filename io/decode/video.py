@@ -21,7 +21,7 @@ from propagate.io.decode.growing_folder import GrowingFolder
 from propagate.io.decode.image_folder import ImageFolder, list_images
 from propagate.io.decode.isolated import IsolatedSource
 from propagate.io.decode.live import LIVE_DEADLINE_S, LiveSource, live_display_name, live_name
-from propagate.io.decode.options import Decoder, SourceOptions
+from propagate.io.decode.options import Decoder, OnDamage, SourceOptions
 from propagate.io.decode.pixel_limit import MAX_PIXELS
 from propagate.io.decode.pyav import LOCAL_OPTIONS, PyAVReader
 from propagate.io.decode.source import FrameSource, FrameStream, Source
@@ -48,6 +48,7 @@ def open_video(
     follow_timeout_s: float | None = None,
     reconnect_s: float = 0.0,
     allow_gaps: bool = False,
+    on_damage: OnDamage = "stop",
     read_ahead_bytes: int | None = None,
     deadline_s: float = DEADLINE_S,
     live_deadline_s: float = LIVE_DEADLINE_S,
@@ -59,8 +60,8 @@ def open_video(
     Args:
         source: The path of a video file or of a folder of images, the index of a camera (2 or
             "2"), or the address of a stream ("rtsp://...", "http://...", "udp://...").
-        decoder, frame_range, isolate, max_pixels, follow_timeout_s, reconnect_s, allow_gaps: See
-            `SourceOptions`.
+        decoder, frame_range, isolate, max_pixels, follow_timeout_s, reconnect_s, allow_gaps,
+            on_damage: See `SourceOptions`.
         read_ahead_bytes: Most memory for frames that are decoded ahead, in bytes. None: 192 MiB,
             or 2 GiB with `decoder="decord"`.
         deadline_s: Longest time without progress in a file or folder, in seconds.
@@ -69,8 +70,9 @@ def open_video(
     Returns:
         A `FrameSource`. Images are (H, W, 3) uint8 RGB; rotation is applied, the sample aspect
         ratio is not. Times are those of the file: they need not start at zero, and may go back. The
-        times of a live source never go back (see `LiveSource`). If the frame size changes in the
-        middle of a file, the frames keep their sizes.
+        times of a live source never go back (see `LiveSource`), nor do those of a transport stream,
+        where time goes on if the clock jumps (`info.notes` says where). If the frame size changes
+        in the middle of a file, the frames keep their sizes.
 
     Raises:
         VideoError: There is no such file; it is not a video, has no video stream or no frames; a
@@ -79,7 +81,14 @@ def open_video(
         ValueError: The decoder is unknown, or a limit is not positive.
     """
     options = SourceOptions(
-        decoder, frame_range, isolate, max_pixels, follow_timeout_s, reconnect_s, allow_gaps
+        decoder,
+        frame_range,
+        isolate,
+        max_pixels,
+        follow_timeout_s,
+        reconnect_s,
+        allow_gaps,
+        on_damage,
     )
     return open_source(
         source,
@@ -171,7 +180,7 @@ def open_here(
             f"{path}: is a file, and only a folder of images can be followed while it grows",
             "leave out {follow_timeout_s}",
         )
-    return VideoFile(path, options.decoder, read_ahead_bytes, **limits)
+    return VideoFile(path, options.decoder, read_ahead_bytes, on_damage=options.on_damage, **limits)
 
 
 class VideoFile(FrameStream):
@@ -188,6 +197,7 @@ class VideoFile(FrameStream):
         *,
         frame_range: FrameRange | None,
         max_pixels: int,
+        on_damage: OnDamage = "stop",
     ) -> None:
         """Open the file; which decoder reads it is decided at the first frame."""
         if path.stat().st_size == 0:
@@ -204,11 +214,14 @@ class VideoFile(FrameStream):
             open_options={"options": LOCAL_OPTIONS},
             frame_range=frame_range,
             max_pixels=max_pixels,
+            on_damage=on_damage,
         )
+        self._on_damage = on_damage
         self.info = self._pyav.info
 
     def _read(self) -> Generator[Frame | None, None, None]:
-        if self._decoder != "pyav":
+        # decord does not say which frames it made up.
+        if self._decoder == "decord" or (self._decoder == "auto" and self._on_damage == "stop"):
             try:
                 images = decode_whole(self._path.resolve(), self._bytes_limit)
             except DecordUnfitError as error:
@@ -226,7 +239,10 @@ class VideoFile(FrameStream):
                 )
                 yield from select(frames, self._range, str(self._path))
                 return
-        yield from self._pyav.with_signs()
+        for frame in self._pyav.with_signs():
+            self.info = self._pyav.info
+            yield frame
+        self.info = self._pyav.info
 
     def _release(self) -> None:
         self._pyav.close()

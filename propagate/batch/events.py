@@ -52,6 +52,7 @@ class Finished:
     Attributes:
         seconds: The time of its frames, in all sittings together.
         resumed_at: The frames at which it continued after an interruption.
+        notes: Lines about what was wrong with the source.
     """
 
     worker: int
@@ -61,6 +62,7 @@ class Finished:
     seconds: float
     resumed_at: tuple[int, ...]
     was_finished: bool
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,7 @@ def run_reporting(
             round(summary.seconds, 3),
             summary.resumed_at,
             summary.was_finished,
+            summary.notes,
         )
     )
     return summary

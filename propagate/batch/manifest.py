@@ -14,11 +14,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from propagate.config import MATCHERS
 from propagate.errors import PropagateError
 from propagate.io.decode.frame_range import FrameRange
+from propagate.io.decode.options import OnDamage
 from propagate.io.masks.png import mask_file
 
 # Most problems that are listed.
@@ -42,7 +43,7 @@ class BatchVideo:
         references: Frame -> mask, besides `mask` or instead of it.
         names: Object id -> name of its class.
         options: For this video instead of those of the batch: "max_frames", "matcher", "overlay",
-            "frame_range".
+            "on_damage", "frame_range".
     """
 
     video: Path
@@ -70,10 +71,10 @@ def read_manifest(path: str | Path) -> list[BatchVideo]:
 
     Args:
         path: A .csv or .jsonl file with the columns video, mask, references ("0=a.png;120=b.png"),
-            names ("1=dog;2=cat"), folder, max_frames, matcher, overlay, and start, end, stride, fps
-            as `FrameRange.parse` takes them; in JSON, `references` and `names` may be objects. Or a
-            folder with `videos/` and `masks/`: the mask of videos/a.mp4 is masks/a.png, or masks/a/
-            with `<frame number>.png`.
+            names ("1=dog;2=cat"), folder, max_frames, matcher, overlay, on_damage, and start, end,
+            stride, fps as `FrameRange.parse` takes them; in JSON, `references` and `names` may be
+            objects. Or a folder with `videos/` and `masks/`: the mask of videos/a.mp4 is
+            masks/a.png, or masks/a/ with `<frame number>.png`.
 
     Returns:
         The videos, in order.
@@ -321,6 +322,12 @@ def _matcher(value: Any) -> str:
     return value
 
 
+def _on_damage(value: Any) -> str:
+    if value not in get_args(OnDamage):
+        raise ValueError(f"{value!r}: one of {', '.join(get_args(OnDamage))}")
+    return value
+
+
 def _yes_no(value: Any) -> bool:
     answers = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
     if str(value).lower() not in answers:
@@ -333,6 +340,7 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "max_frames": _positive,
     "matcher": _matcher,
     "overlay": _yes_no,
+    "on_damage": _on_damage,
 }
 _RANGE = {"start", "end", "stride", "fps"}
 _COLUMNS = {"video", "mask", "references", "names", "folder", *_OPTIONS, *_RANGE}

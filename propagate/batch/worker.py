@@ -130,6 +130,8 @@ def _options_of(video: BatchVideo, options: "RunOptions") -> "RunOptions":
     row = dict(video.options)
     row.pop("matcher", None)
     source_options = replace(options.source_options, frame_range=row.pop("frame_range", None))
+    if "on_damage" in row:
+        source_options = replace(source_options, on_damage=row.pop("on_damage"))
     return replace(options, source_options=source_options, **row)
 
 

@@ -18,6 +18,8 @@ from propagate.cli.options import (
     LogJson,
     MaxPixels,
     ModelChoice,
+    OnDamage,
+    OnDamageName,
     OutputChoice,
     ReferenceChoice,
     spread,
@@ -51,8 +53,8 @@ def batch(
         typer.Argument(
             metavar="MANIFEST",
             help="A .csv or .jsonl file with the columns video, mask, references, names, folder, "
-            "max_frames, matcher, overlay, start, end, stride, fps; or a folder with videos/ and "
-            "masks/.",
+            "max_frames, matcher, overlay, start, end, stride, fps, on_damage; or a folder with "
+            "videos/ and masks/.",
         ),
     ],
     out: Annotated[
@@ -105,6 +107,7 @@ def batch(
         ),
     ] = True,
     max_pixels: MaxPixels = None,
+    on_damage: OnDamage = OnDamageName.stop,
     mask_reading: ReferenceChoice,
 ) -> None:
     """Follow objects through many videos, each into OUT/<name>/.
@@ -127,7 +130,10 @@ def batch(
     from propagate.io.decode.pixel_limit import MAX_PIXELS
 
     source_options = SourceOptions(
-        decoder=decoder.value, isolate=isolate, max_pixels=max_pixels or MAX_PIXELS
+        decoder=decoder.value,
+        isolate=isolate,
+        max_pixels=max_pixels or MAX_PIXELS,
+        on_damage=on_damage.value,
     )
     settings = BatchSettings(
         model=model.model,
@@ -244,6 +250,8 @@ class _Lines:
                 )
                 how = "was done before" if event["was_finished"] else f"done{continued}"
                 say(f"{self._so_far()}: {video}: {how}, {counted(event['frames'], 'frame')}")
+                for note in event["notes"]:
+                    say(note)
             case "failed" | "lost" if event["again"]:
                 self._running.pop(video, None)
                 say(f"{video}: {_reason_of(event)}; it will be tried again")

@@ -40,6 +40,13 @@ class MatcherName(StrEnum):
     crw = "crw"
 
 
+class OnDamageName(StrEnum):
+    """What to do where a video file is damaged."""
+
+    stop = "stop"
+    skip = "skip"
+
+
 class DecoderName(StrEnum):
     """The decoder of video files."""
 
@@ -86,6 +93,13 @@ Matching = Annotated[
     MatcherName, typer.Option(help="How labels are matched: our default, or a published method.")
 ]
 Decoding = Annotated[DecoderName, typer.Option(help="Decoder of video files.")]
+OnDamage = Annotated[
+    OnDamageName,
+    typer.Option(
+        help="Where a video file is damaged: stop with an error and keep the masks so far, or skip "
+        "the frames that cannot be decoded. The others keep their numbers and times."
+    ),
+]
 ForwardOnly = Annotated[
     bool,
     typer.Option("--forward-only", help="Do not follow objects backwards from a reference."),
@@ -346,6 +360,7 @@ class SourceChoice:
     follow_timeout: FollowTimeout = 10.0
     reconnect: Reconnect = 0.0
     allow_gaps: AllowGaps = False
+    on_damage: OnDamage = OnDamageName.stop
 
     def source_options(self) -> "SourceOptions":
         """Make the record; values that do not go together are a usage error."""
@@ -363,6 +378,7 @@ class SourceChoice:
                 follow_timeout_s=self.follow_timeout if self.follow else None,
                 reconnect_s=self.reconnect,
                 allow_gaps=self.allow_gaps,
+                on_damage=self.on_damage.value,
             )
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error

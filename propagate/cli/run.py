@@ -152,6 +152,8 @@ def run(
                 failures += 1
                 say_error(error)
             else:
+                for note in summary.notes if summary.was_finished else ():
+                    say(note)
                 print(_last_line(summary))
     if failures:
         say(f"error: {failures} of {len(sources)} sources failed, see above")

@@ -30,7 +30,7 @@ def test_what_makes_no_sense_is_refused_wherever_it_is_said(drawn, wrong, messag
 
 def test_options_are_the_same_after_a_way_through_json():
     wanted = FrameRange(start=2, end_s=Fraction(1, 3), fps=Fraction(30000, 1001))
-    options = SourceOptions("pyav", wanted, True, 5000, 2.5, 30.0, allow_gaps=True)
+    options = SourceOptions("pyav", wanted, True, 5000, 2.5, 30.0, True, "skip")
     assert all(getattr(options, f.name) != f.default for f in fields(options))
     assert SourceOptions.from_json(json.loads(json.dumps(options.to_json()))) == options
     assert SourceOptions.from_json(SourceOptions().to_json()) == SourceOptions()
