@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -52,7 +53,7 @@ class PictureReader:
         self._max_pixels = max_pixels
         self.stretch: Stretch | None = None
 
-    def read(self, file: Path, index: int) -> np.ndarray:
+    def read(self, file: Path, index: int, data: BinaryIO | None = None) -> np.ndarray:
         """Decode a picture to (H, W, 3) uint8 RGB, upright.
 
         The EXIF orientation is applied. Grey and palette pictures become RGB, transparency is
@@ -61,12 +62,13 @@ class PictureReader:
         Args:
             file: The picture.
             index: How many frames were read before it, for the message.
+            data: Its content, if it lies in an archive. `file` is then its name for messages.
 
         Raises:
             VideoError: The file is too large, not a picture, or damaged.
         """
         try:
-            with open_image(file, self._max_pixels) as image:
+            with open_image(data or file, self._max_pixels) as image:
                 upright = ImageOps.exif_transpose(image)
                 if upright.mode == "F" or upright.mode.startswith("I"):
                     values = np.asarray(upright)

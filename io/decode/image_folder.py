@@ -1,5 +1,6 @@
 """Reads frames from a folder of images."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Generator, Sequence
@@ -64,13 +65,9 @@ class ImageFolder(FrameStream):
         self._range = frame_range or FrameRange()
         self._pictures = PictureReader(max_pixels)
         first = self._pictures.read(self._files[0], 0)
-        name = self._display_name
-        notes = [f"{name}: {self._pictures.stretch.note}"] if self._pictures.stretch else []
-        if gaps := missing_numbers(self._files):
-            more = "" if len(gaps) == 1 else f" and at {len(gaps) - 1} more places"
-            notes.append(f"{name}: numbers are missing: {gaps[0][1]}{more}")
         info = folder_info(folder, first, len(self._files))
-        self.info = self._range.info(replace(info, notes=tuple(notes)))
+        notes = notes_on(self._display_name, self._files, self._pictures)
+        self.info = self._range.info(replace(info, notes=notes))
 
     def _read(self) -> Generator[Frame | None, None, None]:
         listed = (Listed(file, index) for index, file in enumerate(self._files))
@@ -82,11 +79,16 @@ class ImageFolder(FrameStream):
                 yield as_frame(image, wanted, self.info)
 
 
+def folder_name(folder: Path) -> str:
+    """Return the name of a folder: "." and ".." have one too, and a link keeps its own."""
+    return Path(os.path.abspath(folder)).name
+
+
 def folder_info(folder: Path, first: np.ndarray, count: int | None) -> VideoInfo:
     """Return what is known of a folder from its first image (H, W, 3) and the number of images."""
     height, width, _ = first.shape
     return VideoInfo(
-        name=folder.resolve().name,
+        name=folder_name(folder),
         width=width,
         height=height,
         fps=None,
@@ -126,7 +128,7 @@ def image_files(folder: Path, *, allow_gaps: bool = False) -> list[Path]:
     if not files:
         kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
         raise VideoError(f"{folder}: has no images", f"put frames into it ({kinds})")
-    _check_names(folder, files, allow_gaps)
+    check_names(folder, files, allow_gaps)
     return files
 
 
@@ -161,7 +163,26 @@ def text_and_numbers(name: str) -> list[str | int]:
     return [int(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
-def _check_names(folder: Path, files: list[Path], allow_gaps: bool) -> None:
+def notes_on(name: str, files: list[Path], pictures: PictureReader) -> tuple[str, ...]:
+    """Say what a person should know of the images of a source: gaps, and grey that is stretched."""
+    notes = [] if pictures.stretch is None else [f"{name}: {pictures.stretch.note}"]
+    if gaps := missing_numbers(files):
+        more = "" if len(gaps) == 1 else f" and at {counted(len(gaps) - 1, 'more place')}"
+        notes.append(f"{name}: numbers are missing: {gaps[0][1]}{more}")
+    return tuple(notes)
+
+
+def check_names(folder: Path, files: list[Path], allow_gaps: bool) -> None:
+    """Refuse two images of one name, names of several kinds, and missing numbers.
+
+    Args:
+        folder: Where they lie, for messages.
+        files: The images in natural order.
+        allow_gaps: Whether numbers may be missing.
+
+    Raises:
+        VideoError: There is one of these.
+    """
     names = Counter(file.stem for file in files)
     stem, count = names.most_common(1)[0]
     if count > 1:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from typing import BinaryIO
 
 from PIL import Image
 
@@ -21,11 +22,11 @@ class TooLargeError(ValueError):
 
 
 @contextmanager
-def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+def open_image(path: Path | BinaryIO, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """Open an image whose pixels are decoded when they are asked for.
 
     Args:
-        path: Of an image that Pillow reads.
+        path: Of an image that Pillow reads, or its content.
         max_pixels: Most pixels. Pillow's own limit of 179 million does not count here.
 
     Raises:
@@ -34,7 +35,7 @@ def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image
             too.
     """
     # A named pipe would be waited for, for ever.
-    if path.exists() and not path.is_file():
+    if isinstance(path, Path) and path.exists() and not path.is_file():
         raise OSError("it is no file")
     # Pillow has its limit in a global variable, read when it opens; it warns from half of it on.
     with _lock:

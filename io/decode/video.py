@@ -18,13 +18,14 @@ from propagate.io.decode.deadline import WatchedSource
 from propagate.io.decode.decord import DecordUnfitError, decode_whole
 from propagate.io.decode.frame_range import FrameRange, select
 from propagate.io.decode.growing_folder import GrowingFolder
-from propagate.io.decode.image_folder import ImageFolder, list_images
+from propagate.io.decode.image_folder import ImageFolder, folder_name, list_images
 from propagate.io.decode.isolated import IsolatedSource
 from propagate.io.decode.live import LIVE_DEADLINE_S, LiveSource, live_display_name, live_name
 from propagate.io.decode.options import Decoder, OnDamage, SourceOptions
 from propagate.io.decode.pixel_limit import MAX_PIXELS
 from propagate.io.decode.pyav import LOCAL_OPTIONS, PyAVReader
 from propagate.io.decode.source import FrameSource, FrameStream, Source
+from propagate.io.decode.zipped_folder import ZippedFolder, is_archive
 from propagate.records import Frame
 
 __all__ = ["FrameSource", "open_source", "open_video"]
@@ -58,8 +59,9 @@ def open_video(
     Use it in a `with` block or as a plain iterator; it closes itself after the last frame.
 
     Args:
-        source: The path of a video file or of a folder of images, the index of a camera (2 or
-            "2"), or the address of a stream ("rtsp://...", "http://...", "udp://...").
+        source: The path of a video file, of a folder of images or of a ZIP archive of them, the
+            index of a camera (2 or "2"), or the address of a stream ("rtsp://...", "http://...",
+            "udp://...").
         decoder, frame_range, isolate, max_pixels, follow_timeout_s, reconnect_s, allow_gaps,
             on_damage: See `SourceOptions`.
         read_ahead_bytes: Most memory for frames that are decoded ahead, in bytes. None: 192 MiB,
@@ -180,6 +182,8 @@ def open_here(
             f"{path}: is a file, and only a folder of images can be followed while it grows",
             "leave out {follow_timeout_s}",
         )
+    if is_archive(path):
+        return ZippedFolder(path, allow_gaps=options.allow_gaps, **limits)
     return VideoFile(path, options.decoder, read_ahead_bytes, on_damage=options.on_damage, **limits)
 
 
@@ -255,18 +259,24 @@ def name_of(source: Source) -> str:
         return live_name(address)
     path = Path(str(source))
     # Path.is_dir would raise if a parent folder may not be entered, which opening reports better.
-    return path.resolve().name if os.path.isdir(path) else path.stem
+    return folder_name(path) if os.path.isdir(path) else path.stem
 
 
 def frame_names(source: Source) -> list[str] | None:
-    """Return the names of the frames of a folder of images, in order; None for other sources.
+    """Return the names of the images of a folder or an archive; None for other sources.
 
     Raises:
-        VideoError: The folder cannot be listed.
+        VideoError: The folder or archive cannot be listed.
     """
-    if _live_address(source) is not None or not os.path.isdir(source):
+    if _live_address(source) is not None:
         return None
-    return [file.stem for file in list_images(Path(str(source)))]
+    path = Path(str(source))
+    if os.path.isdir(path):
+        return [file.stem for file in list_images(path)]
+    if not is_archive(path):
+        return None
+    with ZippedFolder(path, allow_gaps=True) as archive:
+        return archive.names
 
 
 def is_live(source: Source) -> bool:

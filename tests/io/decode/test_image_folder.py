@@ -55,7 +55,7 @@ def test_gaps_are_an_error_unless_they_are_allowed(tmp_path, isolate):
     with pytest.raises(VideoError, match=r"frame 2 is missing between 1.png.*allow_gaps=True"):
         open_video(folder, isolate=isolate)
     with open_video(folder, isolate=isolate, allow_gaps=True) as frames:
-        assert frames.info.notes == (f"{folder}: numbers are missing: 2 and at 1 more places",)
+        assert frames.info.notes == (f"{folder}: numbers are missing: 2 and at 1 more place",)
         assert [(frame.index, frame.name) for frame in frames] == [
             (0, "0"), (1, "1"), (2, "3"), (3, "7"),
         ]  # fmt: skip
