@@ -10,7 +10,7 @@ from typing import Any
 
 import av
 import numpy as np
-from av.error import ExitError, FFmpegError, InvalidDataError
+from av.error import ExitError, FFmpegError, InvalidDataError, ProtocolNotFoundError
 from av.stream import Disposition
 
 from propagate.errors import VideoError
@@ -94,7 +94,9 @@ class PyAVReader(FrameStream):
             self._container: Any = av.open(address, **given)
         except (FFmpegError, UnicodeError) as error:
             advice = "check that it plays, or convert it with ffmpeg"
-            if live:
+            if isinstance(error, ProtocolNotFoundError):
+                advice = "give an address such as rtsp://, http:// or udp://, or the path of a file"
+            elif live:
                 advice = "check the address, and that the sender is on"
             raise VideoError(
                 f"{display_name}: cannot be opened as a video ({reason(error)})", advice

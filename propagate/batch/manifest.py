@@ -10,6 +10,7 @@ JSON lines have one object with the same names on each line. Paths are relative 
 import csv
 import io
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,45 @@ from propagate.io.masks.png import mask_file
 MOST_SHOWN = 20
 # A rough size of an encoded frame, enough to tell long videos from short ones.
 FILE_BYTES_PER_FRAME = 20_000
+
+
+log = logging.getLogger(__name__)
+
+# Of a folder of videos. A file with another suffix is left out, unless it has a mask.
+VIDEO_SUFFIXES = frozenset(
+    f".{suffix}"
+    for suffix in [
+        "3gp",
+        "asf",
+        "avi",
+        "flv",
+        "gif",
+        "h264",
+        "h265",
+        "hevc",
+        "ivf",
+        "m2ts",
+        "m2v",
+        "m4v",
+        "mkv",
+        "mov",
+        "mp4",
+        "mpeg",
+        "mpg",
+        "mts",
+        "mxf",
+        "nut",
+        "ogg",
+        "ogv",
+        "rm",
+        "ts",
+        "vob",
+        "webm",
+        "wmv",
+        "y4m",
+        "zip",
+    ]
+)
 
 
 class ManifestError(PropagateError):
@@ -121,16 +161,21 @@ def _read_folder(path: Path) -> list[BatchVideo]:
                 f"{path}: it has no folder {part}/",
                 "put videos into videos/ and <name>.png for each into masks/, or give a manifest",
             )
+    left_out: list[str] = []
     for file in sorted((path / "videos").iterdir()):
         if file.name.startswith("."):
             continue
         name = file.name if file.is_dir() else file.stem
         masks = [path / "masks" / name, mask_file(path / "masks", name)]
         mask = next((mask for mask in masks if mask.exists()), None)
-        if mask is None:
+        if mask is None and not file.is_dir() and file.suffix.lower() not in VIDEO_SUFFIXES:
+            left_out.append(file.name)
+        elif mask is None:
             problems.append(f"videos/{file.name}: no masks/{name}.png and no masks/{name}/")
         else:
             rows.append((f"videos/{file.name}", BatchVideo(file.absolute(), name, mask.absolute())))
+    if left_out:
+        log.warning("%s: left out, as they are no videos: %s", path / "videos", ", ".join(left_out))
     return _checked(path, rows, problems)
 
 

@@ -73,7 +73,12 @@ class RemoteOutput:
             import fsspec
 
             self._store, root = fsspec.url_to_fs(url)
-        except (ImportError, ValueError) as error:
+        except ValueError as error:
+            raise OutputError(
+                f"{url}: cannot be written to ({error})",
+                "give a folder, or an address such as s3://bucket/folder",
+            ) from error
+        except ImportError as error:
             raise OutputError(
                 f"{url}: cannot be written to ({error})",
                 'pip install "propagate-video[cluster]" and what fsspec needs for this kind of URL',

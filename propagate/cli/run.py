@@ -44,7 +44,8 @@ def run(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="SOURCE", help="Video files, folders of images, a camera index or address."
+            metavar="SOURCE",
+            help="Video files, folders or ZIP archives of images, a camera index or address.",
         ),
     ],
     *,
@@ -98,6 +99,9 @@ def run(
 
     Example: propagate run clip.mp4 -m first.png -o out --overlay
     """
+    from propagate.io.decode.image_paths import as_folders
+
+    sources = as_folders(sources)
     source_options = source.source_options()
     options = output.run_options(source_options, overwrite=output.overwrite)
     references = _references(

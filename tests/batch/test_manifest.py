@@ -224,3 +224,28 @@ def test_a_long_list_of_problems_is_cut(root):
     message = refusal(csv(root, "video,mask", *["none.mp4,a.png"] * 50))
     assert message.count("no such file") == 20
     assert message.endswith("; and 30 more")
+
+
+def test_a_folder_may_hold_other_files(tmp_path, caplog):
+    for part in ("videos", "masks"):
+        (tmp_path / part).mkdir()
+    for name in ("a.mp4", "Thumbs.db", "notes.txt", "._a.mp4", ".DS_Store"):
+        (tmp_path / "videos" / name).touch()
+    (tmp_path / "masks" / "a.png").touch()
+    assert [video.folder for video in read_manifest(tmp_path)] == ["a"]
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].endswith("left out, as they are no videos: Thumbs.db, notes.txt")
+    (tmp_path / "videos" / "b.mp4").touch()
+    with pytest.raises(ManifestError, match=r"videos/b.mp4: no masks/b.png"):
+        read_manifest(tmp_path)
+
+
+def test_the_choice_at_damage_is_a_column(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "a.png").touch()
+    table = tmp_path / "table.csv"
+    table.write_text("video,mask,on_damage\na.mp4,a.png,skip\n")
+    assert read_manifest(table)[0].options["on_damage"] == "skip"
+    table.write_text("video,mask,on_damage\na.mp4,a.png,perhaps\n")
+    with pytest.raises(ManifestError, match="on_damage: 'perhaps': one of stop, skip"):
+        read_manifest(table)
