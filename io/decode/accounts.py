@@ -192,15 +192,16 @@ class Accounts:
 
         None: it comes too late. A decoder that lost its place gives a frame after later ones.
         """
-        stamp = picture.pts
+        stamp: int | None = picture.pts
         stated = None if stamp is None else stamp * picture.time_base
-        packet = self._waiting.pop(stamp, None)
+        packet = None if stamp is None else self._waiting.pop(stamp, None)
         if picture.is_corrupt and self.skipping:
             self._is_damaged = True
-        goes_back = None not in (stated, self._last_time) and stated <= self._last_time
+        before = self._last_time
+        goes_back = stated is not None and before is not None and stated <= before
         if goes_back and self.skipping and self._is_damaged and not self.clock.has_jumped:
             return None
-        if packet and self._last_stamp is not None and stamp < self._last_stamp:
+        if packet and goes_back:
             # The clock went back. What waits from before cannot be told from what comes.
             later = (t for t, other in self._waiting.items() if other.order > packet.order)
             self._waiting = {t: self._waiting[t] for t in later}

@@ -59,7 +59,7 @@ class RgbConverter:
             interpolation=FLAGS,
             threads=1,
         )
-        image = converted.to_ndarray()
+        image = np.asarray(converted.to_ndarray(), np.uint8)
         if is_grey(picture) and range_of(picture) == ColorRange.MPEG:
             image = WIDENED[image]  # FFmpeg takes every grey picture for full range
         if picture.rotation and picture.rotation % 90 == 0:

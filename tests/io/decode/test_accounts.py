@@ -224,7 +224,9 @@ def test_time_goes_on_where_the_clock_jumps(tmp_path, starts, says):
     assert [frame.time - begin for frame in frames.values()] == [Fraction(i, 25) for i in range(12)]
     assert len(info.notes) == 1
     assert says in info.notes[0]
-    chosen, _, _ = read(path, frame_range=FrameRange(start_s=Fraction("0.28"), end_s="0.4"))
+    chosen, _, _ = read(
+        path, frame_range=FrameRange(start_s=Fraction("0.28"), end_s=Fraction("0.4"))
+    )
     assert list(chosen) == [7, 8, 9]
     assert read(path, on_damage="skip")[0].keys() == frames.keys()
 
