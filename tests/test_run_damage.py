@@ -7,7 +7,7 @@ import pytest
 from propagate.config import Config
 from propagate.errors import MaskError, VideoError
 from propagate.io.decode.options import SourceOptions
-from propagate.io.masks.png import read_mask
+from propagate.io.masks.files import read_mask
 from propagate.pipeline import Propagator
 from propagate.run_options import RunOptions
 
