@@ -12,7 +12,7 @@ FOUNDATION = {"errors", "records", "matchers", "config", "stage_clock"}
 LAYERS: dict[str, set[str]] = {
     "matching": FOUNDATION,
     "memory": FOUNDATION | {"matching"},
-    "io": {"errors", "records", "config"},
+    "io": {"errors", "records", "config", "stage_clock"},
     "eval": {"errors", "records", "config", "io"},
     "features": FOUNDATION | {"io"},
     "session": FOUNDATION | {"matching", "memory", "features", "io"},

@@ -6,6 +6,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import copy_context
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -57,7 +58,11 @@ class Prefetcher(Generic[T]):
         # The thread refers to the buffer, never to this object. So an abandoned consumer is
         # collected, and its finalizer ends the thread.
         self._thread = threading.Thread(
-            target=_fill, args=(items, self._buffer, size_of), name="prefetch", daemon=True
+            # In a copy of the context, so that who watches this thread hears of that one too.
+            target=copy_context().run,
+            args=(_fill, items, self._buffer, size_of),
+            name="prefetch",
+            daemon=True,
         )
         self._finalizer = weakref.finalize(self, self._buffer.stop)
         _running[self._thread] = self._buffer

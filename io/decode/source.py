@@ -7,6 +7,7 @@ from typing import Protocol, Self
 
 from propagate.errors import counted
 from propagate.records import Damage, Frame, VideoInfo
+from propagate.stage_clock import show_life
 
 # A path of a video file or image folder, the index of a camera, or the address of a stream.
 Source = str | PathLike[str] | int
@@ -69,7 +70,12 @@ class FrameStream:
 
     def __next__(self) -> Frame:
         """Return the next frame; raise VideoError if the source breaks off."""
-        return next(frame for frame in self.with_signs() if frame is not None)
+        for frame in self.with_signs():
+            # Skipping frames takes long in a long video.
+            show_life()
+            if frame is not None:
+                return frame
+        raise StopIteration
 
     def with_signs(self) -> Iterator[Frame | None]:
         """Yield the remaining frames and the signs of life, which tell slow reading from stuck."""

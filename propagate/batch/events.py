@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from propagate.errors import MaskError, ModelError, PropagateError
-from propagate.stage_clock import StageClock
+from propagate.stage_clock import watched_by
 
 if TYPE_CHECKING:
     from propagate.records import Progress
@@ -100,7 +101,7 @@ EventHandler = Callable[[Event], None]
 class Run(Protocol):
     """`Propagator.run`, with all arguments given but these."""
 
-    def __call__(self, *, progress: "Progress", clock: "Pulse") -> "RunSummary":
+    def __call__(self, *, progress: "Progress") -> "RunSummary":
         """Run."""
         ...
 
@@ -114,12 +115,15 @@ def run_reporting(
 ) -> "RunSummary":
     """Run a video, and report its start, how far it is now and then, and its end.
 
+    Every sign of life of the run, in any of its threads, counts: some frames come out late, and
+    some models take minutes for a frame, so finished frames alone do not show that work goes on.
+
     Args:
         run: The run. Its failures are reported by `reporting_failures`.
         worker: Who runs it.
         number: Of the video among several.
-        on_event: Takes the events.
-        check: Called before every stage of every frame; an exception that it raises ends the run.
+        on_event: Takes the events, which may come from any thread of the run.
+        check: Called at every sign of life; an exception that it raises ends the run.
     """
     on_event(Started(worker, number, socket.gethostname(), os.getpid()))
     reporter = _ProgressReporter(
@@ -131,7 +135,11 @@ def run_reporting(
             check()
         reporter.alive()
 
-    summary = run(progress=reporter.progress, clock=Pulse(beat))
+    try:
+        with watched_by(beat):
+            summary = run(progress=reporter.progress)
+    finally:
+        reporter.end()
     on_event(
         Finished(
             worker,
@@ -193,13 +201,15 @@ def as_plain(event: Event, video: str, **more: Any) -> dict[str, Any]:
 
 
 class _ProgressReporter:
-    """Reports now and then how far a video is."""
+    """Reports now and then how far a video is. Any thread of the run may call it."""
 
     def __init__(self, report: "Progress") -> None:
         self._report = report
         self._done: int = 0
         self._total: int | None = None
         self._last = time.monotonic()
+        self._ended = False
+        self._turn = threading.Lock()
 
     def progress(self, done: int, total: int | None) -> None:
         self._done, self._total = done, total
@@ -209,25 +219,15 @@ class _ProgressReporter:
 
     def alive(self) -> None:
         now = time.monotonic()
-        if now - self._last >= REPORT_EVERY_S:
-            self._last = now
-            self._report(self._done, self._total)
+        if now - self._last < REPORT_EVERY_S or not self._turn.acquire(blocking=False):
+            return  # another thread reports right now
+        try:
+            if not self._ended:
+                self._last = now
+                self._report(self._done, self._total)
+        finally:
+            self._turn.release()
 
-
-class Pulse(StageClock):
-    """A clock that also shows, with every stage of every frame, that the work goes on.
-
-    Some frames come out late, so progress alone does not show it.
-    """
-
-    def __init__(self, beat: Callable[[], None]) -> None:
-        """Start at zero; call `beat` at the start of every stage."""
-        super().__init__()
-        self.beat = beat
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Count the time of the block for a stage."""
-        self.beat()
-        with super().__call__(stage):
-            yield
+    def end(self) -> None:
+        """Report nothing more: a thread of the run may outlive it for a moment."""
+        self._ended = True

@@ -12,10 +12,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from propagate.errors import OutputError, PropagateError
 from propagate.io.write.layout import (
@@ -27,11 +28,12 @@ from propagate.io.write.layout import (
     RUN_LENGTHS,
 )
 from propagate.io.write.lock import take_lock
+from propagate.stage_clock import show_life
 
 if TYPE_CHECKING:
     from propagate.run import RunSummary
 
-# Files that are uploaded together, between two signs of life.
+# Files that are uploaded together.
 UPLOADED_AT_ONCE = 64
 # The files of a run; the last one may be left from an attempt that failed.
 _OF_RUNS = (MASKS, REFINED, RUN_LENGTHS, OVERLAY, REPORT, INCOMPLETE)
@@ -129,13 +131,12 @@ class RemoteOutput:
             start = len(self._path(folder)) + 1
             return sorted(path[start:] for path in self._store.find(self._path(folder)))
 
-    def upload(self, source: Path, folder: str, alive: Callable[[], None]) -> None:
+    def upload(self, source: Path, folder: str) -> None:
         """Replace a run by the one in a local folder; the report goes last.
 
         Args:
             source: The local folder. Files that begin with a dot are not uploaded.
             folder: Where to put the files. Files of another run there are removed.
-            alive: Called now and then.
 
         Raises:
             OutputError: Something cannot be written.
@@ -156,11 +157,12 @@ class RemoteOutput:
                 for start in range(0, len(before_report), UPLOADED_AT_ONCE)
             ]
             for part in [*parts, [name for name in names if name == REPORT]]:
-                alive()
+                show_life()
                 if part:
                     self._store.put(
                         [str(source / name) for name in part],
                         [self._path(f"{folder}/{name}") for name in part],
+                        callback=_signs_of_life(),
                     )
 
     def _path(self, name: str) -> str:
@@ -179,13 +181,31 @@ class RemoteOutput:
             ) from error
 
 
+def _signs_of_life() -> Any:
+    """Make a callback for fsspec that shows life with each part of a file that is sent."""
+    from fsspec.callbacks import Callback
+
+    context = copy_context()
+
+    class Signs(Callback):
+        def call(self, hook_name: str | None = None, **kwargs: Any) -> None:
+            # In a thread of the store, which must go on: if the work is to end, it does so at the
+            # next sign of life here.
+            with suppress(BaseException):
+                context.copy().run(show_life)
+
+        def branched(self, path_1: str, path_2: str, **kwargs: Any) -> "Signs":
+            return self
+
+    return Signs()
+
+
 def run_and_upload(
     run: Callable[..., "RunSummary"],
     url: str,
     name: str,
     key: object,
     overwrite: bool,
-    alive: Callable[[], None],
 ) -> "RunSummary":
     """Run a video in a local folder, and upload the results.
 
@@ -198,7 +218,6 @@ def run_and_upload(
         name: Of the video's folder.
         key: Everything that decides the masks.
         overwrite: Whether to replace a run that is there.
-        alive: Called now and then during the upload.
 
     Raises:
         PropagateError: The run failed (its frames so far are uploaded), or the upload did.
@@ -216,10 +235,10 @@ def run_and_upload(
         summary = run(out=scratch, overwrite=overwrite)
     except PropagateError:
         if (folder / INCOMPLETE).exists():
-            output.upload(folder, name, alive)
+            output.upload(folder, name)
         raise
     with take_lock(folder):
-        output.upload(folder, name, alive)
+        output.upload(folder, name)
     shutil.rmtree(scratch, ignore_errors=True)
     # If it was finished before, only its upload had been interrupted.
     return replace(summary, was_finished=False)

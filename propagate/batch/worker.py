@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from propagate.batch.events import EventHandler, Pulse, reporting_failures, run_reporting
+from propagate.batch.events import Event, EventHandler, reporting_failures, run_reporting
 from propagate.batch.manifest import BatchVideo
 from propagate.batch.remote import is_url, run_and_upload
 from propagate.batch.tasks import BatchSettings, Task
@@ -74,20 +74,15 @@ class Runner:
             run_reporting(into, worker, number, on_event, self._check)
 
     def _run_into(
-        self,
-        run: Callable[..., "RunSummary"],
-        task: Task,
-        *,
-        progress: "Progress",
-        clock: Pulse,
+        self, run: Callable[..., "RunSummary"], task: Task, *, progress: "Progress"
     ) -> "RunSummary":
         """Run into the folder of the batch; for a URL, run into a local folder and upload."""
-        run = partial(run, progress=progress, clock=clock)
+        run = partial(run, progress=progress)
         if not is_url(self._out):
             return run(out=self._out, overwrite=task.overwrite)
         key = (self._settings, task.video)
         folder = task.video.folder
-        return run_and_upload(run, self._out, folder, key, task.overwrite, clock.beat)
+        return run_and_upload(run, self._out, folder, key, task.overwrite)
 
     def _loaded(self, video: BatchVideo) -> "Propagator":
         """Load the model for a video, or keep that of the last video if it fits."""
@@ -162,9 +157,16 @@ def work(
         # PyTorch reads this when it is imported, which has not happened yet.
         os.environ["OMP_NUM_THREADS"] = str(threads)
     runner = Runner(settings, out, worker, threads, stop.check)
+    turn = threading.Lock()
+
+    def send(event: Event) -> None:
+        # Signs of life come from several threads, and a pipe takes one message at a time.
+        with turn:
+            connection.send(event)
+
     try:
         while (task := stop.wait_for(connection)) is not None:
-            runner.run(task, connection.send)
+            runner.run(task, send)
     except (Stopped, EOFError, OSError):
         pass
 

@@ -79,7 +79,11 @@ def batch(
     ] = 1,
     stall: Annotated[
         float,
-        typer.Option(metavar="MINUTES", help="Kill a worker that makes no progress for this long."),
+        typer.Option(
+            metavar="MINUTES",
+            help="Kill a worker that shows no sign of life for this long. A slow frame is no reason: "
+            "each forward of the U-Net is a sign of life.",
+        ),
     ] = 10.0,
     engine: Annotated[
         EngineName, typer.Option(help="Where workers run: this machine, or a Ray cluster.")

@@ -28,7 +28,7 @@ from propagate.cli.terminal import (
 from propagate.errors import PropagateError, counted
 
 if TYPE_CHECKING:
-    from propagate.batch.events import Pulse, Run
+    from propagate.batch.events import Run
     from propagate.io.masks.reading import MaskReading
     from propagate.records import Mask, Progress
     from propagate.run import RunSummary
@@ -196,14 +196,14 @@ def _class_names(
     return class_names
 
 
-def _showing(show: "Progress", run: "Run", *, progress: "Progress", clock: "Pulse") -> "RunSummary":
+def _showing(show: "Progress", run: "Run", *, progress: "Progress") -> "RunSummary":
     """Run, and show the progress on the terminal too."""
 
     def both(done: int, total: int | None) -> None:
         show(done, total)
         progress(done, total)
 
-    return run(progress=both, clock=clock)
+    return run(progress=both)
 
 
 def _last_line(summary: "RunSummary") -> str:

@@ -30,6 +30,7 @@ from propagate.features.reading import (
 )
 from propagate.features.text import EmbeddedText
 from propagate.io.decode.prefetch import EXITING
+from propagate.stage_clock import show_life
 
 NOISE_SEED = 0
 # Side of the small frame that is run once to learn the shape of the features.
@@ -223,6 +224,7 @@ class DiffusionBackbone:
     def _run(self, noisy: torch.Tensor, timestep: int) -> torch.Tensor:
         if EXITING.is_set():
             raise ModelError(f"model {self.name}: the program ends")
+        show_life()
         text: dict[str, Any] = {}
         if self._prompt is not None:
             text["encoder_hidden_states"] = self._prompt.expand(len(noisy), -1, -1)
