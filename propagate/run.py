@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from propagate.errors import VideoError, counted
-from propagate.features.batch_size import MOST_FRAMES
+from propagate.features.batch_size import (
+    batches_matter,
+    choose_batch_size,
+    frames_at_once,
+    remember_batch,
+)
+from propagate.features.extract import working_size
 from propagate.features.read_ahead import batch_frames
 from propagate.io.decode.frame_range import first_in_range
 from propagate.io.decode.source import Source, damage_line
@@ -33,7 +39,6 @@ from propagate.stage_clock import STAGES, StageClock
 
 if TYPE_CHECKING:
     from propagate.refine.refiner import Refiner
-
 
 log = logging.getLogger(__name__)
 
@@ -191,6 +196,27 @@ class _Run:
         # are not written.
         self._done, self._seen, self._seconds = folder.done, 0, 0.0
         self._total = _at_most(frames.info.frame_count, options.max_frames)
+        backbone, info = propagator.backbone, frames.info
+        self._size = working_size(info.height, info.width, propagator.config, backbone.multiple)
+        self._batch_size = self._choose_batch_size()
+
+    def _choose_batch_size(self) -> int | None:
+        """Choose the batch size; None where it changes no mask and is left to be chosen later.
+
+        An interrupted run keeps the one it had, so that it ends with the masks of a run without
+        interruption.
+        """
+        backbone, asked = self._propagator.backbone, self._options.batch_size
+        if not batches_matter(backbone.device):
+            return asked
+        recorded, folder = self._folder.batch_size, self._folder
+        if recorded is None:
+            return asked or choose_batch_size(backbone, self._size)
+        if asked not in (None, recorded):
+            log.warning("%s: goes on with %d frames at once, as it began", folder.path, recorded)
+        if folder.frames_at_once is not None:
+            remember_batch(backbone, folder.frames_at_once, self._size)
+        return recorded
 
     def resume(self) -> None:
         """Continue from the saved state, if there is one."""
@@ -226,7 +252,10 @@ class _Run:
                     with saves, self._clock("write"):
                         spent = time.monotonic() - self._started
                         state = dump_session(self._session)
-                        self._folder.save(state, frame, spent, self._clock.seconds)
+                        at_once = frames_at_once(self._propagator.backbone, self._size)
+                        self._folder.save(
+                            *(state, frame, spent, self._clock.seconds, self._batch_size, at_once)
+                        )
                 self._report(self._done)
 
     def complete_report(self) -> None:
@@ -286,7 +315,7 @@ class _Run:
                 plan.masks,
                 plan.blocks,
                 self._seen,
-                options.batch_size,
+                self._batch_size,
                 self._clock,
             )
             return _with_frames(results, self._beside, self._clock)
@@ -295,7 +324,7 @@ class _Run:
             self._frames,
             plan.masks,
             first=self._seen,
-            batch_size=options.batch_size,
+            batch_size=self._batch_size,
             clock=self._clock,
         )
 
@@ -313,8 +342,9 @@ class _Run:
         if not self._folder.can_save or in_block:
             return False  # a session has seen a whole block before its first result
         # On a GPU, features of a frame in a batch of another size agree to rounding only.
-        batch = self._options.batch_size or MOST_FRAMES
-        return self._propagator.backbone.device.type == "cpu" or self._seen % batch == 0
+        if not batches_matter(self._propagator.backbone.device):
+            return True
+        return self._seen % (self._batch_size or 1) == 0
 
     def _read_again(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Read the frames of earlier sittings again, with the deadline of all reading."""

@@ -21,7 +21,7 @@ class RunOptions:
         overlay: Whether to write `overlay.mp4`.
         batch_size: Frames whose features are computed at once; None: 1 on a CPU, on a GPU as many
             as its memory has room for, up to 32. On a CPU it changes no mask; on a GPU features
-            agree to rounding.
+            agree to rounding, so an interrupted run goes on with the batch size that it began with.
         max_frames: Stop after this many frames.
         both_ways: Whether objects are followed backwards from a reference too, in a file or folder.
         feature_cache_bytes: Most temporary disk space for going backwards. If more is needed,

@@ -296,7 +296,7 @@ def test_a_run_interrupted_at_any_line_of_its_files_can_be_given_again(
         (lambda data: data[:-9] + b"\0" + data[-8:], "the saved state is damaged"),
         (lambda data: b"", "the saved state is damaged"),
         (lambda data: data.replace(b'"torch": "', b'"torch": "0'), "was made with torch 0"),
-        (lambda data: data.replace(b'"format": 1', b'"format": 9'), "another version of propagate"),
+        (lambda data: data.replace(b'"format": 2', b'"format": 9'), "another version of propagate"),
     ],
 )
 @pytest.mark.slow

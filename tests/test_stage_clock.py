@@ -117,9 +117,11 @@ def test_an_end_that_is_asked_for_comes_between_two_forwards(model):
             raise Ended
 
     backbone = load_backbone(str(model), device="cpu", recipe="official")
-    with pytest.raises(Ended), watched_by(check):
-        frame = Frame(np.zeros((64, 64, 3), np.uint8))
-        list(with_features([frame], backbone, Config(short_side_px=64)))
+    frame = Frame(np.zeros((64, 64, 3), np.uint8))
+    with watched_by(check):
+        read = with_features([frame], backbone, Config(short_side_px=64))
+        with pytest.raises(Ended):
+            next(read)
     # The frame can be computed afterwards: the model was left as it was.
     assert torch.isfinite(backbone.extract(torch.rand(1, 3, 64, 64))).all()
 
@@ -146,7 +148,7 @@ def test_a_batch_leaves_a_worker_alone_whose_frame_takes_longer_than_the_limit(
         model=str(model),
         device="cpu",
         recipe="official",
-        short_side_px=224,
+        short_side_px=128,
         run=RunOptions(max_frames=1),
     )
     video = BatchVideo(tmp_path / "clip.mp4", "clip", tmp_path / "m.png")
@@ -155,9 +157,9 @@ def test_a_batch_leaves_a_worker_alone_whose_frame_takes_longer_than_the_limit(
     def tell(event):
         started.append((event["event"], time.monotonic()))
 
-    summary = run_batch([video], tmp_path / "out", settings, stall_s=2, retry=0, on_event=tell)
+    summary = run_batch([video], tmp_path / "out", settings, stall_s=1.5, retry=0, on_event=tell)
     assert [v.state for v in summary.videos] == ["done"], summary.videos
     begin = next(when for what, when in started if what == "started")
     end = next(when for what, when in started if what == "finished")
-    if end - begin < 2.5:
+    if end - begin < 2:
         pytest.skip(f"the frame took {end - begin:.1f} s only on this machine")

@@ -121,6 +121,7 @@ class RunFolder:
         seconds: Time spent on them.
         stage_s: The same by stage.
         resumed_at: The frames at which this run was resumed, this time included.
+        batch_size, frames_at_once: What an interrupted run computed with; see `RunProgress`.
     """
 
     def __init__(
@@ -166,6 +167,8 @@ class RunFolder:
         self.seconds = 0.0
         self.stage_s: Mapping[str, float] = {}
         self.resumed_at: tuple[int, ...] = ()
+        self.batch_size: int | None = None
+        self.frames_at_once: int | None = None
         self._log_bytes = self._last_crc32 = 0
         # The log entries of the frames that are still to be rewritten.
         self._earlier: Iterator[dict[str, Any]] = iter(())
@@ -232,6 +235,7 @@ class RunFolder:
         self.done, self.session = progress.frames, session
         self.seconds, self.stage_s = progress.seconds, progress.stage_s
         self.resumed_at = (*progress.resumed_at, progress.frames)
+        self.batch_size, self.frames_at_once = progress.batch_size, progress.frames_at_once
         self._log_bytes, self._last_crc32 = progress.log_bytes, progress.last_crc32
         self._earlier = read_log(self.path, progress)
         return names
@@ -292,7 +296,13 @@ class RunFolder:
         self._count += 1
 
     def save(
-        self, session: bytes, frame: Frame, seconds: float, stage_s: Mapping[str, float]
+        self,
+        session: bytes,
+        frame: Frame,
+        seconds: float,
+        stage_s: Mapping[str, float],
+        batch_size: int | None = None,
+        frames_at_once: int | None = None,
     ) -> None:
         """Save the state of the run, from which it can be resumed.
 
@@ -301,6 +311,7 @@ class RunFolder:
             frame: The last frame written.
             seconds: Time spent so far.
             stage_s: The same by stage.
+            batch_size, frames_at_once: See `RunProgress`.
 
         Raises:
             OutputError: If it cannot be written.
@@ -311,7 +322,9 @@ class RunFolder:
         self._lock.check()
         crc32 = zlib.crc32(frame.image.tobytes())
         progress = RunProgress(
-            self._count, self._log.sync(), crc32, seconds, dict(stage_s), self.resumed_at
+            *(self._count, self._log.sync(), crc32, seconds, dict(stage_s), self.resumed_at),
+            batch_size=batch_size,
+            frames_at_once=frames_at_once,
         )
         write_state(self.path, progress, session, self._made_by)
 

@@ -18,7 +18,7 @@ from typing import Any
 from propagate.io.write.files import guard_writing, write_atomically
 from propagate.io.write.layout import FRAMES, STATE
 
-FORMAT = 1
+FORMAT = 2
 
 
 class StateError(Exception):
@@ -36,6 +36,8 @@ class RunProgress:
         seconds: Time spent on them.
         stage_s: The same by stage.
         resumed_at: The frames at which the run was resumed after an interruption.
+        batch_size: Frames whose features are computed together; None where it changes nothing.
+        frames_at_once: How many of them the device takes at once.
     """
 
     frames: int
@@ -44,6 +46,8 @@ class RunProgress:
     seconds: float
     stage_s: Mapping[str, float]
     resumed_at: tuple[int, ...]
+    batch_size: int | None = None
+    frames_at_once: int | None = None
 
 
 def write_state(
@@ -98,6 +102,8 @@ def read_state(folder: Path, made_by: Mapping[str, str]) -> tuple[RunProgress, b
             head["seconds"],
             head["stage_s"],
             tuple(head["resumed_at"]),
+            head["batch_size"],
+            head["frames_at_once"],
         )
     except (ValueError, TypeError, KeyError) as error:
         raise StateError("the saved state is damaged") from error

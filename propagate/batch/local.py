@@ -34,7 +34,8 @@ class LocalEngine:
         Args:
             settings: Of the batch.
             out: Its folder, or a URL.
-            jobs: How many workers. One worker uses all cores; several divide them. None: one.
+            jobs: How many workers. One worker uses all cores; several divide them, and those on one
+                GPU its memory. None: one.
         """
         jobs = jobs or 1
         self.workers = range(jobs)
@@ -96,7 +97,7 @@ class LocalEngine:
         ours, theirs = context.Pipe()
         process = context.Process(
             target=work,
-            args=(theirs, self._settings, self._out, worker, self._threads),
+            args=(theirs, self._settings, self._out, worker, self._threads, len(self.workers)),
             name=f"propagate-{worker}",
         )
         process.start()

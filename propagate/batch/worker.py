@@ -40,6 +40,7 @@ class Runner:
         worker: int,
         threads: int | None,
         check: Callable[[], None] | None = None,
+        workers: int = 1,
     ) -> None:
         """Take what all tasks share. The model is loaded with the first task.
 
@@ -49,9 +50,11 @@ class Runner:
             worker: The number of this worker.
             threads: How many to compute with; None: as many as PyTorch takes.
             check: See `run_reporting`.
+            workers: How many there are on this machine; those on one GPU divide its memory.
         """
         self._settings, self._out = settings, out
         self._worker, self._threads, self._check = worker, threads, check
+        self._workers = workers
         self._key: tuple[Any, ...] | None = None
         self._propagator: Propagator | None = None
         self._refiner: Refiner | None = None
@@ -103,21 +106,42 @@ class Runner:
 
         import torch
 
+        from propagate.features.batch_size import most_pixels, remember_batch, share_memory
+        from propagate.features.device import choose_device
         from propagate.pipeline import Propagator
         from propagate.refine.refiner import load_refiner
 
         if self._threads is not None:
             torch.set_num_threads(self._threads)
-        device = settings.device
-        if device in ("auto", "cuda") and torch.cuda.device_count() > 1:
-            device = f"cuda:{self._worker % torch.cuda.device_count()}"
+        device, sharing = device_of(
+            settings.device, self._worker, self._workers, torch.cuda.device_count()
+        )
+        share_memory(choose_device(device), sharing)
         # Two models at once might not fit into the memory.
-        self._propagator = None
+        before, self._propagator = self._propagator, None
+        remembered = None if before is None else most_pixels(before.backbone)
+        del before
         propagator = Propagator(settings.model, device=device, dtype=settings.dtype, config=config)
+        if remembered is not None:
+            remember_batch(propagator.backbone, remembered, (1, 1))
         if settings.refine is not None and self._refiner is None:
             self._refiner = load_refiner(settings.refine, device=device, dtype=settings.dtype)
         self._propagator, self._key = propagator, key
         return propagator
+
+
+def device_of(name: str, worker: int, workers: int, gpus: int) -> tuple[str, int]:
+    """Choose the device of a worker, and count the workers that share it.
+
+    Args:
+        name: The device that was asked for. "auto" and "cuda" give each worker a GPU in turn.
+        worker: Its number.
+        workers: How many there are.
+        gpus: How many GPUs there are.
+    """
+    if name in ("auto", "cuda") and gpus > 1:
+        return f"cuda:{worker % gpus}", len(range(worker % gpus, workers, gpus))
+    return name, workers
 
 
 def _options_of(video: BatchVideo, options: "RunOptions") -> "RunOptions":
@@ -146,6 +170,7 @@ def work(
     out: Path | str,
     worker: int,
     threads: int | None,
+    workers: int = 1,
 ) -> None:
     """Be a worker process: tasks come and events go through a pipe."""
     # Ctrl-C reaches all processes of a terminal. The batch decides when its workers stop.
@@ -156,7 +181,7 @@ def work(
     if threads is not None:
         # PyTorch reads this when it is imported, which has not happened yet.
         os.environ["OMP_NUM_THREADS"] = str(threads)
-    runner = Runner(settings, out, worker, threads, stop.check)
+    runner = Runner(settings, out, worker, threads, stop.check, workers)
     turn = threading.Lock()
 
     def send(event: Event) -> None:

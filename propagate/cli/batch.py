@@ -81,8 +81,8 @@ def batch(
         float,
         typer.Option(
             metavar="MINUTES",
-            help="Kill a worker that shows no sign of life for this long. A slow frame is no reason: "
-            "each forward of the U-Net is a sign of life.",
+            help="Kill a worker that shows no sign of life for this long. Slow frames are no "
+            "reason: each forward of the U-Net is a sign of life.",
         ),
     ] = 10.0,
     engine: Annotated[

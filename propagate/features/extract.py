@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from propagate.config import Config
 from propagate.errors import DeviceError
 from propagate.features.backbone import Backbone, SemanticBackbone
+from propagate.features.batch_size import frames_at_once, remember_batch
 from propagate.features.colors import COLOR_CHANNELS, cell_colors
 from propagate.features.fork import refuse_fork
 from propagate.records import Frame
@@ -28,7 +29,8 @@ def extract_features(backbone: Backbone, config: Config, frames: Sequence[Image]
     The channels are those of the backbone, then one semantic map for each of
     `config.named_classes` (PDM, eq. 6), then colours if the matcher uses them.
 
-    A batch that does not fit into the device's memory is halved until it does.
+    A batch that does not fit into the device's memory is halved until it does. The model remembers
+    how many fit, so that the next batch is divided at once.
 
     Args:
         backbone: Computes the features.
@@ -82,6 +84,10 @@ def _resized(frame: Image, size: tuple[int, int], device: torch.device) -> torch
 def _extract(
     backbone: Backbone, extract: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
 ) -> torch.Tensor:
+    size = (images.shape[2], images.shape[3])
+    most = frames_at_once(backbone, size)
+    if most is not None and len(images) > most:
+        return torch.cat([_extract(backbone, extract, part) for part in images.split(most)])
     try:
         return extract(images)
     except torch.OutOfMemoryError as error:
@@ -94,7 +100,8 @@ def _extract(
     # Outside the handler, because the exception keeps the tensors of the failed attempt alive.
     half = (len(images) + 1) // 2
     log.warning("out of memory with %d frames at once; continuing with %d", len(images), half)
-    return torch.cat([_extract(backbone, extract, part) for part in images.split(half)])
+    remember_batch(backbone, half, size)
+    return _extract(backbone, extract, images)
 
 
 def working_size(height: int, width: int, config: Config, multiple: int) -> tuple[int, int]:
