@@ -32,7 +32,7 @@ from propagate.pipeline import Propagator
 from propagate.plan import Plan, References, check_within, plan_source
 from propagate.records import Frame, Progress, Result
 from propagate.run_options import RunOptions
-from propagate.run_settings import run_settings, versions
+from propagate.run_settings import other_versions, run_settings, versions
 from propagate.saved_state import Saves, dump_session, load_session
 from propagate.session import Session
 from propagate.stage_clock import STAGES, StageClock
@@ -64,6 +64,7 @@ class RunSummary:
         was_finished: Whether it had been finished before, and nothing had to be done.
         notes: Lines about what was wrong with the source: frames that were lost or not shown, a
             clock that jumps.
+        made_with: Other versions that it was finished with: "torch 2.6.0 (now 2.7.1)".
     """
 
     folder: Path
@@ -75,6 +76,7 @@ class RunSummary:
     resumed_at: tuple[int, ...] = ()
     was_finished: bool = False
     notes: tuple[str, ...] = ()
+    made_with: tuple[str, ...] = ()
 
 
 def run_into_folder(
@@ -123,7 +125,7 @@ def run_into_folder(
             report = find_finished(path, settings, options.formats, options.overlay)
             if report is not None:
                 return _summary_of(path, report)
-        made_by = {**versions(), "device": str(propagator.backbone.device)}
+        made_by = {**versions(), "device": propagator.backbone.device.type}
         # Frames that are gone back over are read a second time, beside their results.
         twice = plan.open() if plan.blocks else nullcontext(frames)
         with (
@@ -396,6 +398,7 @@ def _summary_of(path: Path, report: Mapping[str, Any]) -> RunSummary:
         tuple(timing.get("resumed_at", ())),
         was_finished=True,
         notes=tuple(report.get("notes", ())),
+        made_with=tuple(other_versions(report)),
     )
 
 

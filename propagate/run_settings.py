@@ -1,12 +1,14 @@
 """Everything that decides the masks of a run, as plain values for its report."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from propagate.features.origin import made_of
 from propagate.io.decode.live import live_display_name
 from propagate.io.decode.source import Source
 from propagate.io.decode.video import is_live
@@ -25,13 +27,17 @@ def run_settings(
     options: RunOptions,
     refine: "Refiner | None",
 ) -> dict[str, Any]:
-    """Give the settings of a run. Two runs with the same settings write the same masks."""
+    """Give the settings of a run. Two runs with the same settings write the same masks.
+
+    They name the files of weights by their content: a model that was trained again is another one.
+    Versions of libraries stand beside them, see `other_versions`.
+    """
     live, frame_range = is_live(source), options.source_options.frame_range
     reading = propagator.backbone.reading
     settings: dict[str, Any] = {
         "source": live_display_name(str(source)) if live else str(source),
         "model": propagator.model,
-        "dtype": propagator.dtype,
+        **made_of(propagator.backbone),
         "reading": None if reading is None else asdict(reading),
         "config": propagator.config.to_json(),
         "references_sha256": {
@@ -66,3 +72,17 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def other_versions(report: Mapping[str, Any]) -> list[str]:
+    """Say with which other versions a finished result was made: "torch 2.6.0 (now 2.7.1)".
+
+    They do not make it another result: it is what it was, and computing it again takes hours. But
+    masks may differ in single pixels, so a person should know.
+    """
+    before = report.get("versions") or {}
+    return [
+        f"{name} {before[name]} (now {now})"
+        for name, now in versions().items()
+        if before.get(name, now) != now
+    ]

@@ -95,7 +95,7 @@ def test_the_report_holds_settings_and_a_score_and_state_of_every_object_and_fra
     assert report["complete"] is True
     assert report["model"] == "color"
     assert report["config"] == Config.named("dino").to_json()
-    assert (report["dtype"], report["device"]) == ("auto", "cpu")
+    assert (report["dtype"], report["device"]) == ("float32", "cpu")
     assert (report["decoder"], report["max_frames"]) == ("pyav", 4)
     assert report["object_ids"] == [1, 2]
     assert report["frames"] == len(report["per_frame"]) == 4

@@ -1,6 +1,5 @@
 """The folder of one run: masks are written frame by frame, the report last."""
 
-import hashlib
 import json
 import logging
 import sys
@@ -185,8 +184,7 @@ class RunFolder:
     # --- preparing the folder --------------------------------------------------------------------
 
     def _prepare(self, overwrite: bool) -> None:
-        fingerprint = hashlib.sha256(json.dumps(self._report, sort_keys=True).encode()).hexdigest()
-        marker = json.dumps({"settings_sha256": fingerprint}).encode()
+        marker = json.dumps({"settings": self._report}, sort_keys=True).encode()
         if not overwrite:
             self._refuse_others(marker)
         # First of all, so that a run that is killed from here on can be repeated.
@@ -211,10 +209,27 @@ class RunFolder:
             raise OutputError(f"{self.path}: a finished run is in this folder{how}", REPLACE_HINT)
         path = self.path / MARKER
         if present and not (path.exists() and path.read_bytes() == marker):
-            raise OutputError(
-                f"{self.path}: the folder holds files of another run",
-                "pass {overwrite=True} to replace them, or choose another folder ({out})",
+            self._refuse_unfinished(_settings_in(path))
+
+    def _refuse_unfinished(self, before: Mapping[str, Any] | None) -> None:
+        """Refuse the files of another run that was not finished; name what differs, if it is known.
+
+        Precision is chosen by the machine, so a run that goes on elsewhere may only have to ask for
+        the one that it began with.
+        """
+        hint = "pass {overwrite=True} to replace them, or choose another folder ({out})"
+        found = [] if before is None else differences(before, self._report)
+        if before is None or not found:
+            raise OutputError(f"{self.path}: the folder holds files of another run", hint)
+        if all(line.startswith("dtype was") for line in found):
+            hint = (
+                f"pass {{dtype={before['dtype']}}} to go on, or {{overwrite=True}} to start again"
             )
+        raise OutputError(
+            f"{self.path}: an unfinished run of other settings is in this folder: "
+            f"{'; '.join(found[:MOST_DIFFERENCES])}",
+            hint,
+        )
 
     def _restore(self) -> set[str]:
         """Load the saved state of an unfinished run; return the names of its frames."""
@@ -447,6 +462,14 @@ class RunFolder:
     def _write_report(self, name: str, **entries: Any) -> None:
         entries = {**self._report, **entries, "frames": self._count}
         write_report(self.path / name, entries, self._log.entries())
+
+
+def _settings_in(marker: Path) -> Mapping[str, Any] | None:
+    """Read the settings of an unfinished run; None if they are not known."""
+    try:
+        return dict(json.loads(marker.read_bytes())["settings"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 def _remove_work_files(path: Path) -> None:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from propagate.errors import OutputError
 from propagate.io.write.files import guard_writing, write_atomically
 from propagate.io.write.layout import FRAMES, STATE
 
@@ -59,7 +60,7 @@ def write_state(
         folder: The folder of the run.
         progress: How far it is.
         session: The session at that point.
-        made_by: Versions and device, which must be the same for the run to be resumed.
+        made_by: Versions, and the kind of device, which must be the same for the run to be resumed.
 
     Raises:
         OutputError: If it cannot be written.
@@ -81,7 +82,10 @@ def read_state(folder: Path, made_by: Mapping[str, str]) -> tuple[RunProgress, b
         How far the run was, and its session at that point.
 
     Raises:
-        StateError: If the state is damaged, or was made by another version or device.
+        StateError: If the state is damaged, or was made by another version: masks of two versions
+            in one result could not be computed again by anybody, so the run starts over.
+        OutputError: It was made on another kind of device, which gives the other masks that no
+            single device would give. Nothing is lost: a person decides.
     """
     try:
         line, _, session = (folder / STATE).read_bytes().partition(b"\n")
@@ -110,9 +114,15 @@ def read_state(folder: Path, made_by: Mapping[str, str]) -> tuple[RunProgress, b
     if damaged:
         raise StateError("the saved state is damaged")
     for name, value in made_by.items():
-        if before.get(name) != value:
-            was = before.get(name, "unknown")
+        was = before.get(name, "unknown")
+        if was != value and name != "device":
             raise StateError(f"the saved state was made with {name} {was}, this is {value}")
+    was, now = before.get("device"), made_by.get("device")
+    if was != now:
+        raise OutputError(
+            f"{folder}: this unfinished run was begun on {was}, and this is {now}",
+            f"pass {{device={was}}} to go on there, or {{overwrite=True}} to start again",
+        )
     return progress, session
 
 

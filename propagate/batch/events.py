@@ -54,6 +54,7 @@ class Finished:
         seconds: The time of its frames, in all sittings together.
         resumed_at: The frames at which it continued after an interruption.
         notes: Lines about what was wrong with the source.
+        made_with: Other versions that it was finished with before; see `RunSummary`.
     """
 
     worker: int
@@ -64,6 +65,7 @@ class Finished:
     resumed_at: tuple[int, ...]
     was_finished: bool
     notes: tuple[str, ...] = ()
+    made_with: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,7 @@ def run_reporting(
             summary.resumed_at,
             summary.was_finished,
             summary.notes,
+            summary.made_with,
         )
     )
     return summary

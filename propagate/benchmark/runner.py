@@ -29,6 +29,7 @@ from propagate.eval.report.comparison import Entry
 from propagate.eval.report.html import ReadFrame, ReportFrame, html_report
 from propagate.features.device import choose_device
 from propagate.features.model_folder import open_model_folder
+from propagate.features.origin import will_be_made_of
 from propagate.features.presets import find_preset
 from propagate.features.recipes import RECIPES
 from propagate.io.decode.image_folder import ImageFolder
@@ -37,7 +38,7 @@ from propagate.io.write.report import differences, read_report
 from propagate.io.write.run_folder import RunFolder
 from propagate.pipeline import Propagator
 from propagate.records import BACKGROUND_ID, Frame, Mask, Progress, Result, State
-from propagate.run_settings import versions
+from propagate.run_settings import other_versions, versions
 
 # The name of the baseline, given in place of a model: it copies the first mask to every frame. A
 # method that does not score higher follows nothing.
@@ -213,7 +214,10 @@ class _Runs:
         todo = [sequence for sequence in sequences if not self.is_finished(sequence)]
         if len(todo) < len(sequences):
             count = len(sequences) - len(todo)
-            watch.say(f"{name}: {count} of {len(sequences)} sequences were already finished")
+            others = self._other_versions(set(sequences) - set(todo))
+            watch.say(
+                f"{name}: {count} of {len(sequences)} sequences were already finished{others}"
+            )
         if not todo:
             return {}
         predict, facts = self._load()
@@ -235,6 +239,12 @@ class _Runs:
                 done += counts[sequence]
         return failures
 
+    def _other_versions(self, finished: Iterable[str]) -> str:
+        """Say with which other versions finished sequences were made."""
+        reports = [read_report(self.folder / sequence) or {} for sequence in sorted(finished)]
+        found = dict.fromkeys(other for report in reports for other in other_versions(report))
+        return f", with {', '.join(found)}" if found else ""
+
     def _settings(self, sequence: str, references: Mapping[int, Mask]) -> dict[str, Any]:
         """Collect everything that decides the masks of a sequence, as plain values."""
         settings: dict[str, Any] = {
@@ -247,7 +257,12 @@ class _Runs:
         }
         if self.configuration.model == FIRST_MASK:
             return settings
-        return settings | {"config": self.configuration.config.to_json()}
+        config = self.configuration.config.to_json()
+        return settings | self._made_of() | {"config": config}
+
+    def _made_of(self) -> dict[str, Any]:
+        """Say what computes the features; files of weights that were hashed are not read again."""
+        return will_be_made_of(self.configuration.model, self.device)
 
     def _frame_count(self, sequence: str) -> int:
         try:
@@ -377,6 +392,7 @@ def _facts(configuration: Configuration, reports: Sequence[Mapping[str, Any]]) -
         ),
         "short side": f"{config.short_side_px} px",
         "device": values(lambda report: report["device"]),
+        "precision": values(lambda report: report.get("dtype", "-")),
     }
     for name in versions():
         facts[name] = values(lambda report, name=name: report["versions"].get(name, "-"))

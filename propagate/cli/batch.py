@@ -252,7 +252,8 @@ class _Lines:
                 continued = (
                     f", continued at {event['resumed_at'][-1]}" if event["resumed_at"] else ""
                 )
-                how = "was done before" if event["was_finished"] else f"done{continued}"
+                others = f" with {', '.join(event['made_with'])}" if event["made_with"] else ""
+                how = f"was done before{others}" if event["was_finished"] else f"done{continued}"
                 say(f"{self._so_far()}: {video}: {how}, {counted(event['frames'], 'frame')}")
                 for note in event["notes"]:
                     say(note)

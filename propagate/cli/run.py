@@ -208,7 +208,8 @@ def _showing(show: "Progress", run: "Run", *, progress: "Progress") -> "RunSumma
 
 def _last_line(summary: "RunSummary") -> str:
     if summary.was_finished:
-        return f"{summary.folder}: finished before; left as it is"
+        with_others = f" with {', '.join(summary.made_with)}" if summary.made_with else ""
+        return f"{summary.folder}: finished before{with_others}; left as it is"
     fps = summary.frames / summary.seconds if summary.seconds else 0.0
     frames = counted(summary.frames, "frame")
     objects = counted(len(summary.object_ids), "object")

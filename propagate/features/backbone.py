@@ -16,6 +16,9 @@ class Backbone(Protocol):
         multiple: Both sides of the working size must be multiples of this.
         channels: Length of a feature vector.
         device: The device it computes on; features stay there.
+
+    A report also names, if the backbone has them, `dtype` (a `torch.dtype`), `compiled` (a bool)
+    and `origin` (an `Origin`).
     """
 
     name: str

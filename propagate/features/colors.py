@@ -3,6 +3,8 @@
 import torch
 import torch.nn.functional as F
 
+from propagate.features.origin import Origin
+
 # A cell is described by the mean colours of its 2 x 2 quarters.
 LAYOUT = 2
 COLOR_CHANNELS = 3 * LAYOUT * LAYOUT
@@ -35,6 +37,8 @@ class ColorBackbone:
     multiple = 8
     channels = COLOR_CHANNELS
     reading = None
+    dtype = torch.float32
+    origin = Origin()
 
     def __init__(self, device: torch.device) -> None:
         """Compute on `device`."""

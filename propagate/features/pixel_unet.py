@@ -16,6 +16,7 @@ from propagate.features.model_folder import (
     UnetWeights,
     open_model_folder,
 )
+from propagate.features.origin import origin_of
 from propagate.features.reading import Reading
 from propagate.features.text import Text
 from propagate.features.unet import DiffusionBackbone
@@ -70,13 +71,17 @@ def load_diffusion(
             # Imported here because `tiny` does not need VAE and text encoders.
             from propagate.features.stable_diffusion import load_latent
 
-            return load_latent(folder, device, dtype, reading, text or Text(), compiled)
+            backbone = load_latent(folder, device, dtype, reading, text or Text(), compiled)
+            backbone.origin = origin_of(folder)
+            return backbone
         if text is not None and text.class_names:
             raise ModelError(
                 f"model {name}: its U-Net takes no text",
                 "leave {class_names} out, or pass a Stable Diffusion pipeline",
             )
-        return _load_pixel(folder, device, dtype, reading, untrained_seed, compiled)
+        backbone = _load_pixel(folder, device, dtype, reading, untrained_seed, compiled)
+        backbone.origin = origin_of(folder, untrained_seed)
+        return backbone
 
 
 def _load_pixel(

@@ -21,6 +21,7 @@ from propagate.features.compiling import compile_blocks, is_compiler_error
 from propagate.features.hooks import outputs_of, project_prompt_once
 from propagate.features.hub import one_line
 from propagate.features.inversion import denoise, invert, noise_from_velocity
+from propagate.features.origin import Origin
 from propagate.features.reading import (
     CROSS_KEYS,
     CROSS_QUERIES,
@@ -45,7 +46,11 @@ class DiffusionBackbone:
         reading: What is read.
         timestep: Noise level at which it is read.
         dtype: Precision of the U-Net.
+        compiled: Whether its blocks are compiled.
+        origin: The files that it was loaded from; None: they are not known.
     """
+
+    origin: Origin | None = None
 
     def __init__(
         self,
@@ -82,6 +87,7 @@ class DiffusionBackbone:
         # One thread at a time: what is read passes through hooks, which every forward runs.
         self._turn = threading.RLock()
         self.dtype = unet.dtype
+        self.compiled = compiled
         self.reading = reading
         self._encode = encode
         self._scheduler = scheduler

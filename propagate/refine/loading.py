@@ -9,6 +9,7 @@ from PIL import Image
 from propagate.errors import ModelError
 from propagate.features.hub import cached, download, one_line
 from propagate.features.model_folder import FETCH_HINT, ModelFolder, check_files, refuse_file
+from propagate.features.origin import hash_files
 from propagate.features.weights import align, check_nothing_is_missing, loading, quiet
 from propagate.refine.sam import PixelScaling, Sam
 
@@ -46,7 +47,9 @@ def open_sam(name: str, source: str, device: torch.device, dtype: torch.dtype) -
             "pass a SAM or SAM 2 in transformers layout",
         )
     scaling = _read_scaling(folder)
-    return Sam(name, _load_model(folder, CLASSES[kind]), scaling, device, dtype)
+    sam = Sam(name, _load_model(folder, CLASSES[kind]), scaling, device, dtype)
+    sam.origin = hash_files(folder.path, [name for names in FILES for name in names])
+    return sam
 
 
 def _load_model(folder: ModelFolder, class_name: str) -> Any:

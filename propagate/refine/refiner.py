@@ -66,6 +66,8 @@ class Refiner:
             "name": self.sam.name,
             "source": self.source,
             "dtype": str(self.sam.dtype).removeprefix("torch."),
+            "weights": dict(self.sam.origin.weights),
+            "model_config": dict(self.sam.origin.model_config),
             **asdict(REFINER_SETTINGS),
         }
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from propagate.errors import ModelError
+from propagate.features.origin import Origin
 
 # Objects in one pass of the decoder. With L = 256, its maps take about 20 MB per object in float32.
 OBJECTS_AT_ONCE = 32
@@ -92,7 +93,11 @@ class PixelScaling:
 
 
 class Sam:
-    """A loaded SAM or SAM 2. It keeps no state between frames."""
+    """A loaded SAM or SAM 2. It keeps no state between frames.
+
+    Attributes:
+        origin: The files that it was loaded from.
+    """
 
     def __init__(
         self,
@@ -113,6 +118,7 @@ class Sam:
                 decoder stay in float32: in bfloat16 a point would be off by pixels.
         """
         self.name, self.device, self.dtype = name, device, dtype
+        self.origin = Origin()
         self.model = model.to(device).eval()
         self._scaling = scaling
         self._is_sam1 = model.config.model_type == "sam"

@@ -4,6 +4,7 @@ The models are real ones of random weights. What they make of a prompt means not
 with each pixel, point and box; so whatever is passed on wrongly shows.
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -517,10 +518,16 @@ def test_the_settings_of_the_processor_may_lie_where_transformers_5_puts_them(fo
 
 
 def test_a_result_can_name_its_refiner(folders, refiners):
+    def hashes(pattern):
+        files = folders["sam2"].glob(pattern)
+        return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
     assert refiners["sam2"].settings == {
         "name": str(folders["sam2"]),
         "source": str(folders["sam2"]),
         "dtype": "float32",
+        "weights": hashes("*.safetensors"),
+        "model_config": hashes("*config.json"),
         "agreement": 0.5,
         "max_negatives": 8,
         "certain_logit": 10.0,
