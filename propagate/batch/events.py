@@ -73,6 +73,7 @@ class Failed:
     """A video cannot be done, as far as this worker can tell.
 
     Attributes:
+        worker: -1 if a file is missing, so that no worker was given the video.
         reason: One line.
         hint: What to do; see `PropagateError`.
         trace: The traceback of an error that is no `PropagateError`.

@@ -4,15 +4,22 @@
     clips/a.mp4,masks/a.png,,
     clips/b/c.mp4,masks/b_c/,b_c,500
 
-JSON lines have one object with the same names on each line. Paths are relative to the manifest.
+The cells may be divided by commas, semicolons or tabs. JSON lines have one object with the same
+names on each line. Paths are relative to the manifest.
+
+A table whose lines make no sense is refused as a whole, before anything starts. A file that is
+missing costs only the video of its line.
 """
 
+import codecs
 import csv
+import difflib
 import io
 import json
 import logging
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -69,7 +76,7 @@ VIDEO_SUFFIXES = frozenset(
 
 
 class ManifestError(PropagateError):
-    """A manifest cannot be used: unknown columns, missing files, names that clash."""
+    """A manifest cannot be used: unknown columns, values that make no sense, names that clash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,7 @@ class BatchVideo:
         names: Object id -> name of its class.
         options: For this video instead of those of the batch: "max_frames", "matcher", "overlay",
             "on_damage", "frame_range".
+        place: Where it is in the manifest, for messages: "clips.csv, line 4".
     """
 
     video: Path
@@ -92,6 +100,20 @@ class BatchVideo:
     references: Mapping[int, Path] = field(default_factory=dict)
     names: Mapping[int, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    place: str = field(default="", compare=False)
+
+    def missing(self) -> str | None:
+        """Say which of its files is missing, and on which line; None if all are there."""
+        masks = [] if self.mask is None else [("mask", self.mask)]
+        masks += [("references", path) for path in self.references.values()]
+        for column, path in (("video", self.video), *masks):
+            try:
+                path.stat()
+            except OSError as error:
+                reason = (error.strerror or str(error)).lower()
+                where = f"{self.place}: " if self.place else ""
+                return f"{where}{column}: {path}: {reason}"
+        return None
 
     @property
     def about_frames(self) -> float:
@@ -110,14 +132,14 @@ def read_manifest(path: str | Path) -> list[BatchVideo]:
     """Read a manifest.
 
     Args:
-        path: A .csv or .jsonl file with the columns video, mask, references ("0=a.png;120=b.png"),
-            names ("1=dog;2=cat"), folder, max_frames, matcher, overlay, on_damage, and start, end,
-            stride, fps as `FrameRange.parse` takes them; in JSON, `references` and `names` may be
-            objects. Or a folder with `videos/` and `masks/`: the mask of videos/a.mp4 is
-            masks/a.png, or masks/a/ with `<frame number>.png`.
+        path: A .csv, .tsv or .jsonl file with the columns video, mask, references
+            ("0=a.png;120=b.png"), names ("1=dog;2=cat"), folder, max_frames, matcher, overlay,
+            on_damage, and start, end, stride, fps as `FrameRange.parse` takes them; in JSON,
+            `references` and `names` may be objects. Or a folder with `videos/` and `masks/`: the
+            mask of videos/a.mp4 is masks/a.png, or masks/a/ with masks named after their frames.
 
     Returns:
-        The videos, in order.
+        The videos, in order. Their files need not exist: see `BatchVideo.missing`.
 
     Raises:
         ManifestError: It cannot be read, or something in it is wrong. One message lists all
@@ -126,16 +148,16 @@ def read_manifest(path: str | Path) -> list[BatchVideo]:
     path = Path(path)
     if path.is_dir():
         return _read_folder(path)
-    readers = {".csv": _csv_rows, ".jsonl": _json_rows}
+    readers = {".csv": _csv_rows, ".tsv": _csv_rows, ".jsonl": _json_rows}
     if path.suffix.lower() not in readers:
         raise ManifestError(
             f"{path}: not a manifest",
-            "give a .csv or .jsonl file, or a folder with videos/ and masks/",
+            "give a .csv, .tsv or .jsonl file, or a folder with videos/ and masks/",
         )
     if not path.exists():
         raise ManifestError(f"{path}: no such file", "check the path")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = _decoded(path.read_bytes())
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{path}: cannot be read ({error})", "save it as UTF-8 text") from error
     problems: list[str] = []
@@ -145,15 +167,20 @@ def read_manifest(path: str | Path) -> list[BatchVideo]:
         if isinstance(row, str):
             problems.append(f"{place}: {row}")
             continue
-        video, wrong = _video_of(row, path.parent)
+        video, wrong = _video_of(row, path.parent, f"{path.name}, {place}")
         problems += [f"{place}: {problem}" for problem in wrong]
         if video is not None:
             rows.append((place, video))
     return _checked(path, rows, problems)
 
 
+def _decoded(data: bytes) -> str:
+    """Decode a table as spreadsheets save it: UTF-8, or UTF-16 with its mark."""
+    is_wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if is_wide else "utf-8-sig")
+
+
 def _read_folder(path: Path) -> list[BatchVideo]:
-    problems: list[str] = []
     rows: list[tuple[str, BatchVideo]] = []
     for part in ("videos", "masks"):
         if not (path / part).is_dir():
@@ -170,13 +197,13 @@ def _read_folder(path: Path) -> list[BatchVideo]:
         mask = next((mask for mask in masks if mask.exists()), None)
         if mask is None and not file.is_dir() and file.suffix.lower() not in VIDEO_SUFFIXES:
             left_out.append(file.name)
-        elif mask is None:
-            problems.append(f"videos/{file.name}: no masks/{name}.png and no masks/{name}/")
-        else:
-            rows.append((f"videos/{file.name}", BatchVideo(file.absolute(), name, mask.absolute())))
+            continue
+        place = f"videos/{file.name}"
+        video = BatchVideo(file.absolute(), name, (mask or masks[-1]).absolute(), place=place)
+        rows.append((place, video))
     if left_out:
         log.warning("%s: left out, as they are no videos: %s", path / "videos", ", ".join(left_out))
-    return _checked(path, rows, problems)
+    return _checked(path, rows, [])
 
 
 def _checked(
@@ -206,7 +233,8 @@ Row = Mapping[str, Any] | str
 
 def _csv_rows(text: str) -> Iterator[tuple[int, Row]]:
     """Give each row with its line number; a text instead of a row says what is wrong."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    lines = io.StringIO(text, newline="")
+    reader = csv.reader(lines, delimiter=_delimiter(text), strict=True)
     header: list[str] | None = None
     try:
         for cells in reader:
@@ -218,13 +246,43 @@ def _csv_rows(text: str) -> Iterator[tuple[int, Row]]:
                 if len(set(header)) < len(header):
                     yield reader.line_num, "two columns of one name"
                     return
+                if unknown := [name for name in header if name not in _COLUMNS]:
+                    yield reader.line_num, _unknown(unknown)
+                    return
             elif len(cells) > len(header):
-                yield reader.line_num, f"{len(cells)} cells, and there are {len(header)} columns"
+                yield (
+                    reader.line_num,
+                    f"{len(cells)} cells, and there are {len(header)} columns; put quotes around a "
+                    f"cell with {reader.dialect.delimiter!r} in it",
+                )
             else:
                 filled = zip(header, cells, strict=False)
                 yield reader.line_num, {name: cell for name, cell in filled if cell}
     except csv.Error as error:
         yield reader.line_num, f"not CSV ({error})"
+
+
+def _delimiter(text: str) -> str:
+    """Find what divides the cells: that which makes known columns of the first line."""
+    first = next((line for line in text.splitlines() if line.strip()), "")
+
+    def known(delimiter: str) -> int:
+        try:
+            cells = next(csv.reader([first], delimiter=delimiter), [])
+        except csv.Error:
+            return 0
+        return sum(cell.strip() in _COLUMNS for cell in cells)
+
+    # Of equals the first, a comma: a table of one column has none of them.
+    return max(",;\t", key=known)
+
+
+def _unknown(names: Iterable[str]) -> str:
+    """Name unknown columns, those that were perhaps meant, and all that there are."""
+    names = list(names)
+    meant = {name: difflib.get_close_matches(name, _COLUMNS, n=1) for name in names}
+    shown = [f"{n or repr(n)} (perhaps {meant[n][0]})" if meant[n] else n or repr(n) for n in names]
+    return f"no column is called {', '.join(shown)}; there are {', '.join(sorted(_COLUMNS))}"
 
 
 def _json_rows(text: str) -> Iterator[tuple[int, Row]]:
@@ -242,7 +300,9 @@ def _json_rows(text: str) -> Iterator[tuple[int, Row]]:
             yield number, "not a JSON object"
 
 
-def _video_of(row: Mapping[str, Any], root: Path) -> tuple[BatchVideo | None, list[str]]:
+def _video_of(
+    row: Mapping[str, Any], root: Path, place: str
+) -> tuple[BatchVideo | None, list[str]]:
     """Read a row: the video, or None, and what is wrong."""
     problems: list[str] = []
 
@@ -256,18 +316,17 @@ def _video_of(row: Mapping[str, Any], root: Path) -> tuple[BatchVideo | None, li
             return default
 
     def path(text: Any) -> Path:
-        return _existing(text, root)
+        return _path(text, root)
 
     unknown = sorted(row.keys() - _COLUMNS)
     if unknown:
-        known = ", ".join(sorted(_COLUMNS))
-        problems.append(f"no column is called {', '.join(unknown)}; there are {known}")
+        problems.append(_unknown(unknown))
     if "video" not in row:
         problems.append("video: missing")
     if "mask" not in row and "references" not in row:
         problems.append("mask: missing, and there are no references")
     video = value("video", path)
-    references = value("references", _numbered, {})
+    references = value("references", _masks, {})
     masks = {}
     for frame, text in references.items():
         try:
@@ -275,11 +334,14 @@ def _video_of(row: Mapping[str, Any], root: Path) -> tuple[BatchVideo | None, li
         except ValueError as error:
             problems.append(f"references: {error}")
     mask = value("mask", path)
-    if mask is not None and mask.is_file() and 0 in masks:
-        problems.append("references: frame 0 has a mask already")
+    if mask is not None and not os.path.isdir(mask) and 0 in masks:
+        problems.append(
+            f"references: frame 0 has a second mask, {masks[0]}, beside {mask} in the column mask: "
+            "keep one"
+        )
     name = ""
     if video is not None:
-        name = video.name if video.is_dir() else video.stem
+        name = video.name if os.path.isdir(video) else video.stem
         try:
             name = _folder_name(row.get("folder", name))
         except ValueError as error:
@@ -293,19 +355,14 @@ def _video_of(row: Mapping[str, Any], root: Path) -> tuple[BatchVideo | None, li
             problems.append(str(error))
     if problems or video is None:
         return None, problems
-    return BatchVideo(video, name, mask, masks, names, options), []
+    return BatchVideo(video, name, mask, masks, names, options, place), []
 
 
-def _existing(text: Any, root: Path) -> Path:
+def _path(text: Any, root: Path) -> Path:
     if not isinstance(text, str) or not text or "\0" in text:
         raise ValueError(f"{text!r}: no path")
     # Absolute, so that the batch can be continued from another working directory.
-    path = (root / text).absolute()
-    try:
-        path.stat()
-    except OSError as error:
-        raise ValueError(f"{path}: {(error.strerror or str(error)).lower()}") from error
-    return path
+    return (root / text).absolute()
 
 
 def _folder_name(text: Any) -> str:
@@ -322,8 +379,8 @@ def _folder_name(text: Any) -> str:
     return text
 
 
-def _numbered(value: Any) -> dict[int, str]:
-    """Read "0=a.png;120=b.png", or the same as an object or a list."""
+def _numbered(value: Any, form: str) -> dict[int, str]:
+    """Read "0=a.png;120=b.png", or the same as an object or a list; `form` is an example."""
     if isinstance(value, str):
         value = [part for part in value.split(";") if part.strip()]
     if isinstance(value, Mapping):
@@ -331,19 +388,24 @@ def _numbered(value: Any) -> dict[int, str]:
     elif isinstance(value, list) and all(isinstance(part, str) for part in value):
         pairs = [part.split("=", 1) if "=" in part else (part, "") for part in value]
     else:
-        raise ValueError(f"{value!r}: write number=value;number=value")
+        raise ValueError(f"{value!r}: write them as {form}")
     numbered: dict[int, str] = {}
     for number, each in pairs:
         if not re.fullmatch("[0-9]{1,9}", number.strip()) or not isinstance(each, str) or not each:
-            raise ValueError(f"{number}={each}: write number=value;number=value")
+            given = f"{number}={each}" if each else number
+            raise ValueError(f"{given!r}: write them as {form}")
         if int(number) in numbered:
             raise ValueError(f"{int(number)} is there twice")
         numbered[int(number)] = each.strip()
     return numbered
 
 
+def _masks(value: Any) -> dict[int, str]:
+    return _numbered(value, "0=a.png;120=b.png, frame numbers and masks")
+
+
 def _class_names(value: Any) -> dict[int, str]:
-    names = _numbered(value)
+    names = _numbered(value, "1=dog;2=cat, object ids and classes")
     if any(not 1 <= object_id <= 254 for object_id in names):
         raise ValueError("objects have ids 1 to 254")
     return names

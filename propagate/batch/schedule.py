@@ -40,6 +40,8 @@ MakeEngine = Callable[[BatchSettings, Path | str, int | None], AbstractContextMa
 # A model may have to be downloaded before a video starts.
 LOAD_S = 3600.0
 POLL_S = 0.5
+# Instead of the number of a worker, where none was given the video.
+NO_WORKER = -1
 STATUS_EVERY_S = 2.0
 
 
@@ -238,11 +240,26 @@ class _Schedule:
         for worker in self._engine.workers:
             if worker in self._running or not self._waiting:
                 continue
-            number = self._waiting.popleft()
+            while (number := self._next()) is None and self._waiting:
+                pass
+            if number is None:
+                return
             overwrite = self._overwrite and number not in self._advanced
             self._running[worker] = _Running(number, time.monotonic())
             self._change(number, state="running", attempts=self.videos[number].attempts + 1)
             self._engine.submit(worker, Task(number, self._given[number], overwrite))
+
+    def _next(self) -> int | None:
+        """Take the next video that waits; None if a file of it is missing, which fails it alone."""
+        number = self._waiting.popleft()
+        reason = self._given[number].missing()
+        if reason is None:
+            return number
+        hint = "put the file there, or correct the path, and run the batch again"
+        failed = Failed(NO_WORKER, number, reason, hint, may_pass=False)
+        self._change(number, state="failed", reason=reason, hint=hint)
+        self._report(failed, number, again=False)
+        return None
 
     def _take(self, event: Event) -> None:
         running = self._running.get(event.worker)

@@ -90,8 +90,11 @@ def read_status(out: str | Path) -> BatchStatus:
         videos = tuple(VideoStatus(**video) for video in content["videos"])
         age_s = max(0.0, time.time() - content["time"])
     except FileNotFoundError as error:
+        what = "no batch writes here" if out.is_dir() else "no such folder"
+        raise OutputError(f"{out}: {what}", "give the output folder of a batch") from error
+    except NotADirectoryError as error:
         raise OutputError(
-            f"{out}: no batch writes here", "give the output folder of a batch"
+            f"{out}: a file, not the folder of a batch", "give the output folder of a batch"
         ) from error
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise OutputError(f"{out / STATUS}: cannot be read ({error})") from error

@@ -52,8 +52,8 @@ def batch(
         Path,
         typer.Argument(
             metavar="MANIFEST",
-            help="A .csv or .jsonl file with the columns video, mask, references, names, folder, "
-            "max_frames, matcher, overlay, start, end, stride, fps, on_damage; or a folder with "
+            help="A .csv, .tsv or .jsonl file with the columns video, mask, references, names, "
+            "folder, max_frames, matcher, overlay, start, end, stride, fps, on_damage; or a folder with "
             "videos/ and masks/.",
         ),
     ],

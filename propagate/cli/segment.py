@@ -97,8 +97,9 @@ def segment(
 ) -> None:
     """Mark the objects of one labelled picture in other pictures.
 
-    Writes OUT/<name>.png for each target and, last, OUT/result.json. White on black is one object;
-    other values of the mask are object ids, 255 is void.
+    Writes OUT/<name>.png for each target and, last, OUT/result.json. If two targets of different
+    folders have one name, OUT keeps the folders below their common parent. White on black is one
+    object; other values of the mask are object ids, 255 is void.
 
     Example: propagate segment dog.jpg photos/ -m dog.png -o masks --overlay
     """
@@ -123,13 +124,18 @@ def segment(
         _segment_perseg(perseg, out, chosen, settings, options, overlay, overwrite)
         return
 
-    from propagate.images.segment_files import check_free, find_pictures, segment_files
+    from propagate.images.segment_files import (
+        check_free,
+        find_pictures,
+        output_names,
+        segment_files,
+    )
     from propagate.io.decode.one_frame import read_frame
 
     reference, *targets = given
     found = find_pictures(targets)
     if not overwrite:
-        check_free(out, [picture.stem for picture in found], overlay)
+        check_free(out, output_names(found), overlay)
     labelled = read_given_mask(mask, mask_reading, options)
     image = read_frame(reference, options=options).image
     chosen = choose(method.value, model, short_side, name, template)

@@ -2,10 +2,15 @@
 
 OUT/<name>.png             the mask of <name>.jpg: ids in DAVIS colours, of the picture's size
 OUT/overlay/<name>.jpg     the picture with its mask drawn on it, with `overlay`
+
+If two pictures of different folders have one name, the folders below their common parent are kept:
+OUT/a/<name>.png and OUT/b/<name>.png.
+
 OUT/result.json            settings and scores; written last, so a folder that has one is complete
 """
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -41,7 +46,7 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
 
     Raises:
         VideoError: There is no such path, or no image in a folder.
-        OutputError: Two have the same name, so their masks would have it too.
+        OutputError: Two in one folder have the same name, so their masks would have it too.
     """
     pictures: list[Path] = []
     for path in paths:
@@ -59,14 +64,33 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
             kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
             raise VideoError(f"{path}: a folder without pictures; put some in it ({kinds})")
         pictures += inside
-    stem, count = Counter(picture.stem for picture in pictures).most_common(1)[0]
+    names = output_names(pictures)
+    name, count = Counter(names).most_common(1)[0]
     if count > 1:
-        first, second = [picture for picture in pictures if picture.stem == stem][:2]
+        same = [picture for picture, of in zip(pictures, names, strict=True) if of == name]
         raise OutputError(
-            f"{first} and {second}: both masks would be {stem}.png",
+            f"{same[0]} and {same[1]}: both masks would be {name}.png",
             "rename one, or segment them one by one into different folders ({out})",
         )
     return pictures
+
+
+def output_names(pictures: Sequence[Path]) -> list[str]:
+    """Name the results of pictures, without a suffix: "x", or "a/x" and "b/x".
+
+    Args:
+        pictures: Image files. If their own names differ, those are the names; if not, all results
+            keep the folders that their pictures have below the common parent of all.
+    """
+    names = [picture.stem for picture in pictures]
+    if len({name.casefold() for name in names}) == len(names):
+        return names
+    places = [Path(os.path.abspath(picture)).parent for picture in pictures]
+    common = os.path.commonpath(places)
+    return [
+        (place.relative_to(common) / name).as_posix()
+        for place, name in zip(places, names, strict=True)
+    ]
 
 
 def check_free(out: Path, names: Sequence[str], overlay: bool) -> None:
@@ -110,22 +134,23 @@ def segment_files(
     Raises:
         OutputError: A file cannot be written.
     """
-    _prepare(out, overlay)
+    names = output_names(pictures)
+    _prepare(out, names, overlay)
     found: dict[str, dict[str, Any]] = {}
     failures: list[VideoError] = []
-    for done, picture in enumerate(pictures, start=1):
+    for done, (picture, name) in enumerate(zip(pictures, names, strict=True), start=1):
         try:
             image = read_frame(picture, options=options).image
         except VideoError as error:
             failures.append(error)
         else:
             result = segmenter.segment(image)
-            write_mask(mask_file(out, picture.stem), result.mask)
+            write_mask(mask_file(out, name), result.mask)
             if overlay:
                 drawn = draw_overlay(image, result.mask)
                 jpeg = encode_image(drawn, "JPEG", quality=JPEG_QUALITY)
-                write_atomically(out / OVERLAYS / f"{picture.stem}.jpg", jpeg)
-            found[picture.stem] = {"picture": str(picture), "objects": _objects(result)}
+                write_atomically(out / OVERLAYS / f"{name}.jpg", jpeg)
+            found[name] = {"picture": str(picture), "objects": _objects(result)}
         if progress is not None:
             progress(done, len(pictures))
     errors = [" ".join(str(failure).split()) for failure in failures]
@@ -140,12 +165,15 @@ def segment_files(
     return failures
 
 
-def _prepare(out: Path, overlay: bool) -> None:
+def _prepare(out: Path, names: Sequence[str], overlay: bool) -> None:
     with guard_output_folder(out):
-        (out / OVERLAYS if overlay else out).mkdir(parents=True, exist_ok=True)
+        for folder in {(out / name).parent for name in ("all", *names)}:
+            folder.mkdir(parents=True, exist_ok=True)
+            if overlay:
+                (out / OVERLAYS / folder.relative_to(out)).mkdir(parents=True, exist_ok=True)
+            remove_partial_files(folder)
         # The report of an earlier run would not be true of the new masks.
         (out / REPORT).unlink(missing_ok=True)
-    remove_partial_files(out)
 
 
 def _objects(result: Segmentation) -> dict[str, dict[str, float | int]]:

@@ -84,6 +84,28 @@ def test_the_longest_video_is_begun_first(clips, tmp_path):
     assert begun == ["four", "three", "two"]
 
 
+def test_a_missing_file_costs_its_own_line_alone(propagate, drawn, tmp_path):
+    for name in ("a", "c"):
+        (tmp_path / f"{name}.mp4").symlink_to(drawn.mp4)
+    (tmp_path / "m.png").symlink_to(drawn.mask)
+    table = tmp_path / "t.csv"
+    table.write_text("video;mask;max_frames\na.mp4;m.png;2\nb.mp4;m.png;2\nc.mp4;none.png;2\n")
+    given = ("batch", table, "-o", tmp_path / "out", "--model", "color", "--no-isolate")
+    finished = propagate(*given, "--log-json", tmp_path / "log")
+    assert finished.status == 1
+    assert f"t.csv, line 3: video: {tmp_path / 'b.mp4'}: no such file" in finished.stderr
+    assert f"t.csv, line 4: mask: {tmp_path / 'none.png'}: no such file" in finished.stderr
+    assert (tmp_path / "out/a/result.json").exists()
+    summary = (tmp_path / "out/summary.jsonl").read_text()
+    lines = [json.loads(line) for line in summary.splitlines()]
+    assert [line["status"] for line in lines] == ["done", "failed", "failed"]
+    events = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [e["worker"] for e in events if e["event"] == "failed"] == [-1, -1]
+    # The file has come, and the batch goes on.
+    (tmp_path / "b.mp4").symlink_to(drawn.mp4)
+    assert "1 done, 1 skipped, 1 failed" in propagate(*given).stdout
+
+
 @pytest.mark.slow
 def test_a_bad_video_is_tried_again_after_the_others_and_stops_none(clips, tmp_path):
     bad = tmp_path / "bad.mp4"
@@ -383,6 +405,14 @@ def test_a_folder_without_a_batch_has_no_status(propagate, tmp_path):
     finished = propagate("status", tmp_path)
     assert finished.status == 1
     assert "no batch writes here" in finished.stderr
+    file = tmp_path / "file"
+    file.touch()
+    not_a_batch = "a file, not the folder of a batch"
+    for path, what in ((file, not_a_batch), (tmp_path / "x", "no such folder")):
+        refused = propagate("status", path)
+        assert refused.status == 1
+        assert refused.stderr.startswith(f"propagate: error: {path}: {what}")
+        assert refused.stderr.count("\n") == 1
     (tmp_path / ".batch.json").write_text('{"format": 9}')
     assert "of another version" in propagate("status", tmp_path).stderr
     (tmp_path / ".batch.json").write_text("{")

@@ -1,7 +1,9 @@
 """`propagate segment`: the files it writes, the PerSeg score, and what it refuses."""
 
 import json
+import os
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -92,6 +94,36 @@ def test_nothing_is_overwritten_unless_that_is_wanted(propagate, scene) -> None:
     assert (scene.out / "result.json").exists()
 
 
+@pytest.mark.parametrize(
+    "places", [("a", "b"), ("a/x", "a/y"), (".", "deep/er"), ("a", "a/b"), ("a.b", "a")]
+)
+def test_pictures_of_one_name_keep_the_folders_below_their_common_parent(
+    propagate, drawn, scene, places
+) -> None:
+    folders = [scene.root / "all" / place for place in places]
+    for frame, folder in zip((6, 9), folders, strict=True):
+        folder.mkdir(parents=True)
+        Image.fromarray(drawn.images[frame]).save(folder / "same.png")
+    alone = {}
+    for number, folder in enumerate(folders):
+        out = scene.root / f"alone{number}"
+        given = ("segment", scene.reference, folder / "same.png", "-m", scene.mask, "-o", out)
+        assert propagate(*given, *COLOR).status == 0
+        alone[folder] = (out / "same.png").read_bytes()
+    given = ("segment", scene.reference, *folders, "-m", scene.mask, "-o", scene.out, "--overlay")
+    finished = propagate(*given, *COLOR)
+    assert finished.status == 0, finished.stderr
+    common = Path(os.path.commonpath(folders))
+    for folder in folders:
+        below = folder.relative_to(common)
+        assert (scene.out / below / "same.png").read_bytes() == alone[folder]
+        assert (scene.out / "overlay" / below / "same.jpg").exists()
+    report = json.loads((scene.out / "result.json").read_text())
+    names = {(folder.relative_to(common) / "same").as_posix() for folder in folders}
+    assert report["pictures"].keys() == names
+    assert "already exists" in propagate(*given, *COLOR).stderr
+
+
 def test_a_picture_that_cannot_be_read_does_not_stop_the_others(propagate, scene) -> None:
     (scene.photos / "broken.png").write_bytes(b"no picture")
     finished = propagate(
@@ -131,8 +163,8 @@ def no_picture_in_the_folder(scene) -> list:
 
 
 def two_of_one_name(scene) -> list:
-    shutil.copy(scene.photos / "six.png", scene.root / "six.png")
-    return [scene.reference, scene.photos, scene.root / "six.png", "-m", scene.mask]
+    shutil.copy(scene.photos / "six.png", scene.photos / "six.bmp")
+    return [scene.reference, scene.photos, "-m", scene.mask]
 
 
 @pytest.mark.parametrize(
