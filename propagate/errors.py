@@ -34,6 +34,55 @@ def spelled(text: str, spelling: Spelling = as_keyword) -> str:
     return setting.sub(lambda found: spelling(*found.groups()), text)
 
 
+# The addresses in a text. A password may hold any character but a space.
+_ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)([^\s\"']+)")
+_HIDDEN = "***"
+
+
+def hide_secrets(text: str) -> str:
+    """Return a text whose addresses have no user and password, and no values in their queries.
+
+    Tokens, keys and signatures have many names, so the values of all names are hidden.
+
+    >>> hide_secrets("rtsp://me:p@ss@host:554/live?token=abc&fps=5")
+    'rtsp://host:554/live?token=***&fps=***'
+    """
+    return _ADDRESS.sub(lambda found: found[1] + _shown(found[2]), text)
+
+
+def shown_address(address: str) -> str:
+    """Do the same with a text that is one address, whatever characters are in it."""
+    scheme, sign, rest = address.partition("://")
+    return f"{scheme}{sign}{_shown(rest)}" if sign else address
+
+
+def _shown(rest: str) -> str:
+    """Hide the secrets of an address without its scheme."""
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" in authority:
+        rest = rest[authority.rindex("@") + 1 :]
+    elif "@" in rest and re.search(r":(?![0-9]*$)", re.sub(r"\[.*?\]", "", authority)):
+        # What follows the colon is no port: a password with a slash or a question mark in it.
+        rest = rest[rest.rindex("@") + 1 :]
+    # Punctuation of the sentence around the address stays.
+    end = re.search(r"[).,:;]*$", rest)
+    tail = end[0] if end else ""
+    path, mark, query = rest.removesuffix(tail).partition("?")
+    path, fragment, _ = path.partition("#")
+    path = re.sub(r"(;[^=;/]*=)[^;/]*", rf"\1{_HIDDEN}", path)
+    if mark:
+        parts = re.split("([&;])", query)
+        path += mark + "".join(part if part in ("&", ";") else _hidden(part) for part in parts)
+    elif fragment:
+        path += fragment + _HIDDEN
+    return path + tail
+
+
+def _hidden(part: str) -> str:
+    name, sign, _ = part.partition("=")
+    return f"{name}={_HIDDEN}" if sign else _HIDDEN
+
+
 class PropagateError(Exception):
     """Anything wrong with what the program was given.
 
@@ -47,7 +96,11 @@ class PropagateError(Exception):
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
-        """Take the message and the hint, both without a full stop at the end."""
+        """Take the message and the hint, both without a full stop at the end.
+
+        Secrets in their addresses are hidden, also in what a library says.
+        """
+        message, hint = hide_secrets(message), hide_secrets(hint)
         super().__init__(message, hint)
         self.message, self.hint = message, hint
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from propagate.errors import VideoError
+from propagate.errors import VideoError, shown_address
 from propagate.io.decode.isolated import SLOTS, write_info
 from propagate.io.decode.options import SourceOptions
 from propagate.io.decode.source import FrameStream
@@ -50,7 +50,8 @@ def main(shared: int, replies: int) -> None:
         channel.send(error=[" ".join(part.split()) for part in (error.message, error.hint)])
     except MemoryError:
         limit = f"{memory_bytes / 2**30:.0f} GiB"
-        channel.send(error=[f"{spec['source']}: takes more than {limit} of memory to decode", ""])
+        name = shown_address(str(spec["source"]))
+        channel.send(error=[f"{name}: takes more than {limit} of memory to decode", ""])
 
 
 def _send_all(channel: "_Channel", frames: FrameStream) -> None:

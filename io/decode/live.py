@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Any
 from urllib.parse import urlsplit
 
-from propagate.errors import VideoError, counted
+from propagate.errors import VideoError, counted, shown_address
 from propagate.io.decode.frame_range import DEFAULT_FPS, FrameRange, select
 from propagate.io.decode.pixel_limit import MAX_PIXELS
 from propagate.io.decode.prefetch import Prefetcher
@@ -112,17 +112,19 @@ class LiveSource(FrameStream):
 
 
 def live_display_name(address: str | int) -> str:
-    """Return the name of a live source in messages, without the user and password of a URL."""
+    """Return the name of a live source in messages, without the secrets of a URL."""
     if isinstance(address, int):
         return f"camera {address}"
-    return re.sub(r"(?<=://)[^/@]*@", "", address)
+    return shown_address(address)
 
 
 def live_name(address: str | int) -> str:
     """Return the name of the results of a live source: "camera0", or the end of an address."""
     if isinstance(address, int):
         return f"camera{address}"
-    words = re.findall(r"[\w-]+", urlsplit(address).path.rsplit("/", 1)[-1].rsplit(".", 1)[0])
+    words = re.findall(
+        r"[\w-]+", urlsplit(shown_address(address)).path.rsplit("/", 1)[-1].rsplit(".", 1)[0]
+    )
     return "_".join(words) or "live"
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from av.error import ExitError, FFmpegError, InvalidDataError, ProtocolNotFoundError
 from av.stream import Disposition
 
-from propagate.errors import VideoError
+from propagate.errors import VideoError, hide_secrets
 from propagate.io.decode.accounts import Accounts
 from propagate.io.decode.frame_range import DEFAULT_FPS, FrameRange, select
 from propagate.io.decode.options import OnDamage
@@ -329,4 +329,4 @@ def reason(error: BaseException) -> str:
     """Return FFmpeg's own words for an error, without the number and the file name."""
     if isinstance(error, ExitError):  # FFmpeg reports a time-out as "Immediate exit requested"
         return "nothing came in time"
-    return getattr(error, "strerror", None) or str(error)
+    return hide_secrets(getattr(error, "strerror", None) or str(error))

@@ -154,7 +154,8 @@ def open_here(
     address = _live_address(source)
     if address is not None:
         if options.decoder == "decord":
-            raise VideoError(f"{source}: decord reads files only", "pass {decoder=pyav}")
+            name = live_display_name(address)
+            raise VideoError(f"{name}: decord reads files only", "pass {decoder=pyav}")
         return LiveSource(
             address,
             bytes_limit=read_ahead_bytes,

@@ -16,6 +16,7 @@ import json
 import os
 import secrets
 import socket
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -240,6 +241,8 @@ def _start_of(pid: int) -> str | None:
     except OSError:
         if os.path.isdir("/proc/self"):
             return None
+        if sys.platform == "win32":
+            return ""  # there, os.kill would end the process
         try:
             os.kill(pid, 0)
         except ProcessLookupError:

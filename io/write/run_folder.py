@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from propagate.errors import MaskError, OutputError
+from propagate.errors import MaskError, OutputError, hide_secrets
 from propagate.io.masks.png import SUFFIX, mask_file, read_ids, write_mask
 from propagate.io.masks.rle import decode_mask, encode_rle
 from propagate.io.write.combined import CombinedFiles
@@ -430,7 +430,7 @@ class RunFolder:
 
     def _end_with(self, error: BaseException) -> None:
         """Keep the frames so far, and write why there are no more."""
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = hide_secrets(" ".join(str(error).split())) or type(error).__name__
         if not self._count:
             # The next attempt, with the right mask for example, must find the folder free.
             self._combined.discard()

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from propagate.errors import MaskError, ModelError, PropagateError
+from propagate.errors import MaskError, ModelError, PropagateError, hide_secrets
 from propagate.stage_clock import watched_by
 
 if TYPE_CHECKING:
@@ -170,8 +170,9 @@ def reporting_failures(worker: int, number: int, on_event: EventHandler) -> Iter
         on_event(Failed(worker, number, message, error.hint, may_pass=may_pass))
         raise
     except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:MOST_TRACE]
-        on_event(Failed(worker, number, reason, trace=traceback.format_exc()[-MOST_TRACE:]))
+        reason = hide_secrets(" ".join(f"{type(error).__name__}: {error}".split()))[:MOST_TRACE]
+        trace = hide_secrets(traceback.format_exc())[-MOST_TRACE:]
+        on_event(Failed(worker, number, reason, trace=trace))
         raise
 
 

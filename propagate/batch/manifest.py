@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from propagate.config import MATCHERS
-from propagate.errors import PropagateError
+from propagate.errors import PropagateError, hide_secrets
 from propagate.io.decode.frame_range import FrameRange
 from propagate.io.decode.options import OnDamage
 from propagate.io.masks.png import mask_file
@@ -361,6 +361,8 @@ def _video_of(
 def _path(text: Any, root: Path) -> Path:
     if not isinstance(text, str) or not text or "\0" in text:
         raise ValueError(f"{text!r}: no path")
+    if "://" in text:
+        raise ValueError(f"{hide_secrets(text)}: an address, and a batch reads files and folders")
     # Absolute, so that the batch can be continued from another working directory.
     return (root / text).absolute()
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from propagate.errors import OutputError, PropagateError
+from propagate.errors import OutputError, PropagateError, hide_secrets
 from propagate.io.write.layout import (
     INCOMPLETE,
     MASKS,
@@ -54,7 +55,36 @@ def scratch_of(out: str | Path, *parts: object) -> Path:
     if not is_url(out):
         return Path(out)
     key = hashlib.sha256(repr((str(out).rstrip("/"), *parts)).encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"propagate-{os.getuid()}" / key
+    return _private_folder() / key
+
+
+def _private_folder() -> Path:
+    """Return this user's folder among the temporary files, which nobody else can read or prepare.
+
+    Its name can be guessed, and everybody may make folders beside it.
+
+    Raises:
+        OutputError: Somebody else has made it, or it cannot be made.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else None
+    folder = Path(tempfile.gettempdir()) / ("propagate" if user is None else f"propagate-{user}")
+    try:
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        found = folder.lstat()
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be made ({error.strerror})", "set TMPDIR to a folder of yours"
+        ) from error
+    is_ours = user is None or (found.st_uid == user and not found.st_mode & 0o022)
+    if not stat.S_ISDIR(found.st_mode) or not is_ours:
+        raise OutputError(
+            f"{folder}: not a folder of yours alone, so somebody else could change results",
+            "remove it, or set TMPDIR to a folder of yours",
+        )
+    if user is not None and found.st_mode & 0o077:
+        folder.chmod(0o700)
+    return folder
 
 
 class RemoteOutput:
@@ -265,4 +295,5 @@ def _compare(
         try:
             return run(out=Path(place), overwrite=False)
         except OutputError as error:
-            raise OutputError(error.message.replace(place, output.url), error.hint) from error
+            shown = hide_secrets(output.url)
+            raise OutputError(error.message.replace(place, shown), error.hint) from error

@@ -7,6 +7,7 @@ continues where it was, and a finished one is left as it is.
 """
 
 import json
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +31,7 @@ from propagate.batch.manifest import SUMMARY, BatchVideo
 from propagate.batch.remote import RemoteOutput, is_url, scratch_of
 from propagate.batch.status import VideoStatus, write_status
 from propagate.batch.tasks import BatchSettings, Task
-from propagate.errors import OutputError, PropagateError
+from propagate.errors import ClusterError, OutputError, PropagateError
 from propagate.io.write.files import guard_output_folder, write_atomically
 from propagate.io.write.lock import take_lock
 
@@ -120,6 +121,7 @@ def run_batch(
 
     Raises:
         OutputError: Another batch writes there, or nothing can be written.
+        ClusterError: Videos are to be decoded in separate processes, which this system lacks.
         ValueError: A number is too small, or two videos share a folder.
     """
     if (jobs is not None and jobs < 1) or retry < 0 or stall_s <= 0:
@@ -128,12 +130,17 @@ def run_batch(
         )
     if len({video.folder for video in videos}) < len(videos):
         raise ValueError("videos: two of them share a folder")
+    settings = settings or BatchSettings()
+    if sys.platform == "win32" and settings.run.source_options.isolate:
+        raise ClusterError(
+            "decoding in a separate process works on Linux and macOS only", "pass {isolate=False}"
+        )
     store = RemoteOutput(out) if is_url(out) else None
     out = out if is_url(out) else Path(out)
     # URLs have no locks: only batches on the same machine exclude each other.
     home = scratch_of(out)
     started = time.monotonic()
-    with _claimed(home), engine(settings or BatchSettings(), out, jobs) as running:
+    with _claimed(home), engine(settings, out, jobs) as running:
         # A folder that has a summary is complete.
         (home / SUMMARY).unlink(missing_ok=True)
         if store is not None:

@@ -25,7 +25,7 @@ from propagate.cli.options import (
     spread,
 )
 from propagate.cli.terminal import CONTINUE, error_text, if_interrupted, say, show
-from propagate.errors import counted
+from propagate.errors import counted, hide_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -177,7 +177,7 @@ def batch(
     for video in summary.videos:
         counts[video.state] += 1
     print(
-        f"{out}: {', '.join(f'{count} {state}' for state, count in counts.items())}; "
+        f"{hide_secrets(out)}: {', '.join(f'{count} {state}' for state, count in counts.items())}; "
         f"{summary.seconds:.1f} s; summary.jsonl"
     )
     if summary.failed:
@@ -211,7 +211,7 @@ def status(
         facts.append(f"{speed:.1f} frames/s")
     over = not found.count("running") and not found.count("waiting")
     by = f"run by {found.owner}" if running else "over" if over else "interrupted, run it again"
-    print(f"{out}: {'; '.join([*facts, f'as of {_ago(found.age_s)}', by])}")
+    print(f"{hide_secrets(out)}: {'; '.join([*facts, f'as of {_ago(found.age_s)}', by])}")
 
 
 def _ago(seconds: float) -> str:

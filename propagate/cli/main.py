@@ -6,6 +6,7 @@ at once.
 """
 
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -19,7 +20,7 @@ from propagate.cli.models import models
 from propagate.cli.run import run
 from propagate.cli.segment import segment
 from propagate.cli.terminal import Interrupted, say, say_error
-from propagate.errors import PropagateError
+from propagate.errors import PropagateError, hide_secrets
 
 INTERRUPTED = 130
 
@@ -72,8 +73,10 @@ def main() -> None:
         app()
     except PropagateError as error:
         if debug:
-            raise
-        say_error(error)
+            # Libraries put addresses into the errors that caused this one.
+            print(hide_secrets(traceback.format_exc()), end="", file=sys.stderr)
+        else:
+            say_error(error)
         sys.exit(1)
     except Interrupted as stop:
         if debug:

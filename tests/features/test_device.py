@@ -39,10 +39,14 @@ def test_a_cuda_device_past_the_last_is_an_error() -> None:
         choose_device("cuda:99")
 
 
-@pytest.mark.skipif(torch.backends.mps.is_available(), reason="an Apple GPU is here")
-def test_mps_asked_for_and_absent_is_an_error() -> None:
-    with pytest.raises(DeviceError, match="'mps' was asked for, but it is not available"):
-        choose_device("mps")
+@pytest.mark.parametrize("available", [True, False])
+@pytest.mark.parametrize("name", ["mps"])
+def test_mps_is_refused_whether_it_is_there_or_not(
+    monkeypatch: pytest.MonkeyPatch, name: str, available: bool
+) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: available)
+    with pytest.raises(DeviceError, match=r"'mps' is not supported: .*; use device=.cpu"):
+        choose_device(name)
 
 
 @pytest.mark.parametrize(
