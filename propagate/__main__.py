@@ -1,6 +1,6 @@
 """`python -m propagate` is the command `propagate`."""
 
-from propagate.cli.main import main
+from propagate.cli.main import program
 
 if __name__ == "__main__":
-    main()
+    program()

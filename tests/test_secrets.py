@@ -188,7 +188,7 @@ def make_file(folder: Path) -> None:
 def test_a_folder_that_somebody_else_may_have_made_is_refused(temporary: Path, make: Any) -> None:
     make(temporary)
     with pytest.raises(
-        OutputError, match="not a folder of yours alone.*; remove it, or set TMPDIR"
+        OutputError, match=r"not a folder of yours alone.*; remove it, or set TMPDIR"
     ):
         scratch_of("s3://bucket/a")
     with pytest.raises(OutputError):

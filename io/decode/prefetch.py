@@ -198,10 +198,10 @@ _running: weakref.WeakKeyDictionary[threading.Thread, _Buffer[Any]] = weakref.We
 
 
 @atexit.register
-def _end_all() -> None:
+def end_threads() -> bool:
     """End all threads before the interpreter ends, which would abort in native code of theirs.
 
-    A user may have left generators open, which hold prefetchers.
+    A user may have left generators open, which hold prefetchers. Returns whether all have ended.
     """
     EXITING.set()
     for buffer in list(_running.values()):
@@ -209,3 +209,4 @@ def _end_all() -> None:
     until_s = time.monotonic() + EXIT_DEADLINE_S
     for thread in list(_running):
         thread.join(max(0.0, until_s - time.monotonic()))
+    return not any(thread.is_alive() for thread in list(_running))

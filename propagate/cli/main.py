@@ -5,8 +5,13 @@ interrupted by Ctrl-C or SIGTERM. Heavy imports stand inside the commands, so th
 at once.
 """
 
+import os
+import signal
 import sys
 import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -65,10 +70,38 @@ def _options(
     # `main` looks for --debug itself: it must know before anything is parsed.
 
 
+def program() -> None:
+    """Be the program: run the command line, and end the process."""
+    status = 0
+    try:
+        main()
+    except SystemExit as end:
+        status = end.code
+    _end(status)
+
+
+def _end(status: str | int | None) -> None:
+    """End the process, without the interpreter's help if a thread is still in native code.
+
+    Such a thread would be ended when it comes back, and C++ then aborts the process: "terminate
+    called without an active exception". All files are finished by now, so a signal ends it at once:
+    raised here, its exception would leave threads behind in the same way.
+    """
+    number = status if isinstance(status, int) else int(status is not None)
+    _on_signals(lambda *_: os._exit(INTERRUPTED))
+    prefetch = sys.modules.get("propagate.io.decode.prefetch")
+    if prefetch is not None and not prefetch.end_threads():
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(number)
+    sys.exit(status)
+
+
 def main() -> None:
     """Run the command line; an error is one line on stderr and exit status 1."""
     debug = "--debug" in sys.argv[1:]
-    _stop_on_signals()
+    _on_signals(_interrupt)
     try:
         app()
     except PropagateError as error:
@@ -85,14 +118,13 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
-def _stop_on_signals() -> None:
+def _interrupt(number: int, _frame: object) -> None:
     """Let Ctrl-C and SIGTERM end a run alike: files are finished, the report is written."""
-    import signal
+    raise Interrupted(f"stopped by {signal.Signals(number).name}")
 
-    def stop(number: int, _frame: object) -> None:
-        raise Interrupted(f"stopped by {signal.Signals(number).name}")
 
+def _on_signals(handler: Callable[[int, FrameType | None], None]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         # Under nohup, or behind a shell's "&", a signal is ignored, and stays so.
         if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, stop)
+            signal.signal(number, handler)

@@ -197,3 +197,28 @@ def test_a_reader_that_leaves_early_is_no_traceback():
             timeout=120,
         )
     assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.parametrize("signals", [0, 1, 3])
+def test_the_end_of_the_program_waits_for_no_stuck_thread_and_is_not_interrupted(signals):
+    """A signal at the end, or a thread that does not come back, aborted the process in C++."""
+    script = f"""
+import os, signal, threading, time
+import propagate.io.decode.prefetch as prefetch
+from propagate.cli import main
+
+def stuck():
+    while True:
+        time.sleep(0.01)
+        yield None
+
+prefetch.EXIT_DEADLINE_S = 0.5
+main._on_signals(main._interrupt)
+kept = prefetch.Prefetcher(stuck(), bytes_limit=1)
+for number in range({signals}):
+    end = (os.getpid(), signal.SIGTERM)
+    threading.Timer(0.1 * (number + 1), os.kill, end).start()
+main._end(130)
+"""
+    finished = python("-c", script)
+    assert (finished.returncode, finished.stderr) == (130, "")
