@@ -95,6 +95,8 @@ def _end(status: str | int | None) -> None:
             with suppress(OSError, ValueError):
                 stream.flush()
         os._exit(number)
+    # The interpreter gives signals back to the system while it ends, which would lose the status.
+    _on_signals(signal.SIG_IGN)
     sys.exit(status)
 
 
@@ -123,7 +125,7 @@ def _interrupt(number: int, _frame: object) -> None:
     raise Interrupted(f"stopped by {signal.Signals(number).name}")
 
 
-def _on_signals(handler: Callable[[int, FrameType | None], None]) -> None:
+def _on_signals(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         # Under nohup, or behind a shell's "&", a signal is ignored, and stays so.
         if signal.getsignal(number) != signal.SIG_IGN:
