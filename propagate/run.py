@@ -309,7 +309,7 @@ class _Run:
 
     def _results(self) -> Generator[tuple[Frame, Result], None, None]:
         """Give each frame that is left with its result; go back over the blocks, if any."""
-        propagator, plan, options = self._propagator, self._plan, self._options
+        propagator, plan = self._propagator, self._plan
         if plan.blocks:
             results = propagator.follow_blocks(
                 self._session,

@@ -53,8 +53,8 @@ def batch(
         typer.Argument(
             metavar="MANIFEST",
             help="A .csv, .tsv or .jsonl file with the columns video, mask, references, names, "
-            "folder, max_frames, matcher, overlay, start, end, stride, fps, on_damage; or a folder with "
-            "videos/ and masks/.",
+            "folder, max_frames, matcher, overlay, start, end, stride, fps, on_damage; or a folder "
+            "with videos/ and masks/.",
         ),
     ],
     out: Annotated[
