@@ -25,7 +25,13 @@ from propagate.eval.mask_trees import REFINED, MaskTree, open_mask_tree
 from propagate.eval.missing import Say, few, find_extra, find_missing, say_nothing
 from propagate.eval.near_names import near_folder
 from propagate.eval.processes import map_processes
-from propagate.eval.protocols import SEMI_SUPERVISED, Protocol, find_protocol
+from propagate.eval.protocols import (
+    SEMI_SUPERVISED,
+    Protocol,
+    ProtocolName,
+    Task,
+    find_protocol,
+)
 from propagate.eval.scores import HEADLINE, Scores
 from propagate.eval.sequences import SequencePlan, SequenceScores, score_sequence
 
@@ -36,8 +42,8 @@ def evaluate_davis(
     root: str | Path,
     predictions: str | Path,
     *,
-    protocol: str = "davis2017",
-    task: str = SEMI_SUPERVISED,
+    protocol: ProtocolName = "davis2017",
+    task: Task = SEMI_SUPERVISED,
     split: str | None = AUTO,
     resolution: str = "480p",
     unseen: str | Path | None = None,

@@ -11,6 +11,7 @@ not public (YouTube-VOS, MOSE), the protocol says so.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Literal
 
 SEMI_SUPERVISED = "semi-supervised"
 UNSUPERVISED = "unsupervised"
@@ -219,6 +220,9 @@ _UNSUPERVISED = (
     ),
     replace(_DAVIS_2016, task=UNSUPERVISED, title="DAVIS-2016 unsupervised"),
 )
+
+ProtocolName = Literal["davis2017", "davis2016", "youtube-vos", "mose", "lvos", "sa-v"]
+Task = Literal["semi-supervised", "unsupervised"]
 
 PROTOCOLS: Mapping[str, Protocol] = {p.name: p for p in _SEMI_SUPERVISED}
 UNSUPERVISED_PROTOCOLS: Mapping[str, Protocol] = {p.name: p for p in _UNSUPERVISED}

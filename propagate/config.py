@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from propagate.matchers import MATCHERS, Matcher
+from propagate.matchers import MATCHERS, Matcher, MatcherName
 
 # The size at which DAVIS and its label-propagation protocols work.
 SHORT_SIDE_PX = 480
@@ -54,7 +54,7 @@ class Config:
             )
 
     @classmethod
-    def named(cls, matcher: str, **settings: Any) -> "Config":
+    def named(cls, matcher: MatcherName, **settings: Any) -> "Config":
         """Make the configuration with the matcher of that name.
 
         Args:

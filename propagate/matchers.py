@@ -331,6 +331,8 @@ class Matcher:
         return replace(self, cells=replace(self.cells, color_weight=0.0), subcell=None)
 
 
+MatcherName = Literal["default", "dino", "dift", "crw"]
+
 MATCHERS: dict[str, Matcher] = {
     # Ours: see `matching/README.md` for what each stage is worth.
     "default": Matcher(

@@ -3,9 +3,12 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 # Called while long work goes on, with how much is done and about how much there is, if known.
 Progress = Callable[[int, int | None], None]
@@ -176,6 +179,12 @@ class Result:
     states: dict[int, State]
     margins: dict[int, float]
     probabilities: dict[int, np.ndarray] | None = None
+
+    def tensor(self, device: "str | torch.device" = "cpu") -> "torch.Tensor":
+        """Return the mask as a tensor, (H, W) uint8; on the CPU it shares the mask's memory."""
+        import torch
+
+        return torch.from_numpy(self.mask).to(device)
 
     def __repr__(self) -> str:
         height, width = self.mask.shape

@@ -26,11 +26,11 @@ from propagate.io.decode.frame_range import first_in_range
 from propagate.io.decode.source import Source, damage_line
 from propagate.io.decode.video import FrameSource
 from propagate.io.masks.describe import describe_mask
-from propagate.io.masks.ids import check_size
 from propagate.io.write.run_folder import RunFolder, find_finished
 from propagate.pipeline import Propagator
-from propagate.plan import Plan, References, check_within, plan_source
+from propagate.plan import Plan, References, plan_source
 from propagate.records import Frame, Progress, Result
+from propagate.run_check import check_references
 from propagate.run_options import RunOptions
 from propagate.run_settings import other_versions, run_settings, versions
 from propagate.saved_state import Saves, dump_session, load_session
@@ -118,7 +118,7 @@ def run_into_folder(
     started, clock = time.monotonic(), clock or StageClock()
     plan = plan_source(source, references, options, propagator.backbone, propagator.config)
     with plan.open() as frames:
-        _check_references(plan, frames, options)
+        check_references(plan.references, frames, options)
         settings = run_settings(propagator, source, plan, options, refine)
         path = Path(out) / (name or frames.info.name)
         if keep_finished and not options.overwrite:
@@ -147,16 +147,6 @@ def run_into_folder(
             run.write_frames(refine)
             run.complete_report()
         return run.summary()
-
-
-def _check_references(plan: Plan, frames: FrameSource, options: RunOptions) -> None:
-    """Refuse references past the end, where the count is exact, and references of another size."""
-    info = frames.info
-    if options.source_options.frame_range is None:
-        count = info.frame_count if info.decoder == "images" else None
-        check_within(plan.masks, count, options.max_frames)
-    for mask in plan.masks.values():
-        check_size(mask, info.height, info.width)
 
 
 def _log_what_was_understood(plan: Plan, frames: FrameSource) -> None:

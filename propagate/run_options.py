@@ -33,7 +33,7 @@ class RunOptions:
     """
 
     source_options: SourceOptions = field(default_factory=SourceOptions)
-    formats: tuple[str, ...] = ("png",)
+    formats: tuple[Format, ...] = ("png",)
     overlay: bool = False
     batch_size: int | None = None
     max_frames: int | None = None

@@ -8,11 +8,13 @@ from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from propagate.config import Config
 from propagate.features.origin import made_of
 from propagate.io.decode.live import live_display_name
 from propagate.io.decode.source import Source
 from propagate.io.decode.video import is_live
 from propagate.plan import Plan
+from propagate.records import Mask
 from propagate.run_options import RunOptions
 
 if TYPE_CHECKING:
@@ -32,32 +34,48 @@ def run_settings(
     They name the files of weights by their content: a model that was trained again is another one.
     Versions of libraries stand beside them, see `other_versions`.
     """
-    live, frame_range = is_live(source), options.source_options.frame_range
     reading = propagator.backbone.reading
+    known = settings_without_model(
+        propagator.model, propagator.config, source, plan.references, options
+    )
     settings: dict[str, Any] = {
-        "source": live_display_name(str(source)) if live else str(source),
-        "model": propagator.model,
+        **known,
         **made_of(propagator.backbone),
         "reading": None if reading is None else asdict(reading),
-        "config": propagator.config.to_json(),
-        "references_sha256": {
-            str(index): hashlib.sha256(mask.ids.tobytes()).hexdigest()
-            for index, mask in sorted(plan.references.items())
-        },
         "backwards": [
             {"from": block.end, "to": block.start, "whole": block.whole} for block in plan.blocks
         ],
-        "max_frames": options.max_frames,
     }
-    if live:
+    if is_live(source):
         # A camera does not show the same twice, so a second run must not replace the first.
         settings["started"] = datetime.now(UTC).isoformat(timespec="seconds")
-    if frame_range is not None:
+    if refine is not None:
+        settings["refiner"] = refine.settings
+    return settings
+
+
+def settings_without_model(
+    model: str,
+    config: Config,
+    source: Source,
+    references: Mapping[int, Mask],
+    options: RunOptions,
+) -> dict[str, Any]:
+    """Give those settings of a run that are known before its model is loaded."""
+    settings: dict[str, Any] = {
+        "source": live_display_name(str(source)) if is_live(source) else str(source),
+        "model": model,
+        "config": config.to_json(),
+        "references_sha256": {
+            str(index): hashlib.sha256(mask.ids.tobytes()).hexdigest()
+            for index, mask in sorted(references.items())
+        },
+        "max_frames": options.max_frames,
+    }
+    if (frame_range := options.source_options.frame_range) is not None:
         settings["frame_range"] = frame_range.to_json()
     if options.source_options.on_damage != "stop":
         settings["on_damage"] = options.source_options.on_damage
-    if refine is not None:
-        settings["refiner"] = refine.settings
     return settings
 
 

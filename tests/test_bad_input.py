@@ -357,7 +357,7 @@ def test_an_unfinished_run_of_other_settings_is_left_alone(run, drawn, tmp_path)
     assert run(source=source).status == 1
     before = files_of(tmp_path / "out")
     line = error_line(run("--matcher", "dino", source=source))
-    assert "the folder holds files of another run" in line
+    assert "an unfinished run of other settings is in this folder: config.matcher" in line
     assert files_of(tmp_path / "out") == before
 
 

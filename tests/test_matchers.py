@@ -15,6 +15,7 @@ from propagate.matchers import (
     FlowSettings,
     MaskSettings,
     Matcher,
+    MatcherName,
     MemorySettings,
     SearchSettings,
     SubcellSettings,
@@ -107,7 +108,7 @@ def plain_values(record: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", MATCHERS)
-def test_json_has_every_setting_of_every_stage(name: str):
+def test_json_has_every_setting_of_every_stage(name: MatcherName):
     saved = Config.named(name, class_names={}).to_json()
     assert saved == json.loads(json.dumps(saved))
     assert saved == plain_values(Config.named(name))

@@ -337,7 +337,7 @@ def test_overwriting_begins_anew(small, drawn, tmp_path):
 
 def test_a_run_of_other_settings_is_refused_and_left_as_it_is(small, drawn, tmp_path):
     interrupted(small, drawn.mp4, {0: drawn.truth[0]}, tmp_path, 7)
-    with pytest.raises(OutputError, match="holds files of another run"):
+    with pytest.raises(OutputError, match="an unfinished run of other settings"):
         run(small, drawn.mp4, {0: drawn.truth[1]}, tmp_path)
     assert run(small, drawn.mp4, {0: drawn.truth[0]}, tmp_path).resumed_at == (7,)
 

@@ -420,6 +420,14 @@ def test_the_state_of_another_model_or_configuration_is_refused(drawn):
     new_session().load_state_dict(state)
 
 
+def test_a_result_can_be_asked_for_as_a_tensor():
+    session = Propagator("color", config=SMALL).session()
+    result = session.step(draw((16, 16, RED)), region((16, 16, 1)))
+    tensor = result.tensor()
+    assert (tensor.dtype, tuple(tensor.shape)) == (torch.uint8, (HEIGHT, WIDTH))
+    assert np.array_equal(tensor.numpy(), result.mask)
+
+
 EMPTY_FRAME, EMPTY_MASK = draw(), region()
 SHOWN, SHOWN_MASK = draw((16, 16, RED), (48, 80, BLUE)), region((16, 16, 1), (48, 80, 2))
 

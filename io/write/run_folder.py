@@ -90,6 +90,27 @@ def find_finished(
     return report
 
 
+def refuse_finished(path: Path, settings: Mapping[str, Any], *, unless_same: bool = False) -> None:
+    """Refuse a folder that holds a finished run; name the settings that differ.
+
+    Args:
+        path: The folder.
+        settings: Of the run that is to be written there, as far as they are known.
+        unless_same: Whether a run of the same settings is no reason to refuse.
+
+    Raises:
+        OutputError: There is one, or its report cannot be read.
+    """
+    report = read_report(path)
+    if report is None:
+        return
+    found = differences(report, settings)
+    if not found and unless_same:
+        return
+    how = f" with other settings: {'; '.join(found[:MOST_DIFFERENCES])}" if found else ""
+    raise OutputError(f"{path}: a finished run is in this folder{how}", REPLACE_HINT)
+
+
 class RunFolder:
     """Writes the results of one video. Use it in a `with` block.
 
@@ -204,9 +225,7 @@ class RunFolder:
         names = {entry.name for entry in self.path.iterdir()}
         present = {n for n in names if not n.startswith(LOCK) and not is_partial(n)}
         if REPORT in present:
-            found = differences(read_report(self.path) or {}, self._report)
-            how = f" with other settings: {'; '.join(found[:MOST_DIFFERENCES])}" if found else ""
-            raise OutputError(f"{self.path}: a finished run is in this folder{how}", REPLACE_HINT)
+            refuse_finished(self.path, self._report)
         path = self.path / MARKER
         if present and not (path.exists() and path.read_bytes() == marker):
             self._refuse_unfinished(_settings_in(path))
@@ -219,6 +238,8 @@ class RunFolder:
         """
         hint = "pass {overwrite=True} to replace them, or choose another folder ({out})"
         found = [] if before is None else differences(before, self._report)
+        # A live source is another one each time it is read.
+        found = [line for line in found if not line.startswith("started ")]
         if before is None or not found:
             raise OutputError(f"{self.path}: the folder holds files of another run", hint)
         if all(line.startswith("dtype was") for line in found):

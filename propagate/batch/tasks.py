@@ -6,6 +6,7 @@ from propagate.batch.manifest import BatchVideo
 from propagate.config import SHORT_SIDE_PX, TEMPLATE
 from propagate.io.decode.options import SourceOptions
 from propagate.io.masks.reading import MaskReading
+from propagate.matchers import MatcherName
 from propagate.run_options import RunOptions
 
 
@@ -35,7 +36,7 @@ class BatchSettings:
     recipe: str | None = None
     template: str = TEMPLATE
     short_side_px: int = SHORT_SIDE_PX
-    matcher: str = "default"
+    matcher: MatcherName = "default"
     refine: str | None = None
     masks: MaskReading = field(default_factory=MaskReading)
     run: RunOptions = field(default_factory=_isolated)

@@ -17,7 +17,7 @@ from propagate.eval.mask_trees import MaskTree, open_mask_tree
 from propagate.eval.missing import say_nothing
 from propagate.eval.permis.list import PermisVideo, read_permis_list
 from propagate.eval.permis.video import evaluate_permis
-from propagate.eval.protocols import SEMI_SUPERVISED, Objects, find_protocol
+from propagate.eval.protocols import SEMI_SUPERVISED, Objects, ProtocolName, find_protocol
 from propagate.eval.scores import Scores
 from propagate.io.decode.image_folder import image_files
 from propagate.io.masks.ids import check_object, mask_from_array
@@ -49,7 +49,7 @@ class DavisData:
         self,
         root: str | Path,
         *,
-        protocol: str = "davis2017",
+        protocol: ProtocolName = "davis2017",
         split: str | None = AUTO,
         resolution: str = "480p",
         sequences: Sequence[str] = (),

@@ -36,6 +36,7 @@ from propagate.io.decode.image_folder import ImageFolder
 from propagate.io.write.files import make_output_folder, write_atomically
 from propagate.io.write.report import differences, read_report
 from propagate.io.write.run_folder import RunFolder
+from propagate.matchers import MatcherName
 from propagate.pipeline import Propagator
 from propagate.records import BACKGROUND_ID, Frame, Mask, Progress, Result, State
 from propagate.run_settings import other_versions, versions
@@ -59,7 +60,7 @@ class Configuration:
     """
 
     model: str
-    matcher: str = "default"
+    matcher: MatcherName = "default"
     recipe: str | None = None
 
     @property
@@ -108,7 +109,7 @@ class Watch:
 
 
 def combine(
-    models: Sequence[str], matchers: Sequence[str], recipes: Sequence[str | None] = (None,)
+    models: Sequence[str], matchers: Sequence[MatcherName], recipes: Sequence[str | None] = (None,)
 ) -> list[Configuration]:
     """Combine every model with every recipe and every matcher; `FIRST_MASK` needs neither.
 

@@ -7,7 +7,7 @@ import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -18,6 +18,7 @@ from propagate.errors import counted
 if TYPE_CHECKING:
     from propagate.benchmark.datasets import Dataset
     from propagate.benchmark.runner import Configuration
+    from propagate.matchers import MatcherName
 
 benchmark_app = typer.Typer(
     no_args_is_help=True,
@@ -155,7 +156,7 @@ def _combine(
     from propagate.benchmark.runner import combine
 
     try:
-        return combine(models, matchers, recipes or [None])
+        return combine(models, cast("list[MatcherName]", matchers), recipes or [None])
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 

@@ -4,7 +4,7 @@ Heavy imports are inside the commands, so that `--help` is quick.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -104,7 +104,7 @@ def davis(
     from propagate.cli.tables import format_table
     from propagate.eval.davis import evaluate_davis
     from propagate.eval.groups import check_lists
-    from propagate.eval.protocols import find_protocol
+    from propagate.eval.protocols import ProtocolName, Task, find_protocol
     from propagate.eval.report.official_csv import write_official_csv
     from propagate.io.write.files import write_atomically
 
@@ -115,8 +115,8 @@ def davis(
     scores = evaluate_davis(
         root,
         pred,
-        protocol=protocol,
-        task=task,
+        protocol=cast(ProtocolName, protocol),
+        task=cast(Task, task),
         split=split,
         resolution=resolution,
         unseen=unseen,

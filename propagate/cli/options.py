@@ -6,7 +6,7 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from propagate.io.decode.options import SourceOptions
     from propagate.io.masks.reading import MaskReading
     from propagate.records import Mask
-    from propagate.run_options import RunOptions
+    from propagate.run_options import Format, RunOptions
 
 
 class DtypeName(StrEnum):
@@ -384,12 +384,14 @@ class SourceChoice:
             raise typer.BadParameter(str(error)) from error
 
 
-def parse_formats(formats: str) -> tuple[str, ...]:
+def parse_formats(formats: str) -> "tuple[Format, ...]":
     """Read `png,rle` and the like."""
     chosen = tuple(part.strip() for part in formats.split(",") if part.strip())
-    if not chosen or set(chosen) - {"png", "rle"}:
+    from propagate.run_options import Format
+
+    if not chosen or set(chosen) - {*get_args(Format)}:
         raise typer.BadParameter(f"{formats!r}: png, rle, or png,rle", param_hint="--format")
-    return chosen
+    return tuple(one for one in get_args(Format) if one in chosen)
 
 
 def limited_to(max_pixels: int | None) -> "SourceOptions":

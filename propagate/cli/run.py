@@ -1,9 +1,9 @@
 """The command `propagate run`: parse, call the public functions, print."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,12 +25,13 @@ from propagate.cli.terminal import (
     say_error,
     say_what_is_logged,
 )
-from propagate.errors import PropagateError, counted
+from propagate.errors import DeviceError, ModelError, PropagateError, counted
 
 if TYPE_CHECKING:
     from propagate.batch.events import Run
     from propagate.io.masks.reading import MaskReading
     from propagate.records import Mask, Progress
+    from propagate.refine.refiner import Refiner
     from propagate.run import RunSummary
 
 LIVE_IS_OVER = (
@@ -113,35 +114,41 @@ def run(
     from propagate.io.decode.live import live_display_name
     from propagate.io.decode.video import is_live, name_of
     from propagate.pipeline import Propagator
+    from propagate.run_check import check_before_loading
 
-    try:
-        propagator = Propagator(
-            model.model,
-            device=model.device,
-            dtype=model.dtype.value,
-            compile=compiled,
-            config=model.config(class_names),
-        )
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    refiner = None
-    if output.refine is not None:
+    config = model.config(class_names)
+
+    @cache
+    def load() -> "tuple[Propagator, Refiner | None]":
+        """Load the models, once a source has passed all that can be checked without them."""
+        try:
+            propagator = Propagator(
+                model.model,
+                device=model.device,
+                dtype=model.dtype.value,
+                compile=compiled,
+                config=config,
+            )
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+        if output.refine is None:
+            return propagator, None
         from propagate.refine.refiner import load_refiner
 
-        refiner = load_refiner(output.refine, device=model.device, dtype=model.dtype.value)
+        return propagator, load_refiner(output.refine, device=model.device, dtype=model.dtype.value)
+
+    def follow(path: str, given: "Mapping[int, Mask]", **watched: Any) -> "RunSummary":
+        check_before_loading(path, given, out, options, model=model.model, config=config)
+        propagator, refiner = load()
+        return propagator.run(
+            path, given, out, options, refine=refiner, keep_finished=True, **watched
+        )
+
     failures = 0
     say_what_is_logged()
     with event_log(log_json) as log:
         for number, (path, given) in enumerate(zip(sources, references, strict=True)):
-            go = partial(
-                propagator.run,
-                path,
-                given,
-                out,
-                options,
-                refine=refiner,
-                keep_finished=True,
-            )
+            go = partial(follow, path, given)
             on_event = logging_to(log, name_of(path))
             try:
                 with (
@@ -151,7 +158,7 @@ def run(
                 ):
                     summary = run_reporting(partial(_showing, show, go), 0, number, on_event)
             except PropagateError as error:
-                if len(sources) == 1:
+                if len(sources) == 1 or isinstance(error, ModelError | DeviceError):
                     raise
                 failures += 1
                 say_error(error)

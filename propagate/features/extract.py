@@ -101,7 +101,7 @@ def _extract(
     half = (len(images) + 1) // 2
     log.warning("out of memory with %d frames at once; continuing with %d", len(images), half)
     remember_batch(backbone, half, size)
-    return _extract(backbone, extract, images)
+    return torch.cat([_extract(backbone, extract, part) for part in images.split(half)])
 
 
 def working_size(height: int, width: int, config: Config, multiple: int) -> tuple[int, int]:

@@ -165,7 +165,9 @@ def test_any_store_of_fsspec_will_do(video):
 
 
 def test_a_url_that_leads_nowhere_is_one_line_before_any_work(video, tmp_path):
-    with pytest.raises(OutputError, match=r"cannot be written to .*nowhere.*pip install") as error:
+    with pytest.raises(
+        OutputError, match=r"cannot be written to .*nowhere.*give a folder, or"
+    ) as error:
         run_batch([video], "nowhere://bucket", SETTINGS, engine=here)
     assert "\n" not in str(error.value)
     (tmp_path / "file").touch()

@@ -320,13 +320,13 @@ def test_wrong_arguments_are_a_mistake_of_the_caller(trees):
     with pytest.raises(ValueError, match="jobs"):
         evaluate_davis(*trees, jobs=0)
     with pytest.raises(ValueError, match=r"protocol must be one of davis2017, .* not 'davis2018'"):
-        evaluate_davis(*trees, protocol="davis2018")
+        evaluate_davis(*trees, protocol="davis2018")  # type: ignore[arg-type]
     with pytest.raises(
         ValueError, match=r"protocol must be one of davis2017, davis2016, not 'lvos'"
     ):
         evaluate_davis(*trees, protocol="lvos", task="unsupervised")
     with pytest.raises(ValueError, match="task: semi-supervised or unsupervised, not 'none'"):
-        evaluate_davis(*trees, task="none")
+        evaluate_davis(*trees, task="none")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no seen and unseen categories"):
         evaluate_davis(*trees, unseen="unseen.txt")
 

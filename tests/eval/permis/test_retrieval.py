@@ -117,7 +117,7 @@ def test_a_table_that_does_not_fit_the_list_is_refused(tmp_path: Path, permis: P
         ("t.csv", "query,a\nq,high\n", "no readable table"),
         ("t.json", "{}", "no readable table"),
         ("t.json", '{"queries": ["q"], "gallery": ["a"], "scores": [[1, 2]]}', r"scores \(1, 2\)"),
-        ("gone.csv", None, "no readable table"),
+        ("gone.csv", None, "no such table"),
     ],
 )
 def test_what_is_no_table_is_refused(

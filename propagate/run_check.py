@@ -1,0 +1,67 @@
+"""What can be said of a run before its model is loaded, which may take minutes."""
+
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+
+from propagate.config import Config
+from propagate.io.decode.source import Source
+from propagate.io.decode.video import FrameSource, is_live, name_of, open_source
+from propagate.io.masks.ids import check_size
+from propagate.io.write.run_folder import refuse_finished
+from propagate.plan import References, as_masks, check_within
+from propagate.records import Mask
+from propagate.run_options import RunOptions
+from propagate.run_settings import settings_without_model
+
+
+def check_before_loading(
+    source: Source,
+    references: References,
+    out: str | PathLike[str],
+    options: RunOptions,
+    *,
+    model: str,
+    config: Config,
+) -> None:
+    """Refuse a run that cannot be done or is not wanted, without its model.
+
+    Whatever passes is checked again by the run itself. Live sources and growing folders are not
+    opened here.
+
+    Args:
+        source, references, out, options: See `propagate.run.run_into_folder`.
+        model, config: See `Propagator`.
+
+    Raises:
+        VideoError: The source cannot be opened.
+        MaskError: A reference cannot be used, has another size, or is not on a frame that is read.
+        OutputError: The folder holds a finished run of other settings.
+    """
+    given = as_masks(references)
+    if is_live(source) or options.source_options.follow_timeout_s is not None:
+        return
+    with open_source(source, options.source_options) as frames:
+        check_references(given, frames, options)
+    if not options.overwrite:
+        settings = settings_without_model(model, config, source, given, options)
+        refuse_finished(Path(out) / name_of(source), settings, unless_same=True)
+
+
+def check_references(masks: Mapping[int, Mask], frames: FrameSource, options: RunOptions) -> None:
+    """Refuse references past the end, where the count is exact, and references of another size.
+
+    Args:
+        masks: By frame of the source.
+        frames: The open source.
+        options: How it is read.
+
+    Raises:
+        MaskError: There is one.
+    """
+    info = frames.info
+    if options.source_options.frame_range is None:
+        count = info.frame_count if info.decoder == "images" else None
+        check_within(masks, count, options.max_frames)
+    for mask in masks.values():
+        check_size(mask, info.height, info.width)
