@@ -71,6 +71,16 @@ def segment(
             "--short-side, --dtype and --template override them."
         ),
     ] = MethodName.default,
+    present_from: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="SCORE",
+            help="With method default: lowest score of a picture that shows an object; others get "
+            "no mask of it. 0 finds every object in every picture. [0.43]",
+        ),
+    ] = None,
     short_side: Annotated[
         int | None,
         typer.Option(
@@ -140,7 +150,7 @@ def segment(
     image = read_frame(reference, options=options).image
     chosen = choose(method.value, model, short_side, name, template)
     chosen.say(labelled)
-    segmenter = chosen.learn(image, labelled)
+    segmenter = chosen.learn(image, labelled, present_from)
     say_mask(labelled)
     settings = {
         **chosen.model.settings,
@@ -194,7 +204,12 @@ def _segment_perseg(
             labelled = mask_from_array(read(annotation), source=str(annotation))
             image = read_frame(item.images[REFERENCE], options=options).image
             segmenter = Segmenter(
-                backbone, image, labelled, method=chosen.method, config=chosen.config
+                backbone,
+                image,
+                labelled,
+                method=chosen.method,
+                present_from=0.0,  # every picture of a folder shows its object
+                config=chosen.config,
             )
             pictures = [item.images[stem] for stem in item.targets]
             facts = {"reference": str(item.images[REFERENCE]), "mask": str(annotation)}

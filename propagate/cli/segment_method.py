@@ -76,7 +76,9 @@ class Chosen:
         """Load the model, with the class in its prompt where it belongs there."""
         return self.model.load(self.class_name if self.in_prompt else None, self.template)
 
-    def learn(self, image: "np.ndarray", mask: "Mask | None") -> "Segmenter":
+    def learn(
+        self, image: "np.ndarray", mask: "Mask | None", present_from: float | None = None
+    ) -> "Segmenter":
         """Load the model and learn the objects of the reference, (H, W, 3) uint8."""
         from propagate.images.segment import Segmenter, find_by_class
 
@@ -87,7 +89,13 @@ class Chosen:
             del backbone
         name = self.class_name if self.in_prompt else None
         return Segmenter(
-            self.load(), image, mask, class_name=name, method=self.method, config=self.config
+            self.load(),
+            image,
+            mask,
+            class_name=name,
+            method=self.method,
+            present_from=present_from,
+            config=self.config,
         )
 
 

@@ -49,10 +49,12 @@ class InstanceSettings:
         boundary: The value of a map at the boundary between instance and background.
         class_threshold: See `class_mask`, which finds the instance if there is no mask (eq. 3).
         official_votes: See `vote_map`, for `method="official"`.
-        least_distance, most_distance: Bounds of `Target.distance`, for `find`. A smaller distance
+        least_distance, most_distance: Bounds of `Target.distance`. A smaller distance
             comes from compression. A larger one means that the instance is a few cells unlike all
             others, which tells nothing about how the instance varies.
-        appears_from: A frame with this score or more shows the instance, for `find`.
+        appears_from: A picture with this score or more shows the instance.
+        speck_share: Parts of a mask that are smaller than this share of its largest part are
+            dropped, for `segment`.
     """
 
     voters: int = 10
@@ -66,6 +68,7 @@ class InstanceSettings:
     least_distance: float = 0.005
     most_distance: float = 0.2
     appears_from: float = 0.43
+    speck_share: float = 0.02
 
 
 INSTANCE_SETTINGS = InstanceSettings()
@@ -275,23 +278,6 @@ def instance_map(picture: PictureFeatures, instance: Instance) -> torch.Tensor:
         s_s = similarity_map(picture.semantic, instance.token)
         odds = (odds + _log_odds(s_s, instance.semantic_odds)) / 2
     return odds.sigmoid()
-
-
-def coverage_score(picture: PictureFeatures, instance: Instance) -> float:
-    """Estimate how much of the instance a picture shows, to rank pictures of any scene.
-
-    A map shows where the instance would be, not whether it is there: in another scene, too,
-    something resembles it more than it resembles the background of its reference. And the paper's
-    score, the mean of S_DF over all cells, is decided by the background.
-
-    Returns:
-        The mean, over the cells of the instance, of the best cosine with a cell of the picture: 1
-        if all are there, about 0 if nothing is similar.
-    """
-    share = instance.labels[..., 1]
-    own = instance.cells[share >= 0.5 * share.max()]  # (n, C)
-    best, _ = global_top_k(own, standardized_cells(picture, instance.statistics)[None], 1)
-    return float(best.mean())
 
 
 def standardized_cells(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import torch
 import torch.nn.functional as F
+from skimage.measure import label
 
 from propagate.config import Config
 from propagate.features.backbone import Backbone
@@ -29,13 +30,13 @@ from propagate.images.instance import (
     INSTANCE_SETTINGS,
     PictureFeatures,
     class_token,
-    coverage_score,
     instance_map,
     label_reference,
     learn_instance,
     read_pictures,
 )
 from propagate.images.pdm import fused_map, prototype, similarity_map, vote_map
+from propagate.images.target import learn_target
 from propagate.matchers import MaskSettings
 from propagate.matching.labels import ids_from_labels
 from propagate.records import Mask
@@ -73,14 +74,17 @@ class Segmentation:
 
     Attributes:
         mask: (H, W) uint8 object ids, 0 background.
-        scores: Per object id: how surely the picture shows it. "default": `coverage_score`, up to
-            1. "paper": the mean of S_DF, which the paper ranks by; it has no scale. "official": the
+        scores: Per object id: how surely the picture shows it. "default": `Target.score`, 0..1.
+            "paper": the mean of S_DF, which the paper ranks by; it has no scale. "official": the
             mean of the vote map, 0..1.
+        present: Per object id: whether the picture shows it. Only "default" can say no; then the
+            mask has no pixel of the object.
         maps: Per object id: (h, w) float32, what the masks are made of; 0.5 is the boundary.
     """
 
     mask: np.ndarray
     scores: dict[int, float]
+    present: dict[int, bool]
     maps: dict[int, np.ndarray]
 
 
@@ -100,6 +104,7 @@ class Segmenter:
         *,
         class_name: str | None = None,
         method: Method = "default",
+        present_from: float | None = None,
         device: str = "auto",
         dtype: str = "auto",
         compile: bool = False,
@@ -118,6 +123,8 @@ class Segmenter:
                 there the name is used only to find the object where there is no mask, and a model
                 that is given by name then gets the template as its prompt.
             method: "default", "paper" or "official".
+            present_from: For "default", the lowest score of a picture that shows an object; None:
+                `InstanceSettings.appears_from`; 0: every picture shows every object.
             device, dtype, compile: See `Propagator`; not used for a loaded backbone.
             config: The size at which pictures are read, and whether colours count. They only count
                 in "default".
@@ -153,6 +160,8 @@ class Segmenter:
             config = replace(config, matcher=config.matcher.without_colors())
         self._backbone, self._config = backbone, config
         self._method, self._class_name = method, class_name
+        usual = INSTANCE_SETTINGS.appears_from
+        self._present_from = usual if present_from is None else present_from
         self._semantic = named is not None
         reference = self._read(image)
         token = None if named is None else class_token(backbone, named)
@@ -178,6 +187,7 @@ class Segmenter:
         """Everything besides model, pictures and masks that decides a result, as plain values."""
         return {
             "method": self._method,
+            "present_from": self._present_from if self._method == "default" else None,
             "class_name": self._class_name,
             "config": self._config.to_json(),
             "instance": asdict(INSTANCE_SETTINGS),
@@ -187,7 +197,8 @@ class Segmenter:
         """Mark the instances in a picture.
 
         The maps are enlarged to the picture. A pixel belongs to the instance with the highest map
-        there, if that is above 0.5, and else to the background.
+        there, if that is above 0.5, and else to the background. "default" then drops specks, and
+        the objects that the picture does not show.
 
         Args:
             image: (H, W, 3) uint8 RGB, of any size.
@@ -205,9 +216,18 @@ class Segmenter:
             labels, self._object_ids, (height, width), MaskSettings(), self._backbone.stride
         )
         arrays = [found.float().cpu().numpy() for found in maps]
+        mask = ids.cpu().numpy()
+        present = dict.fromkeys(self._object_ids, True)
+        if self._method == "default":
+            for object_id, score in zip(self._object_ids, scores, strict=True):
+                present[object_id] = score >= self._present_from
+                own = mask == object_id
+                kept = without_specks(own) if present[object_id] else np.zeros_like(own)
+                mask[own & ~kept] = 0
         return Segmentation(
-            mask=ids.cpu().numpy(),
+            mask=mask,
             scores=dict(zip(self._object_ids, scores, strict=True)),
+            present=present,
             maps=dict(zip(self._object_ids, arrays, strict=True)),
         )
 
@@ -244,13 +264,21 @@ def find_by_class(
     return Mask(ids, source=f"class {class_name!r} of the reference")
 
 
+def without_specks(mask: np.ndarray) -> np.ndarray:
+    """Drop the parts of a mask, (H, W) bool, that are small beside its largest part."""
+    parts = np.asarray(label(mask, connectivity=2))
+    areas = np.bincount(parts.ravel())
+    areas[0] = 0
+    return (areas >= INSTANCE_SETTINGS.speck_share * areas.max())[parts] & mask
+
+
 def _calibrated(
     reference: PictureFeatures, own: torch.Tensor, others: torch.Tensor, token: torch.Tensor | None
 ) -> Find:
-    instance = learn_instance(reference, own, token, others)
+    target = learn_target(learn_instance(reference, own, token, others))
 
     def find(picture: PictureFeatures) -> MapAndScore:
-        return instance_map(picture, instance), coverage_score(picture, instance)
+        return instance_map(picture, target.instance), target.score(picture)
 
     return find
 

@@ -176,6 +176,9 @@ def _prepare(out: Path, names: Sequence[str], overlay: bool) -> None:
         (out / REPORT).unlink(missing_ok=True)
 
 
-def _objects(result: Segmentation) -> dict[str, dict[str, float | int]]:
+def _objects(result: Segmentation) -> dict[str, dict[str, float | int | bool]]:
     pixels = np.bincount(result.mask.ravel(), minlength=256)
-    return {str(i): {"score": s, "pixels": int(pixels[i])} for i, s in result.scores.items()}
+    return {
+        str(i): {"score": score, "present": result.present[i], "pixels": int(pixels[i])}
+        for i, score in result.scores.items()
+    }

@@ -16,12 +16,12 @@ from propagate.images.find import (
     Finder,
     Sample,
     intervals_above,
-    learn_target,
     ranked,
     sampled,
 )
 from propagate.images.find_report import clock
 from propagate.images.instance import INSTANCE_SETTINGS, PictureFeatures, learn_instance
+from propagate.images.target import learn_target
 from propagate.io.decode.one_frame import read_frame
 from propagate.records import Frame
 from tests.tiny_models import stable_diffusion

@@ -15,12 +15,12 @@ from propagate.features.extract import extract_features
 from propagate.images.instance import (
     INSTANCE_SETTINGS,
     PictureFeatures,
-    coverage_score,
     instance_map,
     learn_instance,
     read_pictures,
 )
 from propagate.images.pdm import class_mask
+from propagate.images.target import learn_target
 
 CPU = torch.device("cpu")
 C, S = 5, 4
@@ -192,7 +192,8 @@ def test_a_look_alike_of_another_colour_counts_as_background() -> None:
     assert (found[~red & ~green] > 0.5).float().mean() < 0.1
     # The picture without it is told from the one with it.
     gone = read_pictures(ColorBackbone(CPU), SMALL, [draw((8, 8, GREEN))])[0]
-    assert coverage_score(gone, instance) < coverage_score(target, instance)
+    known = learn_target(instance)
+    assert known.score(gone) < INSTANCE_SETTINGS.appears_from < known.score(target)
 
 
 class Brightness(ColorBackbone):
@@ -232,20 +233,6 @@ def test_pictures_are_read_at_working_size_in_the_order_given() -> None:
                 assert (picture.semantic is not None) == semantic
                 if picture.semantic is not None:
                     assert picture.semantic.shape == (3, *picture.appearance.shape[1:])
-
-
-def test_coverage_is_how_like_the_instances_cells_their_best_matches_are() -> None:
-    reference, target, mask = random(C, *GRID), random(C, *OTHER_GRID, seed=1), some_mask()
-    instance = learn_instance(PictureFeatures(reference), mask)
-    own, cells = unit_cells(reference, reference), unit_cells(target, reference)
-    best = [
-        max(sum(a * b for a, b in zip(own[at], cell, strict=True)) for cell in cells.values())
-        for at in ((1, 2), (1, 3))  # the third cell is less than half the instance's
-    ]
-    assert coverage_score(PictureFeatures(target), instance) == pytest.approx(
-        sum(best) / 2, rel=1e-4
-    )
-    assert coverage_score(PictureFeatures(reference), instance) == pytest.approx(1, rel=1e-4)
 
 
 def test_wrong_arguments_are_refused() -> None:

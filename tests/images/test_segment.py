@@ -16,7 +16,7 @@ from propagate.features.extract import extract_features
 from propagate.features.reading import KEYS, QUERIES
 from propagate.features.registry import load_backbone
 from propagate.images.pdm import class_mask, vote_map
-from propagate.images.segment import Segmenter
+from propagate.images.segment import Segmenter, without_specks
 from tests.tiny_models import stable_diffusion
 
 CPU = torch.device("cpu")
@@ -201,3 +201,36 @@ def test_what_cannot_be_used_is_refused() -> None:
         Segmenter(color, REFERENCE, IDS, class_name="tomato")
     with pytest.raises(MaskError, match="class 'nothing': not found in the reference"):
         Segmenter(Named(CPU), REFERENCE, None, class_name="nothing", config=SMALL)
+
+
+# Whether a picture shows the object
+
+
+def test_an_object_that_is_not_there_has_no_mask_and_the_others_keep_theirs():
+    segmenter = Segmenter(ColorBackbone(CPU), REFERENCE, IDS, config=SMALL)
+    found = segmenter.segment(draw((40, 24, GREEN)))
+    assert found.present == {3: False, 7: True}
+    assert found.scores[3] < 0.43 < found.scores[7]
+    assert not (found.mask == 3).any()
+    assert (found.mask[40:72, 24:56] == 7).mean() > 0.8
+    nothing = segmenter.segment(draw())
+    assert nothing.present == {3: False, 7: False}
+    assert not nothing.mask.any()
+    assert segmenter.segment(TARGET).present == {3: True, 7: True}
+
+
+def test_every_picture_can_be_said_to_show_every_object():
+    always = Segmenter(ColorBackbone(CPU), REFERENCE, IDS, config=SMALL, present_from=0.0)
+    assert always.segment(draw((40, 24, GREEN))).present == {3: True, 7: True}
+
+
+def test_specks_are_dropped_and_parts_are_kept():
+    mask = np.zeros((60, 80), bool)
+    mask[10:40, 10:40] = True  # 900 px
+    mask[5:10, 60:65] = True  # 25 px
+    mask[50:54, 60:64] = True  # 16 px, less than 2 %
+    mask[40, 40] = True  # touches the first at a corner
+    expected = mask.copy()
+    expected[50:54, 60:64] = False
+    assert np.array_equal(without_specks(mask), expected)
+    assert not without_specks(np.zeros((6, 8), bool)).any()
