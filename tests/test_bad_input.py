@@ -42,7 +42,7 @@ def error_line(finished):
     Before it, a run that began may have said what it understood, and how far it came.
     """
     assert finished.status == 1, finished
-    begun = r"propagate: .*: (\d+ frames.*, [\d.]+ frames/s|frame \d+: object 1 \d+ px.*)"
+    begun = r"propagate: .*: (\d+ frames?( of about .*|, .*)?|frame \d+: object 1 \d+ px.*)"
     lines = [line for line in finished.stderr.splitlines() if not re.fullmatch(begun, line)]
     assert len(lines) == 1, finished.stderr
     assert lines[0].startswith("propagate: error: ")

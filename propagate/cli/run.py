@@ -24,6 +24,7 @@ from propagate.cli.terminal import (
     say,
     say_error,
     say_what_is_logged,
+    speed_text,
 )
 from propagate.errors import DeviceError, ModelError, PropagateError, counted
 
@@ -222,5 +223,5 @@ def _last_line(summary: "RunSummary") -> str:
     objects = counted(len(summary.object_ids), "object")
     return (
         f"{summary.folder}: {', '.join(summary.written)}; {frames}, {objects}, "
-        f"{summary.seconds:.1f} s, {fps:.1f} frames/s"
+        f"{summary.seconds:.1f} s, {speed_text(fps)}"
     )

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from propagate.errors import PropagateError, spelled
+from propagate.errors import PropagateError, counted, spelled
 
 if TYPE_CHECKING:
     from propagate.records import Progress
 
 
+# Seconds between two plain lines of progress.
+LINE_EVERY_S = 10.0
 CONTINUE = "run the same command again to continue"
 
 
@@ -94,26 +97,53 @@ def show(renderable: object) -> None:
     console.print(renderable)
 
 
+def speed_text(speed: float, unit: str = "frames") -> str:
+    """Say a speed: "5.3 frames/s", or "25 s a frame" where that reads better.
+
+    >>> speed_text(0.04)
+    '25 s a frame'
+    """
+    if speed and speed < 0.5:
+        return f"{1 / speed:.0f} s a {unit[:-1]}"
+    return f"{speed:.1f} {unit}/s"
+
+
+class _Speed:
+    """The speed since the first report: what came before it, such as loading a model, is over."""
+
+    def __init__(self) -> None:
+        self._first: tuple[int, float] | None = None
+
+    def of(self, done: int) -> float:
+        """Return units a second; 0 where it is not known yet."""
+        now = time.monotonic()
+        if self._first is None or done < self._first[0]:
+            self._first = done, now
+        count, seconds = done - self._first[0], now - self._first[1]
+        return count / seconds if count and seconds else 0.0
+
+
 @contextmanager
 def progress_of(source: str, unit: str = "frames") -> "Iterator[Progress]":
     """Show a bar with speed and time left on stderr, or plain lines if stderr is not a terminal."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
+    speed = _Speed()
     if not console.is_terminal:
-        import time
-
-        started = last = time.monotonic()
+        last = time.monotonic()
 
         def report(done: int, total: int | None) -> None:
             nonlocal last
-            now = time.monotonic()
-            if done == 0 or (now - last < 10 and done != total):
+            now, fps = time.monotonic(), speed.of(done)
+            if done == 0 or (now - last < LINE_EVERY_S and done != total):
                 return
             last = now
-            fps = done / (now - started)
-            left = f" of about {total}, {max(0, total - done) / fps:.0f} s left" if total else ""
-            say(f"{source}: {done} {unit}{left}, {fps:.1f} {unit}/s")
+            of = f" of about {total}" if total else ""
+            line = f"{source}: {counted(done, unit[:-1])}{of}"
+            if fps and total:
+                line += f", {max(0, total - done) / fps:.0f} s left"
+            say(f"{line}, {speed_text(fps, unit)}" if fps else line)
 
         yield report
         return
@@ -121,15 +151,15 @@ def progress_of(source: str, unit: str = "frames") -> "Iterator[Progress]":
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn(f"{{task.completed:.0f}}/{{task.fields[about]}} {unit}"),
-        TextColumn(f"{{task.fields[fps]}} {unit}/s"),
+        TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(Path(source).name or source, total=None, about="?", fps="-")
+        task = bar.add_task(Path(source).name or source, total=None, about="?", speed="-")
 
         def advance(done: int, total: int | None) -> None:
-            elapsed = bar.tasks[task].elapsed or 0
-            fps = f"{done / elapsed:.1f}" if elapsed else "-"
-            bar.update(task, completed=done, total=total, about=total or "?", fps=fps)
+            fps = speed.of(done)
+            shown = speed_text(fps, unit) if fps else "-"
+            bar.update(task, completed=done, total=total, about=total or "?", speed=shown)
 
         yield advance
