@@ -13,6 +13,16 @@ SHORT_SIDE_PX = 480
 TEMPLATE = "a photo of a {name}"
 
 
+def check_template(template: str) -> None:
+    """Refuse a prompt around class names that has no place, or several, for the name.
+
+    Raises:
+        ValueError: It has.
+    """
+    if template.count("{name}") != 1:
+        raise ValueError(f"template: a text with {{name}} in it once, not {template!r}")
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """Everything that decides a mask, besides the model's weights.
@@ -37,6 +47,7 @@ class Config:
     template: str = TEMPLATE
 
     def __post_init__(self) -> None:
+        check_template(self.template)
         if not isinstance(self.matcher, Matcher):
             raise TypeError(
                 f"matcher must be a Matcher, not {self.matcher!r}; Config.named takes a name, and "

@@ -31,7 +31,7 @@ from propagate.features.device import choose_device
 from propagate.features.model_folder import open_model_folder
 from propagate.features.origin import will_be_made_of
 from propagate.features.presets import find_preset
-from propagate.features.recipes import RECIPES
+from propagate.features.recipes import check_recipe
 from propagate.io.decode.image_folder import ImageFolder
 from propagate.io.write.files import make_output_folder, write_atomically
 from propagate.io.write.report import differences, read_report
@@ -120,8 +120,7 @@ def combine(
     for matcher in matchers:
         Config.named(matcher)
     for recipe in recipes:
-        if recipe is not None and recipe not in RECIPES:
-            raise ValueError(f"no recipe is named {recipe!r}; there are {', '.join(RECIPES)}")
+        check_recipe(recipe)
     for model in models:
         if model != FIRST_MASK:
             find_preset(model)

@@ -112,12 +112,17 @@ def run(
     class_names = _class_names(names or [], references)
 
     from propagate.batch.events import reporting_failures, run_reporting
+    from propagate.features.recipes import check_recipe
     from propagate.io.decode.live import live_display_name
     from propagate.io.decode.video import is_live, name_of
     from propagate.pipeline import Propagator
     from propagate.run_check import check_before_loading
 
-    config = model.config(class_names)
+    try:
+        config = model.config(class_names)
+        check_recipe(model.recipe)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
     @cache
     def load() -> "tuple[Propagator, Refiner | None]":

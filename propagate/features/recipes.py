@@ -40,3 +40,13 @@ RECIPES: dict[str, Recipe] = {
         prompt="A photo",
     ),
 }
+
+
+def check_recipe(name: str | None) -> None:
+    """Refuse a name that no recipe has; None is the model's own.
+
+    Raises:
+        ValueError: No recipe has it; the message lists the names.
+    """
+    if name is not None and name not in RECIPES:
+        raise ValueError(f"no recipe is named {name!r}; there are {', '.join(RECIPES)}")

@@ -12,7 +12,7 @@ from propagate.features.fork import refuse_fork
 from propagate.features.model_folder import PIXEL_UNET, open_model_folder
 from propagate.features.presets import find_preset
 from propagate.features.quick_import import collector_paused
-from propagate.features.recipes import RECIPES
+from propagate.features.recipes import RECIPES, check_recipe
 
 
 def load_backbone(
@@ -49,8 +49,7 @@ def load_backbone(
     refuse_fork(model)
     where = choose_device(device)
     precision = choose_dtype(dtype, where)
-    if recipe is not None and recipe not in RECIPES:
-        raise ValueError(f"no recipe is named {recipe!r}; there are {', '.join(RECIPES)}")
+    check_recipe(recipe)
     preset = find_preset(model)
     if preset.source is None:
         from propagate.features.colors import ColorBackbone

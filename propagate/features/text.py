@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from propagate.config import TEMPLATE
+from propagate.config import TEMPLATE, check_template
 from propagate.errors import ModelError
 from propagate.features.model_folder import MIXED_HINT
 
@@ -28,8 +28,7 @@ class Text:
     template: str = TEMPLATE
 
     def __post_init__(self) -> None:
-        if self.template.count("{name}") != 1:
-            raise ValueError(f"template: a text with {{name}} in it once, not {self.template!r}")
+        check_template(self.template)
         if any(not name or name != name.strip() for name in self.class_names):
             raise ValueError(f"class_names: words without blanks around, not {self.class_names!r}")
         if len(set(self.class_names)) < len(self.class_names):
