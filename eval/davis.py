@@ -15,14 +15,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from propagate.errors import counted
+from propagate.errors import counted, few
 from propagate.eval.averages import average
 from propagate.eval.dataset import AUTO, find_truth
 from propagate.eval.exchanged import match_ids, may_be_exchanged
 from propagate.eval.groups import GroupsOf, check_lists, read_groups
 from propagate.eval.labels import UnusableMaskError, refuse
 from propagate.eval.mask_trees import REFINED, MaskTree, open_mask_tree
-from propagate.eval.missing import Say, few, find_extra, find_missing, say_nothing
+from propagate.eval.missing import Say, find_extra, find_missing, say_nothing
 from propagate.eval.near_names import near_folder
 from propagate.eval.processes import map_processes
 from propagate.eval.protocols import (

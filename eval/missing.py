@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypedDict
 
-from propagate.errors import EvaluationError, counted
+from propagate.errors import EvaluationError, counted, few
 from propagate.eval.labels import Labels, UnusableMaskError, refuse
 from propagate.eval.near_names import near_folder, near_masks
 
@@ -137,12 +137,6 @@ def find_extra(
             found = f"{counted(len(names), noun)} of the predictions not in {owner}"
             sentences.append(f"{predictions.root}: {found}, not scored: {few(names)}")
     return sentences
-
-
-def few(names: Sequence[str]) -> str:
-    """Join names, the first few of many."""
-    listed = ", ".join(names[:_NAMES_LISTED])
-    return listed if len(names) <= _NAMES_LISTED else f"{listed}, ..."
 
 
 def describe_missing(missing: Missing, too_short: Sequence[str] = ()) -> str:

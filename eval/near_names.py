@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 
+from propagate.io.masks.files import ARRAYS, PICTURES
+
 # What people keep masks in; other files are no near miss of a mask.
-_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".npy", ".npz"}
-)
+_SUFFIXES = frozenset((*PICTURES, *ARRAYS, ".jpg", ".jpeg"))
 _DEPTH = 3
 
 

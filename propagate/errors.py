@@ -1,7 +1,7 @@
 """Errors a user can meet. Each says what was found, where, and what to do next."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 # Turns a setting and its value, if one is given, into what a person types.
 Spelling = Callable[[str, str | None], str]
@@ -22,6 +22,16 @@ def counted(count: int, noun: str) -> str:
     ('1 frame', '2 frames')
     """
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def few(names: Sequence[str], most: int = 3) -> str:
+    """Join names, the first few of many.
+
+    >>> few(["a", "b", "c", "d"])
+    'a, b, c, ...'
+    """
+    listed = ", ".join(names[:most])
+    return listed if len(names) <= most else f"{listed}, ..."
 
 
 def spelled(text: str, spelling: Spelling = as_keyword) -> str:

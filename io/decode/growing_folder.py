@@ -23,6 +23,7 @@ from propagate.io.decode.image_folder import (
     folder_info,
     list_images,
     natural_key,
+    notes_on,
 )
 from propagate.io.decode.pixel_limit import MAX_PIXELS
 from propagate.io.decode.source import FrameStream
@@ -72,8 +73,7 @@ class GrowingFolder(FrameStream):
         decoded = self._decode(self._first)
         first = next(image for image in decoded if image is not None)
         info = folder_info(folder, first, count=None)
-        stretch = self._pictures.stretch
-        notes = () if stretch is None else (f"{folder}: {stretch.note}",)
+        notes = notes_on(str(folder), [self._first.file], self._pictures)
         self.info = self._range.info(replace(info, notes=notes))
 
     def _read(self) -> Generator[Frame | None, None, None]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from propagate.errors import VideoError, counted
+from propagate.errors import VideoError, counted, few
 from propagate.io.decode.deep_picture import PictureReader
 from propagate.io.decode.frame_range import FrameRange, select
 from propagate.io.decode.pixel_limit import MAX_PIXELS
@@ -206,9 +206,9 @@ def _check_kinds(folder: Path, files: list[Path]) -> None:
     if "#" not in kind or count < 2 or not others:
         return  # names without numbers, in natural order; or one kind of name
     like = next(file for file in files if file not in others)
-    listed = ", ".join(file.name for file in others[:3])
+    listed = few([file.name for file in others])
     raise VideoError(
-        f"{folder}: {counted(len(others), 'image')} ({listed}{', ...' if len(others) > 3 else ''}) "
+        f"{folder}: {counted(len(others), 'image')} ({listed}) "
         f"among {count} that are named like {like.name}",
         "move what is no frame of this clip out of the folder",
     )

@@ -10,7 +10,7 @@ from PIL import Image
 
 from propagate.errors import MaskError
 from propagate.io.decode.pixel_limit import TOO_LARGE_HINT, TooLargeError, open_image, too_large
-from propagate.io.masks.ids import mask_from_array
+from propagate.io.masks.ids import join_objects, mask_from_array, whole_ids
 from propagate.io.masks.picture import (
     BLACK,
     SAVE_AS_INDEX,
@@ -19,7 +19,7 @@ from propagate.io.masks.picture import (
     colour_name,
     pixels_of,
 )
-from propagate.io.masks.reading import MaskReading
+from propagate.io.masks.reading import MaskReading, Value255
 from propagate.records import MAX_OBJECT_ID, VOID_ID, Mask
 
 # Formats that keep pixel values as they are.
@@ -100,12 +100,7 @@ def _read_array(path: Path, reading: MaskReading) -> Pixels:
     except (OSError, ValueError, EOFError, KeyError) as error:
         raise MaskError(f"{path}: no readable array ({error})", "write it by numpy.save") from error
     if array.dtype == bool and array.ndim == 3 and array.size:
-        if (array.sum(axis=0) > 1).any():
-            raise MaskError(f"{path}: objects overlap", "give each pixel to one object")
-        if len(array) > MAX_OBJECT_ID:
-            raise MaskError(f"{path}: {len(array)} objects, at most {MAX_OBJECT_ID} are possible")
-        ids = np.arange(1, len(array) + 1, dtype=np.uint8)
-        array = (array * ids[:, None, None]).sum(axis=0, dtype=np.uint8)
+        array = join_objects(dict(enumerate(array, start=1)), str(path))
     if array.ndim != 2 or not array.size:
         raise MaskError(
             f"{path}: an array of shape {array.shape}", "save (H, W) ids, or (N, H, W) booleans"
@@ -116,14 +111,7 @@ def _read_array(path: Path, reading: MaskReading) -> Pixels:
     if array.dtype != bool:
         if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
             raise MaskError(f"{path}: an array of {array.dtype}", "save integers or booleans")
-        wrong = array[~((array >= 0) & (array <= VOID_ID) & (array == np.round(array)))]
-        if wrong.size:
-            raise MaskError(
-                f"{path}: holds the value {wrong[0]:g}, but ids are whole numbers, "
-                f"1..{MAX_OBJECT_ID}",
-                "threshold scores, or renumber the objects",
-            )
-        array = array.astype(np.uint8)
+        array = whole_ids(array, str(path), "threshold scores, or renumber the objects")
     return Pixels(str(path), array)
 
 
@@ -165,21 +153,11 @@ def _mask_of_values(pixels: Pixels, reading: MaskReading) -> Mask:
     assert values is not None
     areas = np.bincount(values.ravel(), minlength=VOID_ID + 1)
     present = set(np.flatnonzero(areas).tolist())
-    if values.dtype == bool or (present <= {0, VOID_ID} and reading.value_255 == "void"):
-        pass  # black and white, or nothing: `mask_from_array` tells
-    elif VOID_ID in present and reading.value_255 != "void":
-        free = next(i for i in range(MAX_OBJECT_ID, 0, -1) if i not in present)
-        if present <= {0, VOID_ID}:
-            free = 1
-        moved = VOID_ID if reading.value_255 == "object" else 0
-        is_moved, is_background = values == moved, values == VOID_ID
-        values = np.where(is_moved, np.uint8(free), values)
-        if reading.value_255 == "background":
-            values = np.where(is_background, np.uint8(0), values)
-            notes.append("255 is the background")
-        if is_moved.any():
-            notes.append(f"{moved} is object {free}")
-    elif VOID_ID in present:
+    is_black_and_white = present <= {0, VOID_ID}
+    if VOID_ID in present and reading.value_255 != "void":
+        values, said = _with_255_as(reading.value_255, values, 1 if is_black_and_white else None)
+        notes += said
+    elif VOID_ID in present and not is_black_and_white:
         if 0 not in present:
             raise MaskError(
                 f"{source}: nothing is background: 255 is void, on {areas[VOID_ID]} of "
@@ -194,3 +172,28 @@ def _mask_of_values(pixels: Pixels, reading: MaskReading) -> Mask:
     if mask.binary:
         notes.append("black and white: one object, id 1")
     return replace(mask, notes=tuple(notes))
+
+
+def _with_255_as(
+    meaning: Value255, values: np.ndarray, object_id: int | None
+) -> tuple[np.ndarray, list[str]]:
+    """Make 255 an object, or the background and 0 an object, in (H, W) uint8 values.
+
+    Args:
+        meaning: "object" or "background".
+        values: The values.
+        object_id: Of the new object; None: the largest that is free.
+
+    Returns:
+        The ids, and what to say of them.
+    """
+    if object_id is None:
+        object_id = next(i for i in range(MAX_OBJECT_ID, 0, -1) if not (values == i).any())
+    moved = VOID_ID if meaning == "object" else 0
+    ids, notes = np.where(values == moved, np.uint8(object_id), values), []
+    if meaning == "background":
+        ids = np.where(values == VOID_ID, np.uint8(0), ids)
+        notes.append("255 is the background")
+    if (values == moved).any():
+        notes.append(f"{moved} is object {object_id}")
+    return ids, notes

@@ -9,7 +9,7 @@ from PIL import Image
 
 from propagate.errors import MaskError
 from propagate.io.masks.files import mask_of_image, read_mask
-from propagate.io.masks.ids import mask_from_array
+from propagate.io.masks.ids import join_objects, mask_from_array
 from propagate.records import MAX_OBJECT_ID, Mask
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def mask_from_objects(objects: Mapping[int, Array], source: str = "mask") -> Mas
             differ in size or overlap.
         TypeError: A mask is not bool.
     """
-    ids: np.ndarray | None = None
+    layers: dict[int, np.ndarray] = {}
     for object_id, given in objects.items():
         if isinstance(object_id, bool) or not isinstance(object_id, int | np.integer):
             raise TypeError(f"{source}: object ids are integers, not {object_id!r}")
@@ -68,23 +68,12 @@ def mask_from_objects(objects: Mapping[int, Array], source: str = "mask") -> Mas
                 f"{source}: object {object_id} must be (H, W) bool, not {pixels.shape} "
                 f"{pixels.dtype}"
             )
-        ids = np.zeros(pixels.shape, np.uint8) if ids is None else ids
-        if pixels.shape != ids.shape:
-            raise MaskError(
-                f"{source}: object {object_id} is {pixels.shape[1]}x{pixels.shape[0]}, the others "
-                f"are {ids.shape[1]}x{ids.shape[0]}"
-            )
         if not pixels.any():
             raise MaskError(f"{source}: object {object_id} has no pixel", "leave it out")
-        if taken := int(ids[pixels].max()):
-            raise MaskError(
-                f"{source}: object {object_id} overlaps object {taken}",
-                "give each pixel to one object",
-            )
-        ids[pixels] = object_id
-    if ids is None:
+        layers[int(object_id)] = pixels
+    if not layers:
         raise MaskError(f"{source}: no object in this mask", "give at least one")
-    return Mask(ids=ids, source=source)
+    return Mask(ids=join_objects(layers, source), source=source)
 
 
 def _as_array(given: Array, source: str) -> np.ndarray:

@@ -4,6 +4,8 @@ H, W are the rows and columns of the frame. The value of a pixel is an id: 0 bac
 objects, 255 void (neither object nor background).
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from PIL import Image, ImageFilter
 
@@ -40,6 +42,68 @@ def mask_from_array(array: np.ndarray, source: str = "mask") -> Mask:
     if ids.min() == VOID_ID:
         raise MaskError(f"{source}: every pixel is void (255)", "paint the background 0")
     return Mask(ids=ids, binary=binary, source=source)
+
+
+def whole_ids(values: np.ndarray, source: str, hint: str) -> np.ndarray:
+    """Convert values of any kind of number to ids of 8 bits.
+
+    Args:
+        values: (H, W), integers or floats.
+        source: Where they came from, for messages.
+        hint: What to do if a value is no id.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        MaskError: A value is not one of the whole numbers 0..255.
+    """
+    wrong = values[
+        ~((values >= BACKGROUND_ID) & (values <= VOID_ID) & (values == np.round(values)))
+    ]
+    if wrong.size:
+        raise MaskError(
+            f"{source}: holds the value {wrong.max():g}, but ids are whole numbers, "
+            f"1..{MAX_OBJECT_ID}",
+            hint,
+        )
+    return values.astype(np.uint8)
+
+
+def join_objects(
+    objects: Mapping[int, np.ndarray], source: str, names: Mapping[int, str] | None = None
+) -> np.ndarray:
+    """Make a map of ids of one mask for each object.
+
+    Args:
+        objects: Id -> (H, W) bool; at least one.
+        source: Where they came from, for messages.
+        names: Id -> what messages call the object; else "object 3".
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        MaskError: There are too many, or they differ in size or overlap.
+    """
+    if len(objects) > MAX_OBJECT_ID:
+        raise MaskError(f"{source}: {len(objects)} objects, at most {MAX_OBJECT_ID} are possible")
+    called = names or {object_id: f"object {object_id}" for object_id in objects}
+    height, width = next(iter(objects.values())).shape
+    ids = np.zeros((height, width), np.uint8)
+    for object_id, pixels in objects.items():
+        if pixels.shape != ids.shape:
+            raise MaskError(
+                f"{source}: {called[object_id]} is {pixels.shape[1]}x{pixels.shape[0]}, the others "
+                f"are {width}x{height}"
+            )
+        if taken := int(ids[pixels].max(initial=0)):
+            raise MaskError(
+                f"{source}: {called[object_id]} overlaps {called[taken]}",
+                "give each pixel to one object",
+            )
+        ids[pixels] = object_id
+    return ids
 
 
 def check_object(mask: Mask) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from propagate.errors import MaskError
+from propagate.io.masks.ids import whole_ids
 from propagate.io.masks.palette import palette
 from propagate.io.masks.reading import MaskReading
-from propagate.records import MAX_OBJECT_ID, VOID_ID
+from propagate.records import VOID_ID
 
 SAVE_AS_INDEX = "save it as an 8-bit index (palette) or grey PNG whose values are object ids"
 BLACK, WHITE = 0, 0xFFFFFF
@@ -124,14 +125,7 @@ def _of_values(image: Image.Image, source: str) -> Pixels:
     else:
         raise MaskError(f"{source}: colours instead of ids (mode {mode})", SAVE_AS_INDEX)
     if values.dtype not in (np.uint8, bool):
-        wrong = values[(values < 0) | (values > VOID_ID) | (values != np.round(values))]
-        if wrong.size:
-            raise MaskError(
-                f"{source}: holds the value {wrong.max():g}, but ids are whole numbers, "
-                f"1..{MAX_OBJECT_ID}",
-                "renumber the objects",
-            )
-        values = values.astype(np.uint8)
+        values = whole_ids(values, source, "renumber the objects")
     return Pixels(source, values, notes=notes)
 
 
@@ -236,8 +230,11 @@ def _of_palette(image: Image.Image, source: str, reading: MaskReading) -> Pixels
     table[: len(found)] = found
     codes = table @ _RGB_WEIGHTS  # (256,)
     used, areas = np.unique(values, return_counts=True)
-    is_ids = used[0] != 0 or codes[0] == BLACK or reading.value_255 == "background"
-    if is_ids and not (reading.value_255 == "background" and WHITE in codes[used]):
+    if reading.value_255 == "background":
+        by_colours = WHITE in codes[used]
+    else:
+        by_colours = used[0] == 0 and codes[0] != BLACK
+    if not by_colours:
         return Pixels(source, values)
     if BLACK not in codes[used] and reading.value_255 != "background":
         shown = areas_text(

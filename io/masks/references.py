@@ -8,16 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from propagate.errors import MaskError
+from propagate.errors import MaskError, few
 from propagate.io.decode.image_folder import natural_key
 from propagate.io.decode.source import Source
 from propagate.io.decode.video import frame_names, name_of
 from propagate.io.masks.annotations import read_annotations
 from propagate.io.masks.files import ARRAYS, PICTURES, read_mask, read_masks
+from propagate.io.masks.ids import join_objects
 from propagate.io.masks.places import number_in, places_by_name, second_mask
 from propagate.io.masks.png import mask_file
 from propagate.io.masks.reading import MaskReading
-from propagate.records import MAX_OBJECT_ID, Mask
+from propagate.records import Mask
 
 JSON = ".json"
 # What file managers leave in folders.
@@ -179,7 +180,7 @@ def _read_folder(
     stems = [file.stem for file in files]
     masks = read_masks(files, reading)
     if others:
-        note = f"left out: {', '.join(others[:5])}{', ...' if len(others) > 5 else ''}"
+        note = f"left out: {few(others, 5)}"
         masks[0] = replace(masks[0], notes=(*masks[0].notes, note))
     if _are_objects(path, stems, masks, names, reading):
         return {frame: _joined(path, stems, masks)}
@@ -264,10 +265,9 @@ def _are_objects(
         return False
     if min(known) > 1:
         return False
-    listed = ", ".join(map(str, known[:4]))
     raise MaskError(
         f"{path}: {len(masks)} black-and-white masks, {stems[0]}, {stems[1]}, ...: objects of one "
-        f"frame, or masks of the frames {listed}{', ...' if len(known) > 4 else ''}",
+        f"frame, or masks of the frames {few([str(number) for number in known], 4)}",
         "pass {masks_are=objects} or {masks_are=frames}",
     )
 
@@ -291,24 +291,16 @@ def _common_start(stems: Sequence[str]) -> str:
 
 def _joined(path: Path, stems: Sequence[str], masks: Sequence[Mask]) -> Mask:
     """Make one mask of the objects of one frame, one from each file."""
-    if len(masks) > MAX_OBJECT_ID:
-        raise MaskError(f"{path}: {len(masks)} objects, at most {MAX_OBJECT_ID} are possible")
-    shape = masks[0].ids.shape
-    ids = np.zeros(shape, np.uint8)
-    prefix = _common_start(stems)
-    names = {}
-    for number, (stem, mask) in enumerate(zip(stems, masks, strict=True), 1):
-        pixels = mask.ids == 1
+    for mask in masks:
         if mask.object_ids not in ((1,), ()):
             raise MaskError(
                 f"{mask.source}: several objects", "pass {masks_are=frames}, or save one in a file"
             )
-        if mask.ids.shape != shape:
-            raise MaskError(f"{mask.source}: has another size than {masks[0].source}")
-        if ids[pixels].any():
-            raise MaskError(f"{mask.source}: overlaps another object", "give each pixel to one")
-        ids[pixels] = number
-        names[number] = stem.removeprefix(prefix) or stem
+    layers = {number: mask.ids == 1 for number, mask in enumerate(masks, 1)}
+    files = {number: mask.source for number, mask in enumerate(masks, 1)}
+    ids = join_objects(layers, str(path), files)
+    prefix = _common_start(stems)
+    names = {number: stem.removeprefix(prefix) or stem for number, stem in enumerate(stems, 1)}
     listed = ", ".join(f"{number} is {stem}" for number, stem in enumerate(stems, 1))
     note = f"{len(masks)} black-and-white files, one for each object: {listed}"
     return Mask(ids, source=str(path), notes=(note,), names=names)

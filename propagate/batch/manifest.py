@@ -39,40 +39,11 @@ FILE_BYTES_PER_FRAME = 20_000
 log = logging.getLogger(__name__)
 
 # Of a folder of videos. A file with another suffix is left out, unless it has a mask.
-VIDEO_SUFFIXES = frozenset(
-    f".{suffix}"
-    for suffix in [
-        "3gp",
-        "asf",
-        "avi",
-        "flv",
-        "gif",
-        "h264",
-        "h265",
-        "hevc",
-        "ivf",
-        "m2ts",
-        "m2v",
-        "m4v",
-        "mkv",
-        "mov",
-        "mp4",
-        "mpeg",
-        "mpg",
-        "mts",
-        "mxf",
-        "nut",
-        "ogg",
-        "ogv",
-        "rm",
-        "ts",
-        "vob",
-        "webm",
-        "wmv",
-        "y4m",
-        "zip",
-    ]
+_VIDEO_KINDS = (
+    "3gp asf avi flv gif h264 h265 hevc ivf m2ts m2v m4v mkv mov mp4 mpeg mpg mts mxf nut "
+    "ogg ogv rm ts vob webm wmv y4m zip"
 )
+VIDEO_SUFFIXES = frozenset(f".{kind}" for kind in _VIDEO_KINDS.split())
 
 
 class ManifestError(PropagateError):
@@ -86,7 +57,7 @@ class BatchVideo:
     Attributes:
         video: A video file or a folder of images.
         folder: Name of its folder of results.
-        mask: Mask of frame 0, or a folder of `<frame number>.png`.
+        mask: Mask of frame 0, or a folder of masks that are named after their frames.
         references: Frame -> mask, besides `mask` or instead of it.
         names: Object id -> name of its class.
         options: For this video instead of those of the batch: "max_frames", "matcher", "overlay",

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
@@ -261,11 +261,7 @@ class ReferenceChoice(MaskChoice):
 
     def reading(self, max_pixels: int) -> "MaskReading":
         """Make the record."""
-        from propagate.io.masks.reading import MaskReading
-
-        return MaskReading(
-            self.mask_255.value, self.mask_alpha, self.masks_are.value, max_pixels=max_pixels
-        )
+        return replace(MaskChoice.reading(self, max_pixels), masks_are=self.masks_are.value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Names that do not fit: extra predictions are named, near misses quoted, and neither is scored."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,13 +49,19 @@ def test_extra_frames_and_sequences_are_named_and_change_no_score(trees):
     ]
 
 
-def test_a_sequence_that_the_list_leaves_out_is_named_by_the_list(trees, tmp_path):
-    truth, pred = trees
-    root = tmp_path / "DAVIS"
+def davis_root(truth: Path, folder: Path, listed: str) -> Path:
+    """A DAVIS root of this truth, whose list of sequences names one."""
+    root = folder / "DAVIS"
     (root / "Annotations").mkdir(parents=True)
     truth.rename(root / "Annotations" / "480p")
     (root / "ImageSets" / "2017").mkdir(parents=True)
-    (root / "ImageSets" / "2017" / "val.txt").write_text("bee\n")
+    (root / "ImageSets" / "2017" / "val.txt").write_text(f"{listed}\n")
+    return root
+
+
+def test_a_sequence_that_the_list_leaves_out_is_named_by_the_list(trees, tmp_path):
+    truth, pred = trees
+    root = davis_root(truth, tmp_path, "bee")
     _, lines = told(root, pred)
     assert lines == [
         f"{pred}: 1 sequence of the predictions not in ImageSets/2017/val.txt, not scored: ant"
@@ -167,11 +174,7 @@ def test_names_that_fit_nothing_are_told_with_those_that_are_wanted(trees, tmp_p
 
 def test_a_sequence_of_the_list_without_truth_is_quoted_with_its_near_name(trees, tmp_path):
     truth, pred = trees
-    root = tmp_path / "DAVIS"
-    (root / "Annotations").mkdir(parents=True)
-    truth.rename(root / "Annotations" / "480p")
-    (root / "ImageSets" / "2017").mkdir(parents=True)
-    (root / "ImageSets" / "2017" / "val.txt").write_text("Bee\n")
+    root = davis_root(truth, tmp_path, "Bee")
     with pytest.raises(EvaluationError, match="480p: Bee is missing; there is bee; add the masks"):
         evaluate_davis(root, pred)
 
