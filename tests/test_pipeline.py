@@ -60,6 +60,7 @@ def test_the_same_input_gives_the_same_masks_again(tiny, first):
         assert np.array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_file_is_a_loop_over_steps(color, first):
     session = color.session()
     with open_video(CLIP / "clip.mp4") as frames:

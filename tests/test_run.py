@@ -148,6 +148,7 @@ def test_run_lengths_alone_write_no_pngs(run, tmp_path):
 # References
 
 
+@pytest.mark.slow
 def test_a_folder_of_numbered_masks_gives_each_to_its_frame(run, drawn, tmp_path):
     folder = tmp_path / "references"
     folder.mkdir()
@@ -240,6 +241,7 @@ def test_a_folder_source_is_named_as_its_results_are(drawn, tmp_path, monkeypatc
 # The same masks
 
 
+@pytest.mark.slow
 def test_decord_and_pyav_give_the_same_masks(run, drawn, write_video, tmp_path):
     clip = write_video(tmp_path / "clip.mp4", drawn.images, "yuv444p")
     for decoder in ("decord", "pyav"):
@@ -262,6 +264,7 @@ def test_the_batch_size_changes_no_mask(run, tmp_path):
 # Again
 
 
+@pytest.mark.slow
 def test_overwrite_replaces_a_finished_run_and_leaves_other_files(run, tmp_path):
     run("--overlay", "--format", "png,rle")
     note = tmp_path / "out/clip/note.txt"
@@ -277,6 +280,7 @@ class Stop(BaseException):
     pass
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_is_replaced_and_ends_like_an_uninterrupted_one(small, drawn, tmp_path):
     ids = drawn.truth[0]
 

@@ -75,6 +75,7 @@ def test_a_range_gives_the_masks_of_a_video_of_those_frames(
         assert np.array_equal(result.mask, plain[f"{index:05d}.png"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("both_ways", [False, True])
 @pytest.mark.parametrize(
     ("wanted", "references", "read"),
@@ -204,6 +205,7 @@ def test_isolation_changes_no_byte_of_the_masks(color, drawn, tmp_path):
         assert path.read_bytes() == (there.folder / "masks" / path.name).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_command_takes_a_range(propagate, drawn, tmp_path):
     options = ("--start", "2", "--end", "0.4s", "--stride", "4", "--isolate")
     mask = tmp_path / "m.png"

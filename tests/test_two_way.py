@@ -118,6 +118,7 @@ def test_without_going_back_frames_before_a_reference_come_out_empty(color, pass
     assert [bool(mask.any()) for mask in masks] == [False] * 7 + [True] * 5
 
 
+@pytest.mark.slow
 def test_what_no_reference_follows_comes_out_as_it_does_one_way(color, passing):
     folder, truth = passing
     references = {0: truth[0], 4: truth[4]}
@@ -135,6 +136,7 @@ def test_a_single_mask_of_the_first_frame_is_followed_one_way(color, passing):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_crossing_that_swaps_objects_one_way_is_right_both_ways(color, tmp_path):
     """Two equal squares; one hides the other on its way: who is who shows only at the end."""
     left = [8, 24, 40, 56, 72, 80, 88, 104, 120, 136, 152]

@@ -51,6 +51,7 @@ def settings() -> list[tuple[str, str | None]]:
     return sorted(found, key=str)
 
 
+@pytest.mark.slow
 def test_there_are_settings_in_hints():
     assert ("overwrite", "True") in settings()
 

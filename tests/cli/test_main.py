@@ -69,6 +69,7 @@ def test_the_example_of_a_command_is_one_that_it_accepts(words):
     COMMANDS[leaf].make_context("propagate", example[len(leaf) :])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", ["--help", "run --help", "eval davis --help", "--version"])
 def test_help_and_version_load_no_heavy_library(arguments):
     script = f"""
