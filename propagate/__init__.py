@@ -79,8 +79,8 @@ if TYPE_CHECKING:
     from propagate.pipeline import Propagator
     from propagate.records import Frame, Mask, Progress, Result, State, VideoInfo
     from propagate.refine.refiner import Refiner, load_refiner
-    from propagate.run import RunSummary
     from propagate.run_options import RunOptions
+    from propagate.run_summary import RunSummary
     from propagate.session import Session
 
 # The home of each public name. They are imported on first use: `propagate --help` and a reader of
@@ -205,7 +205,7 @@ _HOMES = {
         "Refiner",
         "load_refiner",
     ),
-    "propagate.run": ("RunSummary",),
+    "propagate.run_summary": ("RunSummary",),
     "propagate.run_options": ("RunOptions",),
     "propagate.session": ("Session",),
 }

@@ -27,15 +27,15 @@ from propagate.io.decode.frame_range import first_in_range, note_indices
 from propagate.io.decode.options import SourceOptions
 from propagate.io.decode.source import Source
 from propagate.plan import References, as_masks, check_within, plan_source
-from propagate.records import Frame, Mask, Progress, Result
-from propagate.run_options import FEATURE_CACHE_BYTES, RunOptions
+from propagate.records import Frame, Mask, OnResult, Progress, Result
+from propagate.run_options import FEATURE_CACHE_BYTES, Backwards, RunOptions
 from propagate.session import Session
 from propagate.stage_clock import StageClock
 from propagate.two_way import Block, follow_both_ways
 
 if TYPE_CHECKING:
     from propagate.refine.refiner import Refiner
-    from propagate.run import RunSummary
+    from propagate.run_summary import RunSummary
 
 
 class Propagator:
@@ -82,7 +82,7 @@ class Propagator:
         batch_size: int | None = None,
         max_frames: int | None = None,
         probabilities: bool = False,
-        both_ways: bool = True,
+        backwards: Backwards = "all",
         feature_cache_bytes: int = FEATURE_CACHE_BYTES,
     ) -> Generator[Result, None, None]:
         """Follow the objects of the references through a video, frame by frame.
@@ -92,7 +92,7 @@ class Propagator:
             references: Frame index -> mask. Indices are those of the source, whatever the range.
             source_options: How the source is opened, and which of its frames are read.
             probabilities: Whether each result carries the soft label of every object.
-            batch_size, max_frames, both_ways, feature_cache_bytes: See `RunOptions`. Live sources,
+            batch_size, max_frames, backwards, feature_cache_bytes: See `RunOptions`. Live sources,
                 growing folders and plain frames are followed forwards only.
 
         Yields:
@@ -109,7 +109,7 @@ class Propagator:
             source_options=source_options or SourceOptions(),
             batch_size=batch_size,
             max_frames=max_frames,
-            both_ways=both_ways,
+            backwards=backwards,
             feature_cache_bytes=feature_cache_bytes,
         )
         masks: Mapping[int, Mask] = as_masks(references)
@@ -158,6 +158,7 @@ class Propagator:
         keep_finished: bool = False,
         progress: Progress | None = None,
         clock: StageClock | None = None,
+        on_result: OnResult | None = None,
         **changes: Any,
     ) -> "RunSummary":
         """Follow objects through a video and write `out/<name of the video>/`.
@@ -168,7 +169,9 @@ class Propagator:
 
         options = replace(options or RunOptions(), **changes)
         return run_into_folder(
-            self, source, references, out, options, refine, name, keep_finished, progress, clock
+            *(self, source, references, out, options, refine, name, keep_finished, progress),
+            clock=clock,
+            on_result=on_result,
         )
 
     def follow(

@@ -151,6 +151,10 @@ class Mask:
         """
         return self.object_ids or tuple(followed)
 
+    def names_all(self, followed: Collection[int]) -> bool:
+        """Whether it has every one of these objects, and there is one."""
+        return bool(followed) and set(followed) <= set(self.object_ids)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
@@ -190,3 +194,7 @@ class Result:
         height, width = self.mask.shape
         objects = ", ".join(f"{i} {self.states[i]} {s:.2f}" for i, s in self.scores.items())
         return f"Result(index={self.index}, {width}x{height}, {objects or 'no object yet'})"
+
+
+# Called with each frame whose mask was computed.
+OnResult = Callable[[Frame, Result], None]

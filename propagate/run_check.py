@@ -43,7 +43,7 @@ def check_before_loading(
         return
     with open_source(source, options.source_options) as frames:
         check_references(given, frames, options)
-    if not options.overwrite:
+    if not options.overwrite and not options.update:
         settings = settings_without_model(model, config, source, given, options)
         refuse_finished(Path(out) / name_of(source), settings, unless_same=True)
 

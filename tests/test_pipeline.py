@@ -82,7 +82,7 @@ def test_references_are_met_on_their_frames(color, first):
             {2: np.where(first == 1, 1, 0), 5: np.where(later == 3, 3, 0)},
             max_frames=8,
             batch_size=3,
-            both_ways=False,
+            backwards="none",
         )
     )
     assert not results[0].mask.any()

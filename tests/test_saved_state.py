@@ -160,7 +160,7 @@ def test_an_object_first_named_later_is_told_apart_after_an_interruption_too(
 ):
     """Objects join on frame 3 and frame 8, one way."""
     references = {3: np.where(drawn.truth[3] == 1, 1, 0), 8: np.where(drawn.truth[8] == 2, 2, 0)}
-    options = {"both_ways": False}
+    options = {"backwards": "none"}
     whole = run(small, drawn.mp4, references, tmp_path / "whole", **options)
     for at in (2, 5, 9):
         interrupted(small, drawn.mp4, references, tmp_path, at, **options)

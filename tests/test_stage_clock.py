@@ -19,8 +19,8 @@ from propagate.features.read_ahead import with_features
 from propagate.features.registry import load_backbone
 from propagate.io.decode.source import FrameStream
 from propagate.records import Frame
-from propagate.run import RunSummary
 from propagate.run_options import RunOptions
+from propagate.run_summary import RunSummary
 from propagate.stage_clock import StageClock, show_life, watched_by
 from tests.tiny_models import stable_diffusion
 

@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -24,12 +24,26 @@ from propagate.io.write.files import (
     remove_partial_files,
     write_atomically,
 )
+from propagate.io.write.kept_frames import (
+    Entries,
+    Keys,
+    have_files,
+    ranges_of,
+    read_kept,
+    read_kept_head,
+    reported_entries,
+    without_references,
+    write_kept,
+)
 from propagate.io.write.layout import (
     FRAMES,
     INCOMPLETE,
+    KEPT,
     MARKER,
     MASKS,
     OVERLAY,
+    PROJECT,
+    REFERENCES,
     REFINED,
     REPORT,
     RUN_LENGTHS,
@@ -54,7 +68,9 @@ FORMATS = ("png", "rle")
 MOST_DIFFERENCES = 3
 # Files that are in the folder only while its run is not finished. The marker is removed last: files
 # without it are taken for those of another run.
-_WORK_FILES = (INCOMPLETE, STATE, FRAMES, MARKER)
+_WORK_FILES = (INCOMPLETE, STATE, FRAMES, KEPT, MARKER)
+# Files of a person, in the folder before the first run and after the last.
+_OWN_FILES = (REFERENCES, PROJECT)
 
 
 def find_finished(
@@ -118,6 +134,8 @@ class RunFolder:
         refined/00000.png ... with `refined`: the masks of a refiner
         masks.json            with format "rle": run lengths
         overlay.mp4           with `overlay`; it shows the refined masks, if there are any
+        references/00000.png  the masks that were given
+        project.json          names and colours of objects, where a person chose them
         result.json           the report; written last, so a folder that has one is complete
         incomplete.json       in place of the report, if the run ended with an error
 
@@ -134,6 +152,9 @@ class RunFolder:
                 folder.write(frame, result)
                 folder.save(session.dump(), frame, seconds, {"match": seconds})
 
+    With `depends`, masks of a run of other references stay where they depend on nothing that has
+    changed. The frames in `kept` are rewritten too, each in its turn.
+
     Attributes:
         path: The folder.
         done: Number of frames that an interrupted run of the same settings has done.
@@ -142,6 +163,8 @@ class RunFolder:
         stage_s: The same by stage.
         resumed_at: The frames at which this run was resumed, this time included.
         batch_size, frames_at_once: What an interrupted run computed with; see `RunProgress`.
+        kept: First and last index of each range of later frames whose masks stay.
+        frame_count: Frames of the video, if an earlier run reached its end.
     """
 
     def __init__(
@@ -155,6 +178,7 @@ class RunFolder:
         fps: Fraction | None = None,
         overwrite: bool = False,
         made_by: Mapping[str, str] | None = None,
+        depends: Callable[[Mapping[str, Any]], Keys] | None = None,
     ) -> None:
         """Lock and prepare the folder.
 
@@ -169,6 +193,8 @@ class RunFolder:
             overwrite: Whether to remove the files of any earlier run first.
             made_by: Versions and device, which must be the same for a run to be resumed. None: an
                 unfinished run is always replaced.
+            depends: Reads from settings what each mask depends on. With it, the folder may hold a
+                run that differs in its references only.
 
         Raises:
             OutputError: If the folder holds a finished run or other files, another process uses it,
@@ -182,6 +208,7 @@ class RunFolder:
         self._pngs, self._refined = "png" in formats, refined
         self._combined = CombinedFiles(self.path, "rle" in formats, overlay, fps)
         self._report = dict(settings)
+        self._depends = depends
         self._made_by = None if made_by is None else {**made_by, "formats": ", ".join(formats)}
         self.done, self.session = 0, None
         self.seconds = 0.0
@@ -192,6 +219,9 @@ class RunFolder:
         self._log_bytes = self._last_crc32 = 0
         # The log entries of the frames that are still to be rewritten.
         self._earlier: Iterator[dict[str, Any]] = iter(())
+        self.kept: list[tuple[int, int]] = []
+        self.frame_count: int | None = None
+        self._kept: Iterator[tuple[int, dict[str, Any]]] = iter(())
         with guard_output_folder(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = take_lock(self.path)
@@ -206,7 +236,7 @@ class RunFolder:
 
     def _prepare(self, overwrite: bool) -> None:
         marker = json.dumps({"settings": self._report}, sort_keys=True).encode()
-        if not overwrite:
+        if not overwrite and not self._keep_what_stays():
             self._refuse_others(marker)
         # First of all, so that a run that is killed from here on can be repeated.
         write_atomically(self.path / MARKER, marker)
@@ -223,7 +253,9 @@ class RunFolder:
         # Another process may be asking for the lock at this moment, and a process may have been
         # killed before it had written its marker.
         names = {entry.name for entry in self.path.iterdir()}
-        present = {n for n in names if not n.startswith(LOCK) and not is_partial(n)}
+        present = {
+            n for n in names if not n.startswith(LOCK) and not is_partial(n) and n not in _OWN_FILES
+        }
         if REPORT in present:
             refuse_finished(self.path, self._report)
         path = self.path / MARKER
@@ -252,7 +284,93 @@ class RunFolder:
             hint,
         )
 
+    def _keep_what_stays(self) -> bool:
+        """Turn a run that differs in its references only into an unfinished one of these.
+
+        Whenever this process is killed, the folder holds the earlier run or the new one.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            OutputError: There is a run that differs in more.
+        """
+        if self._depends is None or self._made_by is None:
+            return False
+        report = read_report(self.path)
+        before = _settings_in(self.path / MARKER) if report is None else report
+        if before is None:
+            return False
+        if found := differences(before, without_references(self._report)):
+            raise OutputError(
+                f"{self.path}: a run of other settings is in this folder: "
+                f"{'; '.join(found[:MOST_DIFFERENCES])}",
+                REPLACE_HINT,
+            )
+        try:
+            old, new = self._depends(before), self._depends(self._report)
+        except KeyError:
+            raise OutputError(
+                f"{self.path}: the run in this folder does not say which objects its references "
+                "name, so all of it has to be computed again",
+                REPLACE_HINT,
+            ) from None
+        goes_on = False
+        if report is not None:
+            count, entries = report["frames"], reported_entries(report)
+            made_by = {name: report["versions"].get(name, "") for name in self._made_by}
+            made_by |= {"device": report["device"].partition(":")[0]}
+            made_by |= {"formats": self._made_by["formats"]}
+        else:
+            count, entries, made_by, done = self._unfinished_entries()
+            goes_on = old.session_key(done) == new.session_key(done) and all(
+                old.mask_key(i) == new.mask_key(i) for i in range(done)
+            )
+            if goes_on:
+                entries = read_kept(self.path, done)
+        staying = ((i, entry) for i, entry in entries if old.mask_key(i) == new.mask_key(i))
+        write_kept(self.path, have_files(staying, self._mask_folders, SUFFIX), count, made_by)
+        if not goes_on:
+            for name in (STATE, FRAMES):
+                (self.path / name).unlink(missing_ok=True)
+        return True
+
+    def _unfinished_entries(self) -> tuple[int | None, Entries, Mapping[str, str], int]:
+        """Give what is known of an unfinished run, and how many frames its saved state has."""
+        assert self._made_by is not None
+        head = read_kept_head(self.path) or {"frames": None, "made_by": self._made_by}
+        try:
+            saved = read_state(self.path, self._made_by)
+            done = 0 if saved is None else saved[0].frames
+            logged = [] if saved is None else list(enumerate(read_log(self.path, saved[0])))
+        except StateError:
+            done, logged = 0, []
+        entries = [*logged, *read_kept(self.path, done)]
+        return head["frames"], entries, head["made_by"], done
+
     def _restore(self) -> set[str]:
+        """Load what is there of an unfinished run; return the names of its frames."""
+        return self._restore_state() | self._restore_kept()
+
+    def _restore_kept(self) -> set[str]:
+        """Find the frames that stay of a run of other references."""
+        head = read_kept_head(self.path)
+        if head is None or self._made_by is None:
+            return set()
+        if other := [
+            name for name, value in self._made_by.items() if head["made_by"][name] != value
+        ]:
+            log.warning(
+                "%s: its masks were made with another %s; starting over", self.path, other[0]
+            )
+            return set()
+        staying = list(have_files(read_kept(self.path, self.done), self._mask_folders, SUFFIX))
+        self.frame_count = head["frames"]
+        self.kept = ranges_of(index for index, _ in staying)
+        self._kept = iter([(index, dict(entry)) for index, entry in staying])
+        return {entry["name"] for _, entry in staying}
+
+    def _restore_state(self) -> set[str]:
         """Load the saved state of an unfinished run; return the names of its frames."""
         if self._made_by is None:
             return set()
@@ -287,7 +405,7 @@ class RunFolder:
         for name in (REPORT, INCOMPLETE, RUN_LENGTHS, OVERLAY):
             (self.path / name).unlink(missing_ok=True)
         if not keep:
-            for name in (STATE, FRAMES):
+            for name in (STATE, FRAMES, KEPT):
                 (self.path / name).unlink(missing_ok=True)
         for folder in (self.path / MASKS, self.path / REFINED):
             for mask in _masks_in(folder):
@@ -365,16 +483,23 @@ class RunFolder:
         write_state(self.path, progress, session, self._made_by)
 
     def rewrite(self, frame: Frame) -> None:
-        """Take one of the first `done` frames again, in order, for the files that hold all frames.
+        """Take the next frame, one of the first `done` or a kept one, as it is.
 
         Raises:
             OutputError: If the frame has changed, or a mask of it cannot be read.
         """
-        entry = next(self._earlier)
-        self._to_rewrite -= 1
+        if self._to_rewrite:
+            entry = next(self._earlier)
+            self._to_rewrite -= 1
+        else:
+            entry = next(entry for index, entry in self._kept if index == self._count)
+            self._log.add(entry)
+            self._count += 1
         changed = (entry["name"], entry["time_s"]) != (frame.name, frame.time_s)
         if changed or (
-            not self._to_rewrite and zlib.crc32(frame.image.tobytes()) != self._last_crc32
+            self._count == self.done
+            and not self._to_rewrite
+            and zlib.crc32(frame.image.tobytes()) != self._last_crc32
         ):
             raise OutputError(
                 f"{self.path}: frame {frame.index} of the source has changed since this run was "
@@ -397,6 +522,19 @@ class RunFolder:
         for object_id, counts in entry["masks"].items():
             ids[decode_mask(counts, *size)] = int(object_id)
         return ids
+
+    def keep_reference(self, frame: Frame, ids: np.ndarray | None) -> None:
+        """Write the mask that was given for a frame; without one, remove that of an earlier run.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        path = mask_file(self.path / REFERENCES, frame.name)
+        if ids is None:
+            path.unlink(missing_ok=True)
+            return
+        path.parent.mkdir(exist_ok=True)
+        write_mask(path, ids)
 
     def report(self, **entries: Any) -> None:
         """Add entries to the report that is written at the end."""
@@ -452,7 +590,7 @@ class RunFolder:
     def _end_with(self, error: BaseException) -> None:
         """Keep the frames so far, and write why there are no more."""
         reason = hide_secrets(" ".join(str(error).split())) or type(error).__name__
-        if not self._count:
+        if not self._count and not self.kept:
             # The next attempt, with the right mask for example, must find the folder free.
             self._combined.discard()
             self._remove_all()

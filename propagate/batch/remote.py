@@ -32,7 +32,7 @@ from propagate.io.write.lock import take_lock
 from propagate.stage_clock import show_life
 
 if TYPE_CHECKING:
-    from propagate.run import RunSummary
+    from propagate.run_summary import RunSummary
 
 # Files that are uploaded together.
 UPLOADED_AT_ONCE = 64

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from propagate.io.masks.reading import MaskReading
     from propagate.records import Mask, Progress
     from propagate.refine.refiner import Refiner
-    from propagate.run import RunSummary
+    from propagate.run_summary import RunSummary
 
 LIVE_IS_OVER = (
     "a camera or stream cannot be continued: what was written stays; choose another folder with -o "
