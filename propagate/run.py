@@ -13,7 +13,8 @@ from propagate.errors import counted
 from propagate.io.decode.source import Source
 from propagate.io.decode.video import FrameSource
 from propagate.io.masks.describe import describe_mask
-from propagate.io.write.run_folder import RunFolder, find_finished
+from propagate.io.write.earlier_run import find_finished
+from propagate.io.write.run_folder import RunFolder
 from propagate.pipeline import Propagator
 from propagate.plan import Plan, References, plan_source
 from propagate.records import OnResult, Progress

@@ -8,7 +8,7 @@ from propagate.config import Config
 from propagate.io.decode.source import Source
 from propagate.io.decode.video import FrameSource, is_live, name_of, open_source
 from propagate.io.masks.ids import check_size
-from propagate.io.write.run_folder import refuse_finished
+from propagate.io.write.earlier_run import refuse_finished
 from propagate.plan import References, as_masks, check_within
 from propagate.records import Mask
 from propagate.run_options import RunOptions

@@ -74,7 +74,7 @@ def iou(one, other):
 def test_a_run_writes_a_mask_for_every_frame_that_follows_the_objects(run, drawn, tmp_path):
     finished = run()
     folder = tmp_path / "out/clip"
-    assert sorted(path.name for path in folder.iterdir()) == ["masks", "result.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["masks", "references", "result.json"]
     masks = sorted((folder / "masks").iterdir())
     assert [path.name for path in masks] == [f"{index:05d}.png" for index in range(12)]
     np.testing.assert_array_equal(read(masks[0]), drawn.truth[0])
@@ -142,7 +142,7 @@ def test_overlay_and_run_lengths_say_the_same_as_the_pngs(run, tmp_path):
 def test_run_lengths_alone_write_no_pngs(run, tmp_path):
     run("--format", "rle", "--max-frames", 2)
     names = sorted(path.name for path in (tmp_path / "out/clip").iterdir())
-    assert names == ["masks.json", "result.json"]
+    assert names == ["masks.json", "references", "result.json"]
 
 
 # References
@@ -272,7 +272,12 @@ def test_overwrite_replaces_a_finished_run_and_leaves_other_files(run, tmp_path)
     run("--overwrite", "--max-frames", 2)
     folder = tmp_path / "out/clip"
     assert list(pngs(folder / "masks")) == ["00000.png", "00001.png"]
-    assert sorted(path.name for path in folder.iterdir()) == ["masks", "note.txt", "result.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "masks",
+        "note.txt",
+        "references",
+        "result.json",
+    ]
     assert report_of(folder)["frames"] == 2
 
 
@@ -300,7 +305,7 @@ def test_an_unfinished_run_is_replaced_and_ends_like_an_uninterrupted_one(small,
     assert {path.name for path in again.iterdir()} >= {"overlay.mp4", "masks.json"}
     # The second run asks for PNGs alone: nothing of the first stays beside them.
     small.run(drawn.mp4, {0: ids}, tmp_path / "again")
-    assert sorted(path.name for path in again.iterdir()) == ["masks", "result.json"]
+    assert sorted(path.name for path in again.iterdir()) == ["masks", "references", "result.json"]
     assert pngs(again / "masks") == pngs(whole / "masks")
 
 
@@ -505,4 +510,4 @@ def test_a_killed_run_leaves_whole_files_and_ends_like_another_when_run_again(
     run(sources=[long_clip], out=tmp_path / "whole")
     assert len(pngs(folder / "masks")) == 36
     assert pngs(folder / "masks") == pngs(tmp_path / "whole/long/masks")
-    assert sorted(path.name for path in folder.iterdir()) == ["masks", "result.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["masks", "references", "result.json"]

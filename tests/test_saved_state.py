@@ -19,8 +19,9 @@ from propagate.config import Config
 from propagate.errors import OutputError, VideoError
 from propagate.io.decode.options import SourceOptions
 from propagate.io.write import lock
+from propagate.io.write.earlier_run import find_finished
 from propagate.io.write.layout import STATE
-from propagate.io.write.run_folder import RunFolder, find_finished
+from propagate.io.write.run_folder import RunFolder
 from propagate.pipeline import Propagator
 from propagate.records import Frame, Result, State
 from propagate.saved_state import Saves
@@ -242,7 +243,7 @@ def test_a_run_interrupted_at_any_line_of_its_files_can_be_given_again(
     drawn, tmp_path, monkeypatch
 ):
     """An interruption comes wherever it likes: each step of claiming, writing, ending is tried."""
-    names = "run_folder run_state files lock layout report combined png masks_json"
+    names = "run_folder earlier_run run_state files lock layout report combined png masks_json"
     files = {f"{name}.py" for name in names.split()}
     frames = [Frame(image, i, Fraction(i, 25)) for i, image in enumerate(drawn.images[:2])]
     formats, made_by = ("png", "rle"), {"version": "1"}

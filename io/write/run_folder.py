@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -17,23 +17,21 @@ from propagate.errors import MaskError, OutputError, hide_secrets
 from propagate.io.masks.png import SUFFIX, mask_file, read_ids, write_mask
 from propagate.io.masks.rle import decode_mask, encode_rle
 from propagate.io.write.combined import CombinedFiles
+from propagate.io.write.earlier_run import (
+    Earlier,
+    keep_what_stays,
+    refuse_others,
+    remove_work_files,
+    take_over,
+)
 from propagate.io.write.files import (
-    REPLACE_HINT,
     guard_output_folder,
-    is_partial,
     remove_partial_files,
     write_atomically,
 )
 from propagate.io.write.kept_frames import (
-    Entries,
     Keys,
-    have_files,
     ranges_of,
-    read_kept,
-    read_kept_head,
-    reported_entries,
-    without_references,
-    write_kept,
 )
 from propagate.io.write.layout import (
     FRAMES,
@@ -42,21 +40,18 @@ from propagate.io.write.layout import (
     MARKER,
     MASKS,
     OVERLAY,
-    PROJECT,
     REFERENCES,
     REFINED,
     REPORT,
     RUN_LENGTHS,
     STATE,
 )
-from propagate.io.write.lock import LOCK, take_lock
-from propagate.io.write.report import differences, read_report, write_report
+from propagate.io.write.lock import take_lock
+from propagate.io.write.report import write_report
 from propagate.io.write.run_state import (
     FrameLog,
     RunProgress,
-    StateError,
     read_log,
-    read_state,
     write_state,
 )
 from propagate.records import Frame, Result
@@ -64,67 +59,6 @@ from propagate.records import Frame, Result
 log = logging.getLogger(__name__)
 
 FORMATS = ("png", "rle")
-# Most settings that a message names.
-MOST_DIFFERENCES = 3
-# Files that are in the folder only while its run is not finished. The marker is removed last: files
-# without it are taken for those of another run.
-_WORK_FILES = (INCOMPLETE, STATE, FRAMES, KEPT, MARKER)
-# Files of a person, in the folder before the first run and after the last.
-_OWN_FILES = (REFERENCES, PROJECT)
-
-
-def find_finished(
-    path: str | Path,
-    settings: Mapping[str, Any],
-    formats: Sequence[str] = ("png",),
-    overlay: bool = False,
-) -> dict[str, Any] | None:
-    """Read the report of a finished run that need not be repeated; None if there is none.
-
-    Args:
-        path: The folder of the run.
-        settings: Everything that decides the masks; the run must have the same.
-        formats: See `RunFolder`; the run must have written these.
-        overlay: See `RunFolder`.
-
-    Raises:
-        OutputError: If the report cannot be read.
-    """
-    path = Path(path)
-    report = read_report(path)
-    wanted = {MASKS: "png" in formats, RUN_LENGTHS: "rle" in formats, OVERLAY: overlay}
-    if (
-        report is None
-        or differences(report, settings)
-        or not all((path / name).exists() for name, is_wanted in wanted.items() if is_wanted)
-    ):
-        return None
-    if any((path / name).exists() for name in (*_WORK_FILES, LOCK)):
-        # The run was killed after it had written the report.
-        with take_lock(path):
-            _remove_work_files(path)
-    return report
-
-
-def refuse_finished(path: Path, settings: Mapping[str, Any], *, unless_same: bool = False) -> None:
-    """Refuse a folder that holds a finished run; name the settings that differ.
-
-    Args:
-        path: The folder.
-        settings: Of the run that is to be written there, as far as they are known.
-        unless_same: Whether a run of the same settings is no reason to refuse.
-
-    Raises:
-        OutputError: There is one, or its report cannot be read.
-    """
-    report = read_report(path)
-    if report is None:
-        return
-    found = differences(report, settings)
-    if not found and unless_same:
-        return
-    how = f" with other settings: {'; '.join(found[:MOST_DIFFERENCES])}" if found else ""
-    raise OutputError(f"{path}: a finished run is in this folder{how}", REPLACE_HINT)
 
 
 class RunFolder:
@@ -221,7 +155,7 @@ class RunFolder:
         self._earlier: Iterator[dict[str, Any]] = iter(())
         self.kept: list[tuple[int, int]] = []
         self.frame_count: int | None = None
-        self._kept: Iterator[tuple[int, dict[str, Any]]] = iter(())
+        self._kept: Iterator[tuple[int, Mapping[str, Any]]] = iter(())
         with guard_output_folder(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = take_lock(self.path)
@@ -236,163 +170,36 @@ class RunFolder:
 
     def _prepare(self, overwrite: bool) -> None:
         marker = json.dumps({"settings": self._report}, sort_keys=True).encode()
-        if not overwrite and not self._keep_what_stays():
-            self._refuse_others(marker)
+        folders = self._mask_folders
+        if not overwrite and not keep_what_stays(
+            self.path, self._report, self._made_by, self._depends, folders
+        ):
+            refuse_others(self.path, self._report, marker)
         # First of all, so that a run that is killed from here on can be repeated.
         write_atomically(self.path / MARKER, marker)
-        names = set() if overwrite else self._restore()
+        names = (
+            set() if overwrite else self._take_over(take_over(self.path, self._made_by, folders))
+        )
         # Also the masks of an unfinished run: a shorter second run would not replace the last ones.
         self._clear(keep=names)
         remove_partial_files(self.path)
-        for folder in self._mask_folders:
+        for folder in folders:
             folder.mkdir(exist_ok=True)
         self._log = FrameLog(self.path, self._log_bytes)
 
-    def _refuse_others(self, marker: bytes) -> None:
-        """Refuse a folder with a finished run, or with files that are not of this run."""
-        # Another process may be asking for the lock at this moment, and a process may have been
-        # killed before it had written its marker.
-        names = {entry.name for entry in self.path.iterdir()}
-        present = {
-            n for n in names if not n.startswith(LOCK) and not is_partial(n) and n not in _OWN_FILES
-        }
-        if REPORT in present:
-            refuse_finished(self.path, self._report)
-        path = self.path / MARKER
-        if present and not (path.exists() and path.read_bytes() == marker):
-            self._refuse_unfinished(_settings_in(path))
-
-    def _refuse_unfinished(self, before: Mapping[str, Any] | None) -> None:
-        """Refuse the files of another run that was not finished; name what differs, if it is known.
-
-        Precision is chosen by the machine, so a run that goes on elsewhere may only have to ask for
-        the one that it began with.
-        """
-        hint = "pass {overwrite=True} to replace them, or choose another folder ({out})"
-        found = [] if before is None else differences(before, self._report)
-        # A live source is another one each time it is read.
-        found = [line for line in found if not line.startswith("started ")]
-        if before is None or not found:
-            raise OutputError(f"{self.path}: the folder holds files of another run", hint)
-        if all(line.startswith("dtype was") for line in found):
-            hint = (
-                f"pass {{dtype={before['dtype']}}} to go on, or {{overwrite=True}} to start again"
-            )
-        raise OutputError(
-            f"{self.path}: an unfinished run of other settings is in this folder: "
-            f"{'; '.join(found[:MOST_DIFFERENCES])}",
-            hint,
-        )
-
-    def _keep_what_stays(self) -> bool:
-        """Turn a run that differs in its references only into an unfinished one of these.
-
-        Whenever this process is killed, the folder holds the earlier run or the new one.
-
-        Returns:
-            Whether there was one.
-
-        Raises:
-            OutputError: There is a run that differs in more.
-        """
-        if self._depends is None or self._made_by is None:
-            return False
-        report = read_report(self.path)
-        before = _settings_in(self.path / MARKER) if report is None else report
-        if before is None:
-            return False
-        if found := differences(before, without_references(self._report)):
-            raise OutputError(
-                f"{self.path}: a run of other settings is in this folder: "
-                f"{'; '.join(found[:MOST_DIFFERENCES])}",
-                REPLACE_HINT,
-            )
-        try:
-            old, new = self._depends(before), self._depends(self._report)
-        except KeyError:
-            raise OutputError(
-                f"{self.path}: the run in this folder does not say which objects its references "
-                "name, so all of it has to be computed again",
-                REPLACE_HINT,
-            ) from None
-        goes_on = False
-        if report is not None:
-            count, entries = report["frames"], reported_entries(report)
-            made_by = {name: report["versions"].get(name, "") for name in self._made_by}
-            made_by |= {"device": report["device"].partition(":")[0]}
-            made_by |= {"formats": self._made_by["formats"]}
-        else:
-            count, entries, made_by, done = self._unfinished_entries()
-            goes_on = old.session_key(done) == new.session_key(done) and all(
-                old.mask_key(i) == new.mask_key(i) for i in range(done)
-            )
-            if goes_on:
-                entries = read_kept(self.path, done)
-        staying = ((i, entry) for i, entry in entries if old.mask_key(i) == new.mask_key(i))
-        write_kept(self.path, have_files(staying, self._mask_folders, SUFFIX), count, made_by)
-        if not goes_on:
-            for name in (STATE, FRAMES):
-                (self.path / name).unlink(missing_ok=True)
-        return True
-
-    def _unfinished_entries(self) -> tuple[int | None, Entries, Mapping[str, str], int]:
-        """Give what is known of an unfinished run, and how many frames its saved state has."""
-        assert self._made_by is not None
-        head = read_kept_head(self.path) or {"frames": None, "made_by": self._made_by}
-        try:
-            saved = read_state(self.path, self._made_by)
-            done = 0 if saved is None else saved[0].frames
-            logged = [] if saved is None else list(enumerate(read_log(self.path, saved[0])))
-        except StateError:
-            done, logged = 0, []
-        entries = [*logged, *read_kept(self.path, done)]
-        return head["frames"], entries, head["made_by"], done
-
-    def _restore(self) -> set[str]:
-        """Load what is there of an unfinished run; return the names of its frames."""
-        return self._restore_state() | self._restore_kept()
-
-    def _restore_kept(self) -> set[str]:
-        """Find the frames that stay of a run of other references."""
-        head = read_kept_head(self.path)
-        if head is None or self._made_by is None:
-            return set()
-        if other := [
-            name for name, value in self._made_by.items() if head["made_by"][name] != value
-        ]:
-            log.warning(
-                "%s: its masks were made with another %s; starting over", self.path, other[0]
-            )
-            return set()
-        staying = list(have_files(read_kept(self.path, self.done), self._mask_folders, SUFFIX))
-        self.frame_count = head["frames"]
-        self.kept = ranges_of(index for index, _ in staying)
-        self._kept = iter([(index, dict(entry)) for index, entry in staying])
-        return {entry["name"] for _, entry in staying}
-
-    def _restore_state(self) -> set[str]:
-        """Load the saved state of an unfinished run; return the names of its frames."""
-        if self._made_by is None:
-            return set()
-        try:
-            saved = read_state(self.path, self._made_by)
-            if saved is None:
-                return set()
-            progress, session = saved
-            names = {entry["name"] for entry in read_log(self.path, progress)}
-            for folder in self._mask_folders:
-                if missing := names - {mask.stem for mask in _masks_in(folder)}:
-                    raise StateError(f"{mask_file(Path(folder.name), min(missing))} is missing")
-        except StateError as error:
-            log.warning("%s: %s; starting over", self.path, error)
-            return set()
-        self.done, self.session = progress.frames, session
-        self.seconds, self.stage_s = progress.seconds, progress.stage_s
-        self.resumed_at = (*progress.resumed_at, progress.frames)
-        self.batch_size, self.frames_at_once = progress.batch_size, progress.frames_at_once
-        self._log_bytes, self._last_crc32 = progress.log_bytes, progress.last_crc32
-        self._earlier = read_log(self.path, progress)
-        return names
+    def _take_over(self, earlier: Earlier) -> set[str]:
+        """Note what is there of an unfinished run; return the names of its frames."""
+        if (progress := earlier.progress) is not None:
+            self.done, self.session = progress.frames, earlier.session
+            self.seconds, self.stage_s = progress.seconds, progress.stage_s
+            self.resumed_at = (*progress.resumed_at, progress.frames)
+            self.batch_size, self.frames_at_once = progress.batch_size, progress.frames_at_once
+            self._log_bytes, self._last_crc32 = progress.log_bytes, progress.last_crc32
+            self._earlier = read_log(self.path, progress)
+        self.frame_count = earlier.frame_count
+        self.kept = ranges_of(index for index, _ in earlier.kept)
+        self._kept = iter(earlier.kept)
+        return earlier.names
 
     @property
     def _mask_folders(self) -> list[Path]:
@@ -408,7 +215,7 @@ class RunFolder:
             for name in (STATE, FRAMES, KEPT):
                 (self.path / name).unlink(missing_ok=True)
         for folder in (self.path / MASKS, self.path / REFINED):
-            for mask in _masks_in(folder):
+            for mask in folder.glob(f"*{SUFFIX}"):
                 if mask.stem not in keep:
                     mask.unlink()
             remove_partial_files(folder)
@@ -578,7 +385,7 @@ class RunFolder:
                 return
             self._combined.close()
             self._write_report(REPORT, complete=True)
-            _remove_work_files(self.path)
+            remove_work_files(self.path)
         finally:
             self._log.close()
             self._lock.release()
@@ -621,23 +428,6 @@ class RunFolder:
     def _write_report(self, name: str, **entries: Any) -> None:
         entries = {**self._report, **entries, "frames": self._count}
         write_report(self.path / name, entries, self._log.entries())
-
-
-def _settings_in(marker: Path) -> Mapping[str, Any] | None:
-    """Read the settings of an unfinished run; None if they are not known."""
-    try:
-        return dict(json.loads(marker.read_bytes())["settings"])
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-
-
-def _remove_work_files(path: Path) -> None:
-    for name in _WORK_FILES:
-        (path / name).unlink(missing_ok=True)
-
-
-def _masks_in(folder: Path) -> Iterator[Path]:
-    return folder.glob(f"*{SUFFIX}")
 
 
 def _read_own_mask(path: Path) -> np.ndarray:
