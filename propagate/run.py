@@ -29,7 +29,7 @@ from propagate.io.masks.describe import describe_mask
 from propagate.io.write.run_folder import RunFolder, find_finished
 from propagate.pipeline import Propagator
 from propagate.plan import Plan, References, plan_source
-from propagate.records import Frame, Progress, Result
+from propagate.records import Frame, Mask, Progress, Result
 from propagate.run_check import check_references
 from propagate.run_options import RunOptions
 from propagate.run_settings import other_versions, run_settings, versions
@@ -139,6 +139,8 @@ def run_into_folder(
                 fps=frames.info.fps,
                 overwrite=options.overwrite,
                 made_by=None if "started" in settings else made_by,
+                names=_names_in(plan.references, propagator.config.class_names),
+                labels=options.labels,
             ) as folder,
         ):
             _log_what_was_understood(plan, frames)
@@ -147,6 +149,12 @@ def run_into_folder(
             run.write_frames(refine)
             run.complete_report()
         return run.summary()
+
+
+def _names_in(references: Mapping[int, Mask], class_names: Mapping[int, str]) -> dict[int, str]:
+    """Collect the names of objects; those that were given on purpose come first."""
+    names = {i: name for mask in references.values() for i, name in mask.names.items()}
+    return {**names, **class_names}
 
 
 def _log_what_was_understood(plan: Plan, frames: FrameSource) -> None:

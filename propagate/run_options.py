@@ -19,6 +19,8 @@ class RunOptions:
         source_options: How the source is opened, and which of its frames are read.
         formats: "png", "rle" or both.
         overlay: Whether to write `overlay.mp4`.
+        labels: Whether the overlay shows ids and names, where there is more than one object or a
+            name.
         batch_size: Frames whose features are computed at once; None: 1 on a CPU, on a GPU as many
             as its memory has room for, up to 32. On a CPU it changes no mask; on a GPU features
             agree to rounding, so an interrupted run goes on with the batch size that it began with.
@@ -35,6 +37,7 @@ class RunOptions:
     source_options: SourceOptions = field(default_factory=SourceOptions)
     formats: tuple[Format, ...] = ("png",)
     overlay: bool = False
+    labels: bool = True
     batch_size: int | None = None
     max_frames: int | None = None
     both_ways: bool = True

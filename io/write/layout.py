@@ -8,6 +8,8 @@ OVERLAY = "overlay.mp4"
 REPORT = "result.json"
 # In place of the report, when a run ended with an error.
 INCOMPLETE = "incomplete.json"
+# Names and colours of objects, which a person may give.
+PROJECT = "project.json"
 # While a run is not finished: the hash of its settings, one line for each frame, its saved state.
 MARKER = ".run.json"
 FRAMES = ".frames.jsonl"

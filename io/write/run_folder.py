@@ -14,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from propagate.errors import MaskError, OutputError, hide_secrets
+from propagate.io.masks.display_colours import DisplayColours
 from propagate.io.masks.png import SUFFIX, mask_file, read_ids, write_mask
 from propagate.io.masks.rle import decode_mask, encode_rle
 from propagate.io.write.combined import CombinedFiles
@@ -30,12 +31,14 @@ from propagate.io.write.layout import (
     MARKER,
     MASKS,
     OVERLAY,
+    PROJECT,
     REFINED,
     REPORT,
     RUN_LENGTHS,
     STATE,
 )
 from propagate.io.write.lock import LOCK, take_lock
+from propagate.io.write.project import ObjectLooks, read_project
 from propagate.io.write.report import differences, read_report, write_report
 from propagate.io.write.run_state import (
     FrameLog,
@@ -155,6 +158,8 @@ class RunFolder:
         fps: Fraction | None = None,
         overwrite: bool = False,
         made_by: Mapping[str, str] | None = None,
+        names: Mapping[int, str] | None = None,
+        labels: bool = True,
     ) -> None:
         """Lock and prepare the folder.
 
@@ -169,10 +174,12 @@ class RunFolder:
             overwrite: Whether to remove the files of any earlier run first.
             made_by: Versions and device, which must be the same for a run to be resumed. None: an
                 unfinished run is always replaced.
+            names: Of objects, by id; those in `project.json` in the folder come first.
+            labels: Whether objects are labelled in the overlay.
 
         Raises:
             OutputError: If the folder holds a finished run or other files, another process uses it,
-                or it cannot be written to.
+                or it cannot be written to; or its `project.json` cannot be used.
             ValueError: If a format is unknown.
         """
         unknown = set(formats) - set(FORMATS)
@@ -180,7 +187,11 @@ class RunFolder:
             raise ValueError(f"formats: of {', '.join(FORMATS)}, not {', '.join(sorted(unknown))}")
         self.path = Path(path)
         self._pngs, self._refined = "png" in formats, refined
-        self._combined = CombinedFiles(self.path, "rle" in formats, overlay, fps)
+        looks = read_project(self.path).over(ObjectLooks(names or {}))
+        self._names, self._colours = looks.names, DisplayColours(looks.colours)
+        self._combined = CombinedFiles(
+            *(self.path, "rle" in formats, overlay, fps, self._colours, self._names, labels)
+        )
         self._report = dict(settings)
         self._made_by = None if made_by is None else {**made_by, "formats": ", ".join(formats)}
         self.done, self.session = 0, None
@@ -223,7 +234,9 @@ class RunFolder:
         # Another process may be asking for the lock at this moment, and a process may have been
         # killed before it had written its marker.
         names = {entry.name for entry in self.path.iterdir()}
-        present = {n for n in names if not n.startswith(LOCK) and not is_partial(n)}
+        present = {
+            n for n in names if not n.startswith(LOCK) and not is_partial(n) and n != PROJECT
+        }
         if REPORT in present:
             refuse_finished(self.path, self._report)
         path = self.path / MARKER
@@ -322,6 +335,8 @@ class RunFolder:
             write_mask(mask_file(self.path / MASKS, frame.name), result.mask)
         if refined is not None:
             write_mask(mask_file(self.path / REFINED, frame.name), refined)
+        if self._are_new(result.states):
+            self._colours.add(frame.image, result.mask)
         self._combined.add(frame, result.mask, refined, result.scores)
         entry: dict[str, Any] = {"name": frame.name, "time_s": frame.time_s, "objects": {}}
         for i, score in result.scores.items():
@@ -381,9 +396,14 @@ class RunFolder:
                 "interrupted",
                 "pass {overwrite=True} to start again, or choose another folder ({out})",
             )
-        if not self._combined.are_wanted:
+        new = self._are_new({int(i): state for i, (_, _, state) in entry["objects"].items()})
+        if not (self._combined.are_wanted or new):
             return
         mask = self._earlier_mask(entry, frame.image.shape[:2])
+        if new:
+            self._colours.add(frame.image, mask)
+        if not self._combined.are_wanted:
+            return
         refined = None
         if self._refined:
             refined = _read_own_mask(mask_file(self.path / REFINED, frame.name))
@@ -397,6 +417,11 @@ class RunFolder:
         for object_id, counts in entry["masks"].items():
             ids[decode_mask(counts, *size)] = int(object_id)
         return ids
+
+    def _are_new(self, states: Mapping[int, str]) -> bool:
+        """Whether a frame shows an object that has no colour yet."""
+        shown = {i for i, state in states.items() if state != "absent"}
+        return not shown <= self._colours.colours.keys()
 
     def report(self, **entries: Any) -> None:
         """Add entries to the report that is written at the end."""
@@ -481,7 +506,8 @@ class RunFolder:
             (self.path / MARKER).unlink(missing_ok=True)
 
     def _write_report(self, name: str, **entries: Any) -> None:
-        entries = {**self._report, **entries, "frames": self._count}
+        looks = ObjectLooks(self._names, self._colours.colours).to_json()
+        entries = {**self._report, **entries, "objects": looks, "frames": self._count}
         write_report(self.path / name, entries, self._log.entries())
 
 

@@ -105,6 +105,9 @@ ForwardOnly = Annotated[
     typer.Option("--forward-only", help="Do not follow objects backwards from a reference."),
 ]
 Overlay = Annotated[bool, typer.Option("--overlay", help="Write overlay.mp4 with the masks drawn.")]
+NoLabels = Annotated[
+    bool, typer.Option("--no-labels", help="No ids and names of objects in overlay.mp4.")
+]
 Refine = Annotated[
     str | None,
     typer.Option(
@@ -319,6 +322,7 @@ class OutputChoice:
     """What is written of each video."""
 
     overlay: Overlay = False
+    no_labels: NoLabels = False
     formats: Formats = "png"
     refine: Refine = None
     batch_size: BatchSize = None
@@ -334,6 +338,7 @@ class OutputChoice:
             source_options=source_options,
             formats=parse_formats(self.formats),
             overlay=self.overlay,
+            labels=not self.no_labels,
             batch_size=self.batch_size,
             max_frames=self.max_frames,
             both_ways=not self.forward_only,
