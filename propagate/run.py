@@ -26,6 +26,7 @@ from propagate.io.decode.frame_range import first_in_range
 from propagate.io.decode.source import Source, damage_line
 from propagate.io.decode.video import FrameSource
 from propagate.io.masks.describe import describe_mask
+from propagate.io.write.layout import PAGE
 from propagate.io.write.run_folder import RunFolder, find_finished
 from propagate.pipeline import Propagator
 from propagate.plan import Plan, References, plan_source
@@ -124,6 +125,8 @@ def run_into_folder(
         if keep_finished and not options.overwrite:
             report = find_finished(path, settings, options.formats, options.overlay)
             if report is not None:
+                if options.report and not (path / PAGE).exists():
+                    _write_page(path, options)
                 return _summary_of(path, report)
         made_by = {**versions(), "device": propagator.backbone.device.type}
         # Frames that are gone back over are read a second time, beside their results.
@@ -148,7 +151,16 @@ def run_into_folder(
             run.resume()
             run.write_frames(refine)
             run.complete_report()
+        if options.report:
+            _write_page(path, options)
         return run.summary()
+
+
+def _write_page(path: Path, options: RunOptions) -> None:
+    # Most runs write no page, and what draws it takes a while to import.
+    from propagate.report.page import write_report
+
+    write_report(path, options=options.source_options)
 
 
 def _names_in(references: Mapping[int, Mask], class_names: Mapping[int, str]) -> dict[int, str]:

@@ -21,6 +21,7 @@ class RunOptions:
         overlay: Whether to write `overlay.mp4`.
         labels: Whether the overlay shows ids and names, where there is more than one object or a
             name.
+        report: Whether to write `report.html`, a page for people about the run.
         batch_size: Frames whose features are computed at once; None: 1 on a CPU, on a GPU as many
             as its memory has room for, up to 32. On a CPU it changes no mask; on a GPU features
             agree to rounding, so an interrupted run goes on with the batch size that it began with.
@@ -38,6 +39,7 @@ class RunOptions:
     formats: tuple[Format, ...] = ("png",)
     overlay: bool = False
     labels: bool = True
+    report: bool = False
     batch_size: int | None = None
     max_frames: int | None = None
     both_ways: bool = True

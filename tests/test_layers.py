@@ -26,7 +26,10 @@ LAYERS["pipeline"] = LAYERS["plan"] | {"plan", "refine"}
 LAYERS["saved_state"] = LAYERS["session"] | {"session"}
 LAYERS["run_settings"] = LAYERS["pipeline"] | {"pipeline"}
 LAYERS["run_check"] = LAYERS["run_settings"] | {"run_settings"}
-LAYERS["run"] = LAYERS["pipeline"] | {"pipeline", "run_settings", "run_check", "saved_state"}
+LAYERS["report"] = {"errors", "records", "config", "io", "eval"}
+LAYERS["run"] = LAYERS["pipeline"] | {
+    *("pipeline", "run_settings", "run_check", "saved_state", "report")
+}
 LAYERS["images"] = LAYERS["run"] | {"run", "eval"}
 LAYERS["batch"] = LAYERS["run"] | {"run"}
 LAYERS["benchmark"] = LAYERS["run"] | {"run", "eval"}

@@ -93,7 +93,8 @@ def html_report(
         about={name: text for name, text in about.items() if name != "command"},
         colours=COLOURS,
         many_objects=MANY_OBJECTS,
-        plot=[svg.LEFT, svg.RIGHT, svg.TOP, svg.BOTTOM],
+        plot=svg.PLOT.inside,
+        scale=100,
     )
     return str(report)
 

@@ -10,6 +10,8 @@ REPORT = "result.json"
 INCOMPLETE = "incomplete.json"
 # Names and colours of objects, which a person may give.
 PROJECT = "project.json"
+# A page for people about the run.
+PAGE = "report.html"
 # While a run is not finished: the hash of its settings, one line for each frame, its saved state.
 MARKER = ".run.json"
 FRAMES = ".frames.jsonl"

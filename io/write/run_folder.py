@@ -31,6 +31,7 @@ from propagate.io.write.layout import (
     MARKER,
     MASKS,
     OVERLAY,
+    PAGE,
     PROJECT,
     REFINED,
     REPORT,
@@ -297,7 +298,7 @@ class RunFolder:
 
     def _clear(self, keep: set[str]) -> None:
         """Remove the files of runs, the report first, except the masks of the frames in `keep`."""
-        for name in (REPORT, INCOMPLETE, RUN_LENGTHS, OVERLAY):
+        for name in (REPORT, INCOMPLETE, RUN_LENGTHS, OVERLAY, PAGE):
             (self.path / name).unlink(missing_ok=True)
         if not keep:
             for name in (STATE, FRAMES):
@@ -436,7 +437,7 @@ class RunFolder:
     def written(self) -> list[str]:
         """Name what is in the folder, for people: "masks/ (80 PNG)", "overlay.mp4", ..."""
         masks = [f"{folder.name}/ ({self._count} PNG)" for folder in self._mask_folders]
-        files = (RUN_LENGTHS, OVERLAY, REPORT, INCOMPLETE)
+        files = (RUN_LENGTHS, OVERLAY, REPORT, INCOMPLETE, PAGE)
         return masks + [name for name in files if (self.path / name).exists()]
 
     # --- the end ---------------------------------------------------------------------------------

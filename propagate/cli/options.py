@@ -108,6 +108,12 @@ Overlay = Annotated[bool, typer.Option("--overlay", help="Write overlay.mp4 with
 NoLabels = Annotated[
     bool, typer.Option("--no-labels", help="No ids and names of objects in overlay.mp4.")
 ]
+Report = Annotated[
+    bool,
+    typer.Option(
+        "--report", help="Write report.html: a page with the timeline and the worst frames."
+    ),
+]
 Refine = Annotated[
     str | None,
     typer.Option(
@@ -323,6 +329,7 @@ class OutputChoice:
 
     overlay: Overlay = False
     no_labels: NoLabels = False
+    report: Report = False
     formats: Formats = "png"
     refine: Refine = None
     batch_size: BatchSize = None
@@ -339,6 +346,7 @@ class OutputChoice:
             formats=parse_formats(self.formats),
             overlay=self.overlay,
             labels=not self.no_labels,
+            report=self.report,
             batch_size=self.batch_size,
             max_frames=self.max_frames,
             both_ways=not self.forward_only,
