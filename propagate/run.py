@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from propagate.errors import VideoError, counted
+from propagate.errors import PropagateError, VideoError, counted
 from propagate.features.batch_size import (
     batches_matter,
     choose_batch_size,
@@ -78,6 +78,18 @@ class RunSummary:
     was_finished: bool = False
     notes: tuple[str, ...] = ()
     made_with: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str | None:
+        """Show the run in a notebook: frames with their masks, and a table of its objects.
+
+        None, which stands for the plain text, if the folder is gone.
+        """
+        from propagate.report.summary import summary_html
+
+        try:
+            return summary_html(self.folder)
+        except PropagateError:
+            return None
 
 
 def run_into_folder(

@@ -22,6 +22,8 @@ from propagate.records import BACKGROUND_ID, VOID_ID
 
 # The outline is one pixel wide for each so many rows (or columns, if they are fewer) of a frame.
 OUTLINE_EVERY_PX = 480
+# Behind masks that are shown alone.
+GROUND = 44
 
 
 def draw_overlay(
@@ -92,6 +94,20 @@ def draw_overlay(
         shown = {i: text for i, text in labels.items() if present[i]}
         draw_labels(drawn, ids, shown, known)
     return drawn
+
+
+def draw_alone(ids: np.ndarray) -> np.ndarray:
+    """Draw a mask without its frame: objects in colours on dark grey, labelled if several.
+
+    Args:
+        ids: (H, W) uint8.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+    """
+    ground = np.full((*ids.shape, 3), GROUND, np.uint8)
+    colours = choose_colours(ground, ids)
+    return draw_overlay(ground, ids, colours=colours, labels=object_labels(colours, {}))
 
 
 class OverlayWriter(WholeFile):

@@ -76,7 +76,7 @@ def html_of(run: SavedRun, options: SourceOptions | None = None) -> str:
     shots, colours, why_missing = draw_shots(run, worst_positions(result), options)
     bins = make_bins(len(frames), len(object_ids))
     names = bin_names(frames, bins)
-    rows = [_row(run, frames, i) for i in object_ids]
+    rows = [row_of(run, frames, i) for i in object_ids]
     references = run.references()
     titles = {position: f"reference, frame {number}" for position, number in references.items()}
     charts = [
@@ -89,7 +89,7 @@ def html_of(run: SavedRun, options: SourceOptions | None = None) -> str:
         is_complete=run.is_complete,
         error=result.get("error"),
         notes=[*result.get("notes", ()), *_lines_of(result)],
-        facts=_facts(run, frames, object_ids),
+        facts=facts_of(run, frames, object_ids),
         bins=bins,
         bin_names=names,
         objects=[
@@ -127,7 +127,8 @@ def clock(seconds: float) -> str:
 # --- parts of the page ---------------------------------------------------------------------------
 
 
-def _facts(run: SavedRun, frames: Sequence[Mapping[str, Any]], object_ids: Sequence[int]) -> str:
+def facts_of(run: SavedRun, frames: Sequence[Mapping[str, Any]], object_ids: Sequence[int]) -> str:
+    """Say in a line how long a run is, and what it is of."""
     facts = [counted(len(frames), "frame"), counted(len(object_ids), "object")]
     if frames and run.has_times:
         facts.append(f"{clock(frames[0]['time_s'])} to {clock(frames[-1]['time_s'])}")
@@ -136,7 +137,7 @@ def _facts(run: SavedRun, frames: Sequence[Mapping[str, Any]], object_ids: Seque
     return ", ".join(facts)
 
 
-def _row(run: SavedRun, frames: Sequence[Mapping[str, Any]], object_id: int) -> dict[str, Any]:
+def row_of(run: SavedRun, frames: Sequence[Mapping[str, Any]], object_id: int) -> dict[str, Any]:
     """Summarize one object."""
     entries = [(p, e) for p, f in enumerate(frames) if (e := f["objects"].get(str(object_id)))]
     shown = [(position, entry) for position, entry in entries if entry["state"] != "absent"]

@@ -14,7 +14,7 @@ from PIL import Image
 from propagate.io.decode.options import SourceOptions
 from propagate.io.masks.display_colours import Colour, DisplayColours
 from propagate.io.write.encode import encode_image
-from propagate.io.write.overlay import draw_overlay, object_labels
+from propagate.io.write.overlay import GROUND, draw_overlay, object_labels
 from propagate.io.write.panels import fitted_size
 from propagate.report.doubtful import doubtful_frames, objects_of
 from propagate.report.saved import SavedRun
@@ -26,8 +26,6 @@ LEAST_SHOTS = 6
 APART = 1 / 24
 LIMIT_PX = (280, 400)
 JPEG_QUALITY = 74
-# Behind masks that are shown alone.
-GROUND = 44
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +76,12 @@ def worst_positions(result: Mapping[str, Any]) -> dict[int, str]:
 
 
 def draw_shots(
-    run: SavedRun, positions: Mapping[int, str], options: SourceOptions | None = None
+    run: SavedRun,
+    positions: Mapping[int, str],
+    options: SourceOptions | None = None,
+    *,
+    limit: tuple[int, int] = LIMIT_PX,
+    decode: bool = True,
 ) -> tuple[list[Shot], dict[int, Colour], str | None]:
     """Draw frames of a run as its overlay shows them.
 
@@ -86,6 +89,8 @@ def draw_shots(
         run: The run.
         positions: Which frames, in order of time, and why.
         options: See `SavedRun.images`.
+        limit: The most rows and columns of a picture.
+        decode: Whether the source is read; without it, masks are shown alone.
 
     Returns:
         The pictures; the colours of all objects that are known; and a line that says why some show
@@ -93,7 +98,7 @@ def draw_shots(
     """
     frames = run.result["per_frame"]
     names = {position: frames[position]["name"] for position in positions}
-    images, why_missing = run.images(set(names.values()), options)
+    images, why_missing = run.images(set(names.values()), options) if decode else ({}, None)
     colours = DisplayColours(run.looks.colours)
     labels = object_labels(objects_of(frames), run.looks.names)
     shots = []
@@ -102,7 +107,7 @@ def draw_shots(
         if image is not None and ids is not None and image.shape[:2] != ids.shape:
             why_missing = f"The source has changed: its frame {name} is of another size."
             image = None
-        picture = draw_small(image, ids, colours, labels)
+        picture = draw_small(image, ids, colours, labels, limit)
         if picture is not None:
             shots.append(Shot(position, name, _address(picture), positions[position]))
     return shots, dict(colours.colours), why_missing

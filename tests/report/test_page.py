@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from propagate.batch.manifest import BatchVideo
+from propagate.batch.schedule import run_batch
+from propagate.batch.tasks import BatchSettings
 from propagate.config import Config
 from propagate.errors import OutputError
 from propagate.pipeline import Propagator
@@ -17,6 +20,8 @@ from propagate.report.page import clock, write_report
 from propagate.report.saved import SavedRun
 from propagate.report.thumbnails import worst_positions
 from propagate.report.timeline import Bins, bin_names, make_bins
+from propagate.run_options import RunOptions
+from tests.batch_runs import here
 from tests.html_page import Page
 
 ODD = """</script><img src=x onerror="alert('&')">"""
@@ -195,6 +200,30 @@ def test_frames_of_a_range_of_a_folder_are_the_right_ones(drawn, tmp_path):
     assert all(np.array_equal(found[f"img_{100 + i}"], drawn.images[i]) for i in (5, 8))
     page = page_of(folder)
     assert "0:00.00" not in page.text  # images have no times
+
+
+@pytest.mark.slow
+def test_run_prints_the_path_of_its_page(drawn, tmp_path, propagate):
+    finished = propagate(
+        *("run", drawn.mp4, "-m", drawn.mask, "-o", tmp_path, "--model", "color", "--report"),
+        *("--max-frames", 3),
+    )
+    page = tmp_path / "clip" / "report.html"
+    assert finished.stdout.splitlines()[-1] == str(page)
+    assert "report.html;" in finished.stdout
+    assert "3 frames, 2 objects" in Page(page.read_text()).text
+
+
+@pytest.mark.slow
+def test_each_video_of_a_batch_gets_its_page(drawn, tmp_path):
+    videos = [BatchVideo(drawn.mp4, name, drawn.mask) for name in ("one", "two")]
+    run = RunOptions(max_frames=3, report=True)
+    settings = BatchSettings(model="color", device="cpu", short_side_px=64, run=run)
+    out = tmp_path / "out"
+    summary = run_batch(videos, out, settings, engine=here)
+    assert [video.state for video in summary.videos] == ["done", "done"]
+    for name in ("one", "two"):
+        assert "3 frames, 2 objects" in Page((out / name / "report.html").read_text()).text
 
 
 @pytest.mark.slow
