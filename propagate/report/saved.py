@@ -47,7 +47,11 @@ class SavedRun:
     @property
     def has_times(self) -> bool:
         """Whether the times of frames are real; those of image folders are not."""
-        return self.result.get("decoder") != "images"
+        if decoder := self.result.get("decoder"):
+            return decoder != "images"
+        # A run that failed does not say what decoded it.
+        source = Path(str(self.result.get("source", "")))
+        return not (source.is_dir() or source.suffix.lower() == ".zip")
 
     def mask(self, name: str) -> np.ndarray | None:
         """Read the mask of a frame, refined if there is such a one, (H, W) uint8; None: gone."""

@@ -172,6 +172,18 @@ def test_an_unfinished_run_has_a_page_too(drawn, tmp_path):
 
 
 @pytest.mark.slow
+def test_an_unfinished_run_of_images_has_no_times(drawn, tmp_path):
+    from tests.test_saved_state import interrupted
+
+    propagator = Propagator("color", device="cpu", config=Config(short_side_px=64))
+    masks = {0: drawn.truth[0], 3: drawn.truth[3]}
+    interrupted(propagator, drawn.folder, masks, tmp_path, 7, both_ways=False)
+    run = SavedRun(tmp_path / drawn.folder.name)
+    assert run.references() == {0: 0, 3: 3}
+    assert "0:00" not in page_of(run.folder).text
+
+
+@pytest.mark.slow
 def test_a_finished_run_gets_its_page_later(followed, drawn, tmp_path):
     folder = shutil.copytree(followed, tmp_path / "out/clip")
     (folder / "report.html").unlink()
