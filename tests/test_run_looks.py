@@ -11,6 +11,7 @@ from propagate.errors import OutputError
 from propagate.io.masks.display_colours import from_hex
 from propagate.io.masks.palette import palette
 from propagate.pipeline import Propagator
+from propagate.records import Mask
 from tests.test_saved_state import interrupted, run
 
 
@@ -86,3 +87,32 @@ def test_a_resumed_run_has_the_colours_of_a_whole_one(small, drawn, tmp_path, op
     if "overlay" in options:
         files = [(s.folder / "overlay.mp4").read_bytes() for s in (again, whole)]
         assert files[0] == files[1]
+
+
+@pytest.mark.slow
+def test_labels_can_be_left_out(small, drawn, tmp_path):
+    seen = {}
+    for labels in (True, False):
+        run(
+            small,
+            drawn.mp4,
+            {0: drawn.truth[0]},
+            tmp_path / str(labels),
+            **{
+                "overlay": True,
+                "labels": labels,
+                "max_frames": 2,
+            },
+        )
+        seen[labels] = last_frame(tmp_path / str(labels) / "clip")
+    changed = (np.abs(seen[True] - seen[False]) > 60).any(axis=2)
+    assert 20 < changed.sum() < 0.2 * changed.size  # two small labels, and nothing else
+
+
+@pytest.mark.slow
+def test_names_that_come_with_a_mask_are_written_down(small, drawn, tmp_path):
+    mask = Mask(drawn.truth[0], names={2: "box"})
+    folder = run(small, drawn.mp4, {0: mask}, tmp_path, max_frames=2).folder
+    objects = report_of(folder)["objects"]
+    assert objects["2"]["name"] == "box"
+    assert "name" not in objects["1"]
