@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from propagate.pipeline import Propagator
     from propagate.records import Frame, Mask, Progress, Result, State, VideoInfo
     from propagate.refine.refiner import Refiner, load_refiner
+    from propagate.report.page import write_report
     from propagate.run_options import RunOptions
     from propagate.run_summary import RunSummary
     from propagate.session import Session
@@ -205,6 +206,7 @@ _HOMES = {
         "Refiner",
         "load_refiner",
     ),
+    "propagate.report.page": ("write_report",),
     "propagate.run_summary": ("RunSummary",),
     "propagate.run_options": ("RunOptions",),
     "propagate.session": ("Session",),
@@ -295,6 +297,7 @@ __all__ = [
     "write_mask",
     "write_official_csv",
     "write_permis_list",
+    "write_report",
 ]
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from itertools import islice
 from os import PathLike
@@ -14,10 +15,11 @@ from propagate.io.decode.source import Source
 from propagate.io.decode.video import FrameSource
 from propagate.io.masks.describe import describe_mask
 from propagate.io.write.earlier_run import find_finished
+from propagate.io.write.layout import PAGE
 from propagate.io.write.run_folder import RunFolder
 from propagate.pipeline import Propagator
 from propagate.plan import Plan, References, plan_source
-from propagate.records import OnResult, Progress
+from propagate.records import Mask, OnResult, Progress
 from propagate.run_check import check_references
 from propagate.run_options import RunOptions
 from propagate.run_settings import run_settings, versions
@@ -82,6 +84,8 @@ def run_into_folder(
         if keep_finished and not options.overwrite:
             report = find_finished(path, settings, options.formats, options.overlay)
             if report is not None:
+                if options.report and not (path / PAGE).exists():
+                    _write_page(path, options)
                 return summary_of(path, report)
         made_by = {**versions(), "device": propagator.backbone.device.type}
         # Frames that are gone back over are read a second time, beside their results.
@@ -98,6 +102,8 @@ def run_into_folder(
                 overwrite=options.overwrite,
                 made_by=None if "started" in settings else made_by,
                 depends=Dependence.from_settings if options.update else None,
+                names=_names_in(plan.references, propagator.config.class_names),
+                labels=options.labels,
             ) as folder,
         ):
             _log_what_was_understood(plan, frames)
@@ -109,7 +115,22 @@ def run_into_folder(
             run.resume()
             run.write_frames(refine)
             run.complete_report()
+        if options.report:
+            _write_page(path, options)
         return run.summary()
+
+
+def _write_page(path: Path, options: RunOptions) -> None:
+    # Most runs write no page, and what draws it takes a while to import.
+    from propagate.report.page import write_report
+
+    write_report(path, options=options.source_options)
+
+
+def _names_in(references: Mapping[int, Mask], class_names: Mapping[int, str]) -> dict[int, str]:
+    """Collect the names of objects; those that were given on purpose come first."""
+    names = {i: name for mask in references.values() for i, name in mask.names.items()}
+    return {**names, **class_names}
 
 
 def _log_what_was_understood(plan: Plan, frames: FrameSource) -> None:

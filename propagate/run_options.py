@@ -20,6 +20,9 @@ class RunOptions:
         source_options: How the source is opened, and which of its frames are read.
         formats: "png", "rle" or both.
         overlay: Whether to write `overlay.mp4`.
+        labels: Whether the overlay shows ids and names, where there is more than one object or a
+            name.
+        report: Whether to write `report.html`, a page for people about the run.
         batch_size: Frames whose features are computed at once; None: 1 on a CPU, on a GPU as many
             as its memory has room for, up to 32. On a CPU it changes no mask; on a GPU features
             agree to rounding, so an interrupted run goes on with the batch size that it began with.
@@ -41,6 +44,8 @@ class RunOptions:
     source_options: SourceOptions = field(default_factory=SourceOptions)
     formats: tuple[Format, ...] = ("png",)
     overlay: bool = False
+    labels: bool = True
+    report: bool = False
     batch_size: int | None = None
     max_frames: int | None = None
     backwards: Backwards = "all"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from propagate.errors import PropagateError
 from propagate.run_settings import other_versions
 from propagate.stage_clock import STAGES
 
@@ -40,6 +41,18 @@ class RunSummary:
     was_finished: bool = False
     notes: tuple[str, ...] = ()
     made_with: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str | None:
+        """Show the run in a notebook: frames with their masks, and a table of its objects.
+
+        None, which stands for the plain text, if the folder is gone.
+        """
+        from propagate.report.summary import summary_html
+
+        try:
+            return summary_html(self.folder)
+        except PropagateError:
+            return None
 
 
 def summary_of(path: Path, report: Mapping[str, Any]) -> RunSummary:

@@ -14,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from propagate.errors import MaskError, OutputError, hide_secrets
+from propagate.io.masks.display_colours import DisplayColours
 from propagate.io.masks.png import SUFFIX, mask_file, read_ids, write_mask
 from propagate.io.masks.rle import decode_mask, encode_rle
 from propagate.io.write.combined import CombinedFiles
@@ -40,6 +41,7 @@ from propagate.io.write.layout import (
     MARKER,
     MASKS,
     OVERLAY,
+    PAGE,
     REFERENCES,
     REFINED,
     REPORT,
@@ -47,6 +49,7 @@ from propagate.io.write.layout import (
     STATE,
 )
 from propagate.io.write.lock import take_lock
+from propagate.io.write.project import ObjectLooks, read_project
 from propagate.io.write.report import write_report
 from propagate.io.write.run_state import (
     FrameLog,
@@ -113,6 +116,8 @@ class RunFolder:
         overwrite: bool = False,
         made_by: Mapping[str, str] | None = None,
         depends: Callable[[Mapping[str, Any]], Keys] | None = None,
+        names: Mapping[int, str] | None = None,
+        labels: bool = True,
     ) -> None:
         """Lock and prepare the folder.
 
@@ -129,10 +134,12 @@ class RunFolder:
                 unfinished run is always replaced.
             depends: Reads from settings what each mask depends on. With it, the folder may hold a
                 run that differs in its references only.
+            names: Of objects, by id; those in `project.json` in the folder come first.
+            labels: Whether objects are labelled in the overlay.
 
         Raises:
             OutputError: If the folder holds a finished run or other files, another process uses it,
-                or it cannot be written to.
+                or it cannot be written to; or its `project.json` cannot be used.
             ValueError: If a format is unknown.
         """
         unknown = set(formats) - set(FORMATS)
@@ -140,7 +147,11 @@ class RunFolder:
             raise ValueError(f"formats: of {', '.join(FORMATS)}, not {', '.join(sorted(unknown))}")
         self.path = Path(path)
         self._pngs, self._refined = "png" in formats, refined
-        self._combined = CombinedFiles(self.path, "rle" in formats, overlay, fps)
+        looks = read_project(self.path).over(ObjectLooks(names or {}))
+        self._names, self._colours = looks.names, DisplayColours(looks.colours)
+        self._combined = CombinedFiles(
+            *(self.path, "rle" in formats, overlay, fps, self._colours, self._names, labels)
+        )
         self._report = dict(settings)
         self._depends = depends
         self._made_by = None if made_by is None else {**made_by, "formats": ", ".join(formats)}
@@ -209,7 +220,7 @@ class RunFolder:
 
     def _clear(self, keep: set[str]) -> None:
         """Remove the files of runs, the report first, except the masks of the frames in `keep`."""
-        for name in (REPORT, INCOMPLETE, RUN_LENGTHS, OVERLAY):
+        for name in (REPORT, INCOMPLETE, RUN_LENGTHS, OVERLAY, PAGE):
             (self.path / name).unlink(missing_ok=True)
         if not keep:
             for name in (STATE, FRAMES, KEPT):
@@ -247,6 +258,8 @@ class RunFolder:
             write_mask(mask_file(self.path / MASKS, frame.name), result.mask)
         if refined is not None:
             write_mask(mask_file(self.path / REFINED, frame.name), refined)
+        if self._are_new(result.states):
+            self._colours.add(frame.image, result.mask)
         self._combined.add(frame, result.mask, refined, result.scores)
         entry: dict[str, Any] = {"name": frame.name, "time_s": frame.time_s, "objects": {}}
         for i, score in result.scores.items():
@@ -313,9 +326,14 @@ class RunFolder:
                 "interrupted",
                 "pass {overwrite=True} to start again, or choose another folder ({out})",
             )
-        if not self._combined.are_wanted:
+        new = self._are_new({int(i): state for i, (_, _, state) in entry["objects"].items()})
+        if not (self._combined.are_wanted or new):
             return
         mask = self._earlier_mask(entry, frame.image.shape[:2])
+        if new:
+            self._colours.add(frame.image, mask)
+        if not self._combined.are_wanted:
+            return
         refined = None
         if self._refined:
             refined = _read_own_mask(mask_file(self.path / REFINED, frame.name))
@@ -343,6 +361,11 @@ class RunFolder:
         path.parent.mkdir(exist_ok=True)
         write_mask(path, ids)
 
+    def _are_new(self, states: Mapping[int, str]) -> bool:
+        """Whether a frame shows an object that has no colour yet."""
+        shown = {i for i, state in states.items() if state != "absent"}
+        return not shown <= self._colours.colours.keys()
+
     def report(self, **entries: Any) -> None:
         """Add entries to the report that is written at the end."""
         self._report.update(entries)
@@ -356,7 +379,7 @@ class RunFolder:
     def written(self) -> list[str]:
         """Name what is in the folder, for people: "masks/ (80 PNG)", "overlay.mp4", ..."""
         masks = [f"{folder.name}/ ({self._count} PNG)" for folder in self._mask_folders]
-        files = (RUN_LENGTHS, OVERLAY, REPORT, INCOMPLETE)
+        files = (RUN_LENGTHS, OVERLAY, REPORT, INCOMPLETE, PAGE)
         return masks + [name for name in files if (self.path / name).exists()]
 
     # --- the end ---------------------------------------------------------------------------------
@@ -426,7 +449,8 @@ class RunFolder:
             (self.path / MARKER).unlink(missing_ok=True)
 
     def _write_report(self, name: str, **entries: Any) -> None:
-        entries = {**self._report, **entries, "frames": self._count}
+        looks = ObjectLooks(self._names, self._colours.colours).to_json()
+        entries = {**self._report, **entries, "objects": looks, "frames": self._count}
         write_report(self.path / name, entries, self._log.entries())
 
 

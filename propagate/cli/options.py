@@ -124,6 +124,15 @@ Update = Annotated[
     ),
 ]
 Overlay = Annotated[bool, typer.Option("--overlay", help="Write overlay.mp4 with the masks drawn.")]
+NoLabels = Annotated[
+    bool, typer.Option("--no-labels", help="No ids and names of objects in overlay.mp4.")
+]
+Report = Annotated[
+    bool,
+    typer.Option(
+        "--report", help="Write report.html: a page with the timeline and the worst frames."
+    ),
+]
 Refine = Annotated[
     str | None,
     typer.Option(
@@ -338,6 +347,8 @@ class OutputChoice:
     """What is written of each video."""
 
     overlay: Overlay = False
+    no_labels: NoLabels = False
+    report: Report = False
     formats: Formats = "png"
     refine: Refine = None
     batch_size: BatchSize = None
@@ -355,6 +366,8 @@ class OutputChoice:
                 source_options=source_options,
                 formats=parse_formats(self.formats),
                 overlay=self.overlay,
+                labels=not self.no_labels,
+                report=self.report,
                 batch_size=self.batch_size,
                 max_frames=self.max_frames,
                 backwards=self.backwards.value,

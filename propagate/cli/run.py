@@ -115,6 +115,7 @@ def run(
     from propagate.features.recipes import check_recipe
     from propagate.io.decode.live import live_display_name
     from propagate.io.decode.video import is_live, name_of
+    from propagate.io.write.layout import PAGE
     from propagate.pipeline import Propagator
     from propagate.run_check import check_before_loading
 
@@ -172,6 +173,8 @@ def run(
                 for note in summary.notes if summary.was_finished else ():
                     say(note)
                 print(_last_line(summary))
+                if output.report:
+                    print(summary.folder / PAGE)
     if failures:
         say(f"error: {failures} of {len(sources)} sources failed, see above")
         raise typer.Exit(1)
