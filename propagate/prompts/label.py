@@ -38,8 +38,12 @@ def label_object(
         return (seeds == 1).astype(float)
     if in_box is None:
         labels = _walk_from_paint(grid, seeds, has_off, s)
+        if not s.choices:
+            return labels
         return _at_best_boundary(grid, labels, seeds, has_off, s)
     labels = _walk_in_box(grid, seeds, in_box, s)
+    if not s.box_choices:
+        return labels
     return _at_best_boundary_in_box(grid, labels, seeds, in_box, s)
 
 

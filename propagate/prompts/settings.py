@@ -31,7 +31,7 @@ class PromptSettings:
             logarithm of the share of the frame inside, and its square.
         balance: How much the boundary keeps to the even label 0.5 once paint says where the object
             is not: the weight of the squared logit of the boundary's label.
-        choices: How many boundaries are compared.
+        choices: How many boundaries are compared; 0: the boundary stays at 0.5.
         largest_share: Of the frame, of an object that is given by places on it alone.
         box_feature_votes, box_color_votes: How much it counts for a cell in a box that it is
             unlike the cells around the box, in features and in colour.
@@ -39,9 +39,9 @@ class PromptSettings:
         box_pull: How strongly these votes pull, compared with a step between equal cells.
         box_around: Width of what is looked at around a box, in long sides of the box.
         box_rounds: How often the votes are taken again from the object and what is not.
-        box_choices, box_boundary_weight, box_share_weight, box_share_square_weight: The best
-            boundary in a box is chosen among so many, by the mean cosine across it, the share of
-            the box inside, and its square.
+        box_choices, box_boundary_weight, box_share_weight, box_share_square_weight: The same
+            in a box: among how many the best boundary is chosen, and the weights of the mean cosine
+            across it, the share of the box inside, and its square.
         sharpen_px: How far, in pixels, the outline may move to an edge of the frame; 0: not.
         sharpen_contrast: See `color_contrast`, for neighbouring pixels.
         sharpen_pull: How strongly the label before keeps its place, compared with a step between
@@ -83,16 +83,9 @@ class PromptSettings:
     sharpen_steps: int = 30
 
     def __post_init__(self) -> None:
-        for name in (
-            "smallest_affinity",
-            "leak",
-            "reach_cells",
-            "choices",
-            "box_choices",
-            "largest_share",
-        ):
+        for name in ("smallest_affinity", "leak", "reach_cells", "vote_seeds", "largest_share"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: above 0, not {getattr(self, name)}")
         for name in (f.name for f in fields(self) if not f.name.endswith("_weight")):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: 0 or more, not {getattr(self, name)}")

@@ -93,6 +93,7 @@ def test_a_propagator_loads_it_once_and_keeps_the_maps_of_a_frame(folder):
     assert prompter._last is kept
     other = np.ascontiguousarray(IMAGE[::-1])
     propagator.prompt(other, [Point(1, 20, 30)], "sam", sam=str(folder))
+    assert prompter._last is not None
     assert np.array_equal(prompter._last[0], other)
 
 

@@ -39,8 +39,8 @@ def test_labels_are_those_of_a_dense_solve(seed):
     ties = random.uniform(0, 0.2, (2, 30)) * (random.random((2, 30)) < 0.5)
     seeds = random.choice([FREE, FREE, FREE, 0, 1], 30)
     seeds[:2] = 0, 1
-    found = solve_walker(first, second, links, *ties, seeds)
-    expected = dense(first, second, links, *ties, seeds)
+    found = solve_walker(first, second, links, ties[0], ties[1], seeds)
+    expected = dense(first, second, links, ties[0], ties[1], seeds)
     np.testing.assert_allclose(found, expected, atol=1e-10)
 
 
