@@ -102,6 +102,7 @@ def test_a_prompt_that_does_not_fit_the_frame_is_one_line(propagate, drawn, tmp_
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_run_follows_what_is_marked_as_it_follows_the_mask_made_of_it(propagate, drawn, tmp_path):
     first = tmp_path / "first.png"
     assert propagate("prompt", drawn.mp4, *BOXES, "-o", first, *COLOR).status == 0
@@ -117,6 +118,7 @@ def test_run_follows_what_is_marked_as_it_follows_the_mask_made_of_it(propagate,
     assert "finished before" in again.stdout
 
 
+@pytest.mark.slow
 def test_marks_on_several_frames_stand_beside_a_mask(propagate, drawn, tmp_path):
     one = tmp_path / "one.png"
     Image.fromarray(np.where(drawn.truth[0] == 1, 1, 0).astype(np.uint8)).save(one)
