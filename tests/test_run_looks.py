@@ -78,7 +78,7 @@ def test_a_resumed_run_has_the_colours_of_a_whole_one(small, drawn, tmp_path, op
     """Object 2 comes with frame 6; the run stops after frame 8."""
     first = np.where(drawn.truth[0] == 1, 1, 0).astype(np.uint8)
     masks = {0: first, 6: drawn.truth[6]}
-    options = {**options, "both_ways": False}
+    options = {**options, "backwards": "none"}
     whole = run(small, drawn.mp4, masks, tmp_path / "whole", **options)
     interrupted(small, drawn.mp4, masks, tmp_path, 8, **options)
     again = run(small, drawn.mp4, masks, tmp_path, **options)

@@ -40,7 +40,7 @@ def python(*arguments, cwd=ROOT):
 
 def test_the_commands_are_these():
     names = (
-        *("run", "batch", "status", "report", "models", "features", "segment", "find"),
+        *("run", "prompt", "batch", "status", "report", "models", "features", "segment", "find"),
         *("eval", "eval davis", "eval protocols", "eval permis"),
         *("eval permis build", "benchmark", "benchmark davis", "benchmark permis"),
     )

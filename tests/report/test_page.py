@@ -177,7 +177,7 @@ def test_an_unfinished_run_of_images_has_no_times(drawn, tmp_path):
 
     propagator = Propagator("color", device="cpu", config=Config(short_side_px=64))
     masks = {0: drawn.truth[0], 3: drawn.truth[3]}
-    interrupted(propagator, drawn.folder, masks, tmp_path, 7, both_ways=False)
+    interrupted(propagator, drawn.folder, masks, tmp_path, 7, backwards="none")
     run = SavedRun(tmp_path / drawn.folder.name)
     assert run.references() == {0: 0, 3: 3}
     assert "0:00" not in page_of(run.folder).text
