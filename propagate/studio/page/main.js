@@ -451,6 +451,12 @@ document.addEventListener("drop", (event) => {
 });
 
 new ResizeObserver(() => picture.resize()).observe(byId("stage", HTMLElement));
+/** The window may move to a screen of another ratio. */
+function watchRatio() {
+  const query = matchMedia(`(resolution: ${window.devicePixelRatio}dppx)`);
+  query.addEventListener("change", () => (picture.resize(), watchRatio()), { once: true });
+}
+watchRatio();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => picture.draw());
 window.addEventListener("beforeunload", (event) => {
   if (masks.hasUnsaved) event.preventDefault();

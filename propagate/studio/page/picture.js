@@ -146,6 +146,15 @@ export class Picture {
     for (const { id, colour } of this.#visible()) bytes.set([...rgbOf(colour), 255], id * 4);
   }
 
+  /**
+   * Pixels of the canvas for each CSS pixel. A canvas has whole pixels, so this is not quite the
+   * ratio of the screen; with it, what is drawn lies exactly where the pointer looks for it.
+   */
+  #ratios() {
+    const { width, height } = this.view.stage;
+    return [this.canvas.width / width, this.canvas.height / height];
+  }
+
   #visible() {
     const { objects, solo } = this.#look;
     return solo ? objects.filter(({ id }) => id === solo) : objects;
@@ -153,10 +162,10 @@ export class Picture {
 
   #drawNow() {
     const { context, view } = this;
-    const ratio = window.devicePixelRatio;
+    const [across, down] = this.#ratios();
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
-    const scale = view.scale * ratio;
+    const scale = view.scale * across;
     // The tests and the curious read here where the picture is.
     Object.assign(this.canvas.dataset, { scale: view.scale, x: view.x, y: view.y });
     const bitmap = this.#bitmap;
@@ -164,7 +173,7 @@ export class Picture {
       this.#drawOverlay([]);
       return;
     }
-    context.setTransform(scale, 0, 0, scale, view.x * ratio, view.y * ratio);
+    context.setTransform(scale, 0, 0, view.scale * down, view.x * across, view.y * down);
     context.imageSmoothingEnabled = scale < 1;
     context.imageSmoothingQuality = "high";
     context.drawImage(bitmap, 0, 0);
@@ -194,10 +203,10 @@ export class Picture {
   /** @param {ObjectInfo[]} shown */
   #drawOverlay(shown) {
     const context = this.overlayContext;
-    const ratio = window.devicePixelRatio;
+    const [across, down] = this.#ratios();
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, this.overlay.width, this.overlay.height);
-    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.setTransform(across, 0, 0, down, 0, 0);
     if (this.#look.labels) for (const object of shown) this.#drawName(context, object);
     this.onOverlay(context, this.view);
   }

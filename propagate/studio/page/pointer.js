@@ -5,6 +5,9 @@
  * @import {Picture} from "./picture.js"
  */
 
+/** How far a finger moves before it paints: until then a second finger may come to zoom. CSS pixels. */
+const TOUCH_STEP = 5;
+
 /** Buttons of a pointer: right, middle, and the eraser of a pen. */
 const RIGHT = 2;
 const MIDDLE = 1;
@@ -22,6 +25,8 @@ export class PointerInput {
   /** @type {"none"|"paint"|"pan"|"pinch"} */
   #mode = "none";
   #painter = -1;
+  /** The start of a stroke by touch that has not moved yet. @type {{at: Point, begin: () => void}|null} */
+  #pending = null;
 
   /**
    * @param {HTMLElement} element
@@ -78,6 +83,7 @@ export class PointerInput {
     this.element.setPointerCapture(event.pointerId);
     this.#down.set(event.pointerId, this.#stagePoint(event));
     if (this.#down.size === 2) {
+      this.#pending = null;
       this.cancel();
       this.#mode = "pinch";
       return;
@@ -89,11 +95,22 @@ export class PointerInput {
       this.element.classList.add("panning");
       return;
     }
-    if (!this.ready()) return;
-    this.#mode = "paint";
-    this.#painter = event.pointerId;
     const off = event.button === RIGHT || event.button === ERASER || event.altKey;
-    this.tool().down(this.#penPoint(event), !off, event.shiftKey);
+    const point = this.#penPoint(event);
+    const begin = () => {
+      if (!this.ready()) return;
+      this.#mode = "paint";
+      this.#painter = event.pointerId;
+      this.tool().down(point, !off, event.shiftKey);
+    };
+    if (event.pointerType === "touch") this.#pending = { at: this.#stagePoint(event), begin };
+    else begin();
+  }
+
+  /** Begin the stroke of a finger. */
+  #beginPending() {
+    this.#pending?.begin();
+    this.#pending = null;
   }
 
   /** @param {PointerEvent} event */
@@ -101,6 +118,11 @@ export class PointerInput {
     const now = this.#stagePoint(event);
     if (event.pointerType !== "touch") this.at = this.picture.view.toFrame(now.x, now.y);
     const before = this.#down.get(event.pointerId);
+    if (this.#pending) {
+      const { at } = this.#pending;
+      if (Math.hypot(now.x - at.x, now.y - at.y) < TOUCH_STEP) return;
+      this.#beginPending();
+    }
     if (this.#mode === "pan" && before) {
       this.picture.view.pan(now.x - before.x, now.y - before.y);
     } else if (this.#mode === "pinch" && before) this.#pinch(event.pointerId, before, now);
@@ -133,6 +155,8 @@ export class PointerInput {
    */
   #onUp(event, lost) {
     this.#down.delete(event.pointerId);
+    if (lost) this.#pending = null;
+    else this.#beginPending();
     this.element.classList.remove("panning");
     if (this.#mode === "paint" && event.pointerId === this.#painter) {
       if (lost) this.tool().cancel();
