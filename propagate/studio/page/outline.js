@@ -4,7 +4,8 @@
  */
 
 /**
- * @typedef {{path: Path2D, box: Rect}} Outline
+ * `lines` counts the lines of the path.
+ * @typedef {{path: Path2D, box: Rect, lines: number}} Outline
  */
 
 /**
@@ -21,7 +22,7 @@ export function outlines(ids, width, height) {
   const of = (id) => {
     let outline = found.get(id);
     if (!outline) {
-      outline = { path: new Path2D(), box: { x0: width, y0: height, x1: 0, y1: 0 } };
+      outline = { path: new Path2D(), box: { x0: width, y0: height, x1: 0, y1: 0 }, lines: 0 };
       found.set(id, outline);
     }
     return outline;
@@ -29,7 +30,9 @@ export function outlines(ids, width, height) {
   /** @type {(id: number, x: number, y: number, x2: number, y2: number) => void} */
   const line = (id, x, y, x2, y2) => {
     if (!id) return;
-    const { path, box } = of(id);
+    const outline = of(id);
+    const { path, box } = outline;
+    outline.lines++;
     path.moveTo(x, y);
     path.lineTo(x2, y2);
     if (x < box.x0) box.x0 = x;

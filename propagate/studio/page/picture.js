@@ -9,6 +9,9 @@ import { View } from "./view.js";
 
 /** @typedef {Uint8Array<ArrayBuffer>} Ids */
 
+/** A mask of noise has so many lines that drawing them takes seconds; its tint is enough. */
+const MOST_LINES = 30000;
+
 /**
  * @typedef {{
  *   objects: ObjectInfo[], active: number, solo: number, opacity: number,
@@ -188,7 +191,8 @@ export class Picture {
     const shown = this.#visible().filter(({ id }) => this.#lines?.has(id));
     context.lineCap = "square";
     for (const { id, colour } of shown) {
-      const path = /** @type {import("./outline.js").Outline} */ (this.#lines.get(id)).path;
+      const { path, lines } = /** @type {import("./outline.js").Outline} */ (this.#lines.get(id));
+      if (lines > MOST_LINES) continue;
       const strong = id === this.#look.active ? 1 : 0;
       context.strokeStyle = edgeOf(colour);
       context.lineWidth = (3 + strong) / view.scale;

@@ -172,10 +172,11 @@ export class PointerInput {
     const { view } = this.picture;
     const { x, y } = this.#stagePoint(event);
     const lines = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 30 : 1;
-    const delta = event.deltaY * lines;
+    // Browsers count a notch of the wheel in pixels of the screen.
+    const delta = event.deltaY * lines * window.devicePixelRatio;
     // Two fingers on a trackpad move in small steps and sideways; a pinch comes with Ctrl.
     const fingers = !event.ctrlKey && (event.deltaX !== 0 || Math.abs(delta) < 40);
-    if (fingers) view.pan(-event.deltaX * lines, -delta);
+    if (fingers) view.pan(-event.deltaX * lines, -event.deltaY * lines);
     else view.zoom(Math.exp(-delta * (event.ctrlKey && Math.abs(delta) < 40 ? 0.01 : 0.002)), x, y);
     this.at = view.toFrame(x, y);
     this.picture.draw();

@@ -38,7 +38,10 @@ export function showState(store, picture, page) {
       masks: state.masks,
     });
   });
-  store.watch(["tool", "radius", "dabOn", "busy"], () => picture.draw());
+  store.watch(["tool", "radius", "dabOn", "busy"], ({ busy }) => {
+    document.body.classList.toggle("busy", busy > 0);
+    picture.draw();
+  });
   button("add").addEventListener("click", page.add);
   button("import").addEventListener("click", page.import);
   button("export").addEventListener("click", () => void page.export());
