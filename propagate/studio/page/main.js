@@ -167,6 +167,8 @@ function startListening(project) {
     (connected) => {
       const before = store.state.connected;
       if (connected !== before) store.set({ connected });
+      // A program that was started again has another token: only its own address helps.
+      if (!connected) api.state().catch((error) => error.status === 401 && failed(error));
       if (connected && !before) {
         api.project(project.id).then(takeAnswer).then(refreshTracks).then(() => masks.flush()).catch(failed);
       }
