@@ -138,12 +138,14 @@ export const api = {
    * @param {string} project
    * @param {"masks"|"references"} kind
    * @param {number} frame
-   * @param {string} version  part of the address, so that the browser's cache never answers with an older mask
+   * @param {string} version  tells masks of one frame apart
    * @returns {Promise<Uint8Array<ArrayBuffer>|null>}
    */
   mask: async (project, kind, frame, version) => {
     try {
-      return await idsOf(await ask(`${at(project)}/${kind}/${frame}?v=${version}`));
+      const url = `${at(project)}/${kind}/${frame}?v=${version}`;
+      // The page keeps masks itself; the browser could mix up those of two starts of the program.
+      return await idsOf(await ask(url, { cache: "no-store" }));
     } catch (error) {
       if (error instanceof ApiError && error.status === 404) return null;
       throw error;

@@ -56,17 +56,25 @@ function distance(a, b) {
 /**
  * Choose the colour that differs most from a picture and from other objects.
  *
- * How far a colour is from the picture is the distance that nine in ten pixels exceed.
+ * How far a colour is from the picture is the distance that nine in ten pixels exceed. When all
+ * colours are taken, those that fewest objects have are given again.
  * @param {Triple[]} pixels  of the picture, sRGB
  * @param {string[]} taken  colours of the other objects
  * @returns {string}
  */
 export function standingOut(pixels, taken) {
   const picture = pixels.map(labOf);
-  const others = taken.map((colour) => labOf(rgbOf(colour)));
-  let best = VIVID[0] ?? "#ff2d55";
+  const uses = VIVID.map((colour) => taken.filter((other) => other === colour).length);
+  const fewest = Math.min(...uses);
+  const candidates = VIVID.filter((_, i) => uses[i] === fewest);
+  const again = new Set(VIVID.filter((_, i) => (uses[i] ?? 0) > fewest));
+  // A colour that all candidates are compared with in the same way says nothing.
+  const others = taken
+    .filter((colour) => fewest === 0 || again.has(colour))
+    .map((colour) => labOf(rgbOf(colour)));
+  let best = candidates[0] ?? "#ff2d55";
   let most = -1;
-  for (const colour of VIVID) {
+  for (const colour of candidates) {
     const lab = labOf(rgbOf(colour));
     const far = picture.map((pixel) => distance(lab, pixel)).sort((m, n) => m - n);
     const fromPicture = far.length ? /** @type {number} */ (far[Math.floor(far.length / 10)]) : 100;

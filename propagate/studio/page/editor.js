@@ -350,8 +350,9 @@ export class Editor {
     draft.ids = ids;
     const old = project.objects;
     const all = [...old, ...added].sort((m, n) => m.id - n.id);
+    const { active } = this.store.state;
     if (added.length) await this.#setObjects(all);
-    if (!this.store.state.active) this.store.set({ active: all[0]?.id ?? 0 });
+    this.store.set({ active: active || (all[0]?.id ?? 0) });
     this.finish(draft, "Import mask", {
       undone: () => added.length && void this.#setObjects(old),
       redone: () => added.length && void this.#setObjects(all),

@@ -13,7 +13,7 @@ export function hintOf(state) {
   if (!project) return "Open a video";
   if (project.job?.kind === "export") return "The export is being written";
   if (project.job) return "Watch; stop any time";
-  if (state.busy) return "Finding the object";
+  if (state.busy) return state.answered ? "Finding the object" : "Loading the model, then finding the object";
   const references = Object.values(project.references);
   const named = new Set(references.flat());
   const object = project.objects.find(({ id }) => id === active);

@@ -141,7 +141,7 @@ function startListening(project) {
         const now = store.project;
         store.set({ project: { ...now, job: running ? { kind, done, total } : null } });
         if (running) return;
-        store.set({ watching: false });
+        store.set({ watching: false, stopping: false });
         if (error) notice(error, { error: true });
         else if (kind === "follow" && state === "finished") info("Done. Step through the doubtful frames with N.");
         api.project(now.id).then(takeAnswer).then(refreshTracks).catch(failed);
@@ -230,6 +230,7 @@ async function openProject(project) {
     solo: 0,
     locked: new Set(),
     watching: project.job?.kind === "follow",
+    stopping: false,
     radius: Math.max(2, Math.round(Math.min(project.width, project.height) / 40)),
     saving: "saved",
   });
@@ -272,13 +273,15 @@ async function follow() {
   }
   player.pause();
   await masks.flush();
-  store.set({ watching: true, solo: store.state.solo });
+  store.set({ watching: true, stopping: false });
   takeAnswer(await api.follow(project.id));
 }
 
 async function stop() {
   const { project } = store.state;
-  if (project?.job) takeAnswer(await api.stop(project.id));
+  if (!project?.job) return;
+  store.set({ stopping: true });
+  takeAnswer(await api.stop(project.id));
 }
 
 const toggleFollow = () => void (store.state.project?.job ? stop() : follow()).catch(failed);

@@ -223,7 +223,7 @@ export class Picture {
     const box = this.#lines?.get(id)?.box;
     if (!box) return;
     const corner = this.view.toStage({ x: (box.x0 + box.x1) / 2, y: box.y0 });
-    const text = name === String(id) ? name : `${id}  ${name}`;
+    const text = name.includes(String(id)) ? name : `${id}  ${name}`;
     context.font = "600 12px system-ui, sans-serif";
     const width = Math.ceil(context.measureText(text).width) + 14;
     const height = 20;

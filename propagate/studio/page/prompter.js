@@ -63,6 +63,7 @@ export class Prompter {
     const given = [...talk.given, prompt];
     const asked = promptsOf(talk.base, width, height, object, given);
     const answer = await api.prompt(id, frame, object, asked, store.state.method);
+    store.set({ answered: true });
     if (store.state.project?.id !== id) return;
     const draft = new Draft(frame, before, width, editor.kept);
     const whole = !talk.base.includes(object);

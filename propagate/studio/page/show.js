@@ -184,7 +184,7 @@ function showFollow(store, page) {
   const go = button("follow");
   const bar = byId("follow-bar", HTMLElement);
   go.addEventListener("click", page.toggleFollow);
-  store.watch(["project"], ({ project }) => {
+  store.watch(["project", "stopping"], ({ project, stopping }) => {
     const job = project?.job;
     const ready = Boolean(project && Object.values(project.references).flat().length);
     go.disabled = !project || (!ready && !job) || job?.kind === "export";
@@ -192,7 +192,7 @@ function showFollow(store, page) {
     const part = job?.total ? job.done / job.total : 0;
     bar.style.transform = `scaleX(${part})`;
     const count = job?.total ? ` ${job.done} of ${job.total}` : "";
-    const text = job?.kind === "follow" ? `Stop${count ? ` ·${count}` : ""}` : job ? `Exporting${count}` : "Follow";
+    const text = job?.kind === "follow" ? `${stopping ? "Stopping" : "Stop"}${count ? ` ·${count}` : ""}` : job ? `Exporting${count}` : "Follow";
     byId("follow-text", HTMLElement).textContent = text;
     go.title = job ? "Stop; what is computed stays (F)" : "Follow the painted objects through the video (F)";
     button("export").disabled = !project?.computed.length || Boolean(job);

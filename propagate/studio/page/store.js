@@ -21,7 +21,9 @@
  *   solo: number,
  *   playing: boolean,
  *   watching: boolean,
+ *   stopping: boolean,
  *   busy: number,
+ *   answered: boolean,
  *   saving: Saving,
  *   connected: boolean,
  *   tracks: Tracks,
@@ -30,7 +32,8 @@
  *   redoable: string|null,
  * }} State
  *
- * `active` and `solo` are ids, 0 for none. `busy` counts prompts that wait for an answer.
+ * `active` and `solo` are ids, 0 for none. `busy` counts prompts that wait for an answer;
+ * `answered` says whether one had an answer, so that the model is loaded.
  */
 
 /** @type {State} */
@@ -51,7 +54,9 @@ export const INITIAL = {
   solo: 0,
   playing: false,
   watching: false,
+  stopping: false,
   busy: 0,
+  answered: false,
   saving: "saved",
   connected: true,
   tracks: {},

@@ -18,9 +18,12 @@ const PAD = 10;
 
 export class Timeline {
   #waiting = false;
+  /** The doubtful frames of the tracks that were drawn last. */
+  #doubts = { tracks: {}, objects: /** @type {unknown} */ (null), frames: /** @type {number[]} */ ([]) };
 
   /**
-   * @param {HTMLElement} element  holds names and canvas; scrolls if there are many rows
+   * @param {HTMLElement} element  holds names and canvas; scrolls if there are many rows. The canvas
+   *   is as large as what is seen of it, and draws the rows that are in sight.
    * @param {Store} store
    * @param {(frame: number) => void} scrub
    * @param {(id: number) => void} choose
@@ -46,6 +49,7 @@ export class Timeline {
       if (event.buttons & 1) move(event);
       this.canvas.title = this.#tip(event);
     });
+    element.addEventListener("scroll", () => this.draw());
     new ResizeObserver(() => this.draw()).observe(element);
     store.watch(["project", "frame", "tracks", "active", "solo"], () => this.draw());
   }
@@ -80,8 +84,9 @@ export class Timeline {
     if (!project) return "";
     const frame = this.#frameAt(event);
     const box = this.canvas.getBoundingClientRect();
-    const row = Math.floor((event.clientY - box.top - RULER) / ROW);
-    const object = row >= 0 ? project.objects[row] : undefined;
+    const y = event.clientY - box.top - RULER;
+    const row = Math.floor((y + this.element.scrollTop) / ROW);
+    const object = y >= 0 ? project.objects[row] : undefined;
     if (!object) return `Frame ${frame}`;
     const track = tracks[String(object.id)];
     const words = { t: "tracked", u: "unsure", a: "absent" };
@@ -109,6 +114,16 @@ export class Timeline {
     this.names.replaceChildren(make("div", { class: "ruler-space" }), ...rows);
   }
 
+  #doubtful() {
+    const { tracks, project } = this.store.state;
+    const objects = project?.objects ?? [];
+    if (this.#doubts.tracks !== tracks || this.#doubts.objects !== objects) {
+      const frames = doubtful(tracks, new Set(objects.map(({ id }) => id)));
+      this.#doubts = { tracks, objects, frames };
+    }
+    return this.#doubts.frames;
+  }
+
   /** @returns {Ink} */
   #ink() {
     const style = getComputedStyle(this.element);
@@ -126,7 +141,8 @@ export class Timeline {
     this.#drawNames(project);
     const ratio = window.devicePixelRatio;
     const width = this.element.clientWidth - this.names.offsetWidth;
-    const height = RULER + Math.max(1, project.objects.length) * ROW + 4;
+    const height = this.element.clientHeight;
+    const scrolled = this.element.scrollTop;
     canvas.style.width = `${width}px`;
     canvas.style.height = `${height}px`;
     canvas.width = Math.max(1, Math.round(width * ratio));
@@ -145,8 +161,13 @@ export class Timeline {
       context.fillStyle = ink.accent;
       context.fillRect(x(range[0]), RULER - 5, (range[1] - range[0] + 1) * step, 3);
     }
+    context.save();
+    context.beginPath();
+    context.rect(0, RULER, width, height - RULER);
+    context.clip();
     project.objects.forEach(({ id, colour }, row) => {
-      const top = RULER + row * ROW;
+      const top = RULER + row * ROW - scrolled;
+      if (top < RULER - ROW || top > height) return;
       context.globalAlpha = solo && solo !== id ? 0.3 : 1;
       context.fillStyle = ink.surface;
       context.fillRect(PAD, top + 2, width - 2 * PAD, ROW - 4);
@@ -159,10 +180,11 @@ export class Timeline {
       if (track) this.#drawTrack(track, colour, ink, top, count, step);
     });
     context.globalAlpha = 1;
-    for (const range of project.stale) this.#drawStale(range, ink, step, height);
-    this.#drawReferences(project, ink, x, step);
-    const ids = new Set(project.objects.map((object) => object.id));
-    for (const at of doubtful(tracks, ids)) {
+    const bottom = Math.min(height, RULER + project.objects.length * ROW - scrolled);
+    for (const range of project.stale) this.#drawStale(range, ink, step, bottom);
+    this.#drawReferences(project, ink, x, step, scrolled);
+    context.restore();
+    for (const at of this.#doubtful()) {
       const middle = x(at + 0.5);
       context.fillStyle = ink.warn;
       context.beginPath();
@@ -255,7 +277,7 @@ export class Timeline {
     const [x0, x1] = [PAD + first * step, PAD + (last + 1) * step];
     context.save();
     context.beginPath();
-    context.rect(x0, RULER - 5, x1 - x0, height - RULER);
+    context.rect(x0, RULER, x1 - x0, height - RULER);
     context.clip();
     context.strokeStyle = ink.text;
     context.globalAlpha = 0.45;
@@ -274,17 +296,18 @@ export class Timeline {
    * @param {Ink} ink
    * @param {(at: number) => number} x
    * @param {number} step
+   * @param {number} scrolled
    */
-  #drawReferences(project, ink, x, step) {
+  #drawReferences(project, ink, x, step, scrolled) {
     const { context } = this;
     for (const [name, ids] of Object.entries(project.references)) {
       const middle = x(Number(name)) + step / 2;
       /** @type {[number, string][]} */
       const places = [];
       project.objects.forEach(({ id, colour }, row) => {
-        if (ids.includes(id)) places.push([RULER + row * ROW + ROW / 2 - 1, colour]);
+        if (ids.includes(id)) places.push([RULER + row * ROW + ROW / 2 - 1 - scrolled, colour]);
       });
-      if (!ids.length) places.push([RULER - 3.5, ink.text]);
+      if (!ids.length) places.push([RULER + 5, ink.text]);
       for (const [y, colour] of places) {
         const size = ids.length ? 6.5 : 5;
         context.beginPath();
