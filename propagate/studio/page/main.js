@@ -43,30 +43,80 @@ let stopListening = () => {};
 
 // Frames and masks on the screen
 
+/** A frame that takes longer than this gives way to the one that is wanted now. */
+const PATIENCE_MS = 150;
+
+/** Counts calls of `goTo`. */
 let wanted = 0;
+/** The frame on the screen. */
+let shown = -1;
+/** @type {Promise<void>|null} */
+let loading = null;
 
 /**
- * Show a frame with its mask. Of several calls the last one counts.
+ * Show a frame with its mask. While one is loaded, of further calls the last one counts.
  * @param {number} frame
+ * @returns {Promise<void>} when the last one is shown
  */
-async function goTo(frame) {
+function goTo(frame) {
   const { project } = store.state;
-  if (!project) return;
+  if (!project) return Promise.resolve();
   const at = Math.min(Math.max(0, frame), Math.max(0, project.frame_count - 1));
-  const turn = ++wanted;
+  wanted++;
   if (at !== store.state.frame) {
     pointer.cancel();
     store.set({ frame: at });
   }
-  const [bitmap, ids] = await Promise.all([frames.get(at), masks.get(at)]);
-  if (turn !== wanted || store.state.project?.id !== project.id) return;
-  frames.show(at);
-  picture.show(bitmap, ids);
-  frames.prefetch(at, project.frame_count);
-  if (store.state.playing) {
-    for (let next = at + 1; next <= Math.min(project.frame_count - 1, at + 8); next++) {
-      masks.get(next).catch(() => undefined);
+  loading ??= load().finally(() => (loading = null));
+  return loading;
+}
+
+async function load() {
+  for (;;) {
+    const turn = wanted;
+    const { frame, project } = store.state;
+    if (!project) return;
+    const pair = Promise.all([frames.get(frame), masks.get(frame)]);
+    try {
+      const found = await Promise.race([pair, overtaken(pair, turn)]);
+      if (found && store.state.project?.id === project.id) present(frame, ...found);
+    } catch (error) {
+      if (turn === wanted) throw error;
     }
+    if (turn === wanted) return;
+  }
+}
+
+/**
+ * Wait until something is loaded, or it takes long and something else is wanted.
+ * @param {Promise<unknown>} pair
+ * @param {number} turn
+ * @returns {Promise<null>}
+ */
+async function overtaken(pair, turn) {
+  let done = false;
+  pair.catch(() => undefined).then(() => (done = true));
+  do await new Promise((resolve) => setTimeout(resolve, PATIENCE_MS));
+  while (!done && turn === wanted);
+  return null;
+}
+
+/**
+ * @param {number} frame
+ * @param {ImageBitmap} bitmap
+ * @param {Uint8Array<ArrayBuffer>} ids
+ */
+function present(frame, bitmap, ids) {
+  if (pointer.painting && frame === shown) return;
+  const { project, playing } = store.state;
+  shown = frame;
+  frames.show(frame);
+  picture.show(bitmap, ids);
+  const last = (project?.frame_count ?? 1) - 1;
+  frames.prefetch(frame, last + 1);
+  if (!playing) return;
+  for (let next = frame + 1; next <= Math.min(last, frame + 8); next++) {
+    masks.get(next).catch(() => undefined);
   }
 }
 
@@ -143,7 +193,7 @@ function startListening(project) {
         if (running) return;
         store.set({ watching: false, stopping: false });
         if (error) notice(error, { error: true });
-        else if (kind === "follow" && state === "finished") info("Done. Step through the doubtful frames with N.");
+        else if (kind === "follow" && state === "finished") tellDoubts();
         api.project(now.id).then(takeAnswer).then(refreshTracks).catch(failed);
       },
       project(received) {
@@ -174,6 +224,12 @@ function startListening(project) {
       }
     },
   );
+}
+
+function tellDoubts() {
+  const { tracks, project } = store.state;
+  const count = doubtful(tracks, new Set(project?.objects.map(({ id }) => id))).length;
+  info(count ? `Done. N goes to the next of ${count} doubtful frame${count > 1 ? "s" : ""}.` : "Done. No frame is doubtful.");
 }
 
 /**
@@ -220,6 +276,7 @@ async function openProject(project) {
   masks.forget();
   history.clear();
   picture.show(null, null);
+  shown = -1;
   const named = Object.keys(project.references).map(Number);
   store.set({
     project,
@@ -308,7 +365,7 @@ const tool = () => tools[store.state.tool];
 
 const pointer = new PointerInput(byId("overlay", HTMLCanvasElement), picture, tool, () => {
   const { project, playing } = store.state;
-  if (!project) return false;
+  if (!project || shown !== store.state.frame) return false;
   if (playing) {
     player.pause();
     return false;
@@ -336,7 +393,7 @@ function chooseTool(name) {
 
 const player = new Player(store, goTo);
 const panel = new ObjectsPanel(byId("objects", HTMLElement), store, editor, failed);
-new Timeline(byId("timeline", HTMLElement), store, jump, (id) => store.set({ active: id }));
+const timeline = new Timeline(byId("timeline", HTMLElement), store, jump, (id) => store.set({ active: id }));
 
 // Moving between frames
 
@@ -398,7 +455,10 @@ const commands = {
   import: () => byId("import-file", HTMLInputElement).click(),
   export: () => store.state.project?.computed.length && showExportDialog(store.state.project, failed),
   watch: () => store.set({ watching: !store.state.watching }),
-  theme: toggleTheme,
+  theme: () => {
+    toggleTheme();
+    timeline.draw();
+  },
   help: () => showSheet(keys),
   cursor: () => store.state.project && cursor.toggle(),
   toolKey: (/** @type {string} */ key) => tool().key(key),
@@ -462,7 +522,7 @@ function watchRatio() {
   query.addEventListener("change", () => (picture.resize(), watchRatio()), { once: true });
 }
 watchRatio();
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => picture.draw());
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => timeline.draw());
 window.addEventListener("beforeunload", (event) => {
   if (masks.hasUnsaved) event.preventDefault();
 });

@@ -26,8 +26,10 @@ export class Masks {
   #unsaved = new Map();
   #timer = 0;
   #queue = Promise.resolve();
-  /** Counts what makes masks change, so that an answer that comes too late is dropped. */
+  /** Counts what changes masks, all or one, so that an answer that comes too late is dropped. */
   #age = 0;
+  /** @type {Map<number, number>} */
+  #ages = new Map();
   /** The latest revision of masks by frame, from events. @type {Map<number, number>} */
   #revisions = new Map();
 
@@ -53,9 +55,9 @@ export class Masks {
     for (;;) {
       const kept = this.peek(frame);
       if (kept) return kept;
-      const age = this.#age;
+      const age = this.#ageOf(frame);
       const ids = await this.#load(frame);
-      if (age !== this.#age) continue;
+      if (age !== this.#ageOf(frame)) continue;
       this.#keep(frame, ids);
       return ids;
     }
@@ -90,7 +92,7 @@ export class Masks {
    */
   setReference(frame, ids) {
     this.#unsaved.set(frame, ids);
-    this.#age++;
+    this.#grow(frame);
     if (ids) this.#keep(frame, ids);
     else this.#shown.delete(frame);
     this.saving("unsaved");
@@ -157,7 +159,7 @@ export class Masks {
   computed(frame, revision) {
     this.#revisions.set(frame, revision);
     if (this.#unsaved.has(frame)) return;
-    this.#age++;
+    this.#grow(frame);
     this.#shown.delete(frame);
   }
 
@@ -175,6 +177,16 @@ export class Masks {
     this.#shown.clear();
     this.#unsaved.clear();
     this.#revisions.clear();
+  }
+
+  /** @param {number} frame */
+  #ageOf(frame) {
+    return `${this.#age}.${this.#ages.get(frame) ?? 0}`;
+  }
+
+  /** @param {number} frame */
+  #grow(frame) {
+    this.#ages.set(frame, (this.#ages.get(frame) ?? 0) + 1);
   }
 
   /**
