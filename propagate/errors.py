@@ -122,6 +122,13 @@ class PropagateError(Exception):
         return f"{self.message}; {spelled(self.hint, spelling)}" if self.hint else self.message
 
 
+class Stopped(PropagateError):
+    """Somebody asked for the end of a run. What was written stays, and the run can go on.
+
+    Raise it in the `progress` or `on_result` of a run.
+    """
+
+
 class VideoError(PropagateError):
     """A video cannot be opened, or reading it breaks off."""
 

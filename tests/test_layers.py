@@ -30,7 +30,8 @@ LAYERS["run"] = LAYERS["pipeline"] | {"pipeline", "run_settings", "run_check", "
 LAYERS["images"] = LAYERS["run"] | {"run", "eval"}
 LAYERS["batch"] = LAYERS["run"] | {"run"}
 LAYERS["benchmark"] = LAYERS["run"] | {"run", "eval"}
-LAYERS["cli"] = LAYERS["run"] | {"run", "images", "batch", "benchmark", "refine", "eval"}
+LAYERS["studio"] = LAYERS["run"] | {"run"}
+LAYERS["cli"] = LAYERS["run"] | {"run", "images", "batch", "benchmark", "refine", "eval", "studio"}
 # `Propagator.run` is a method of the pipeline, and its work is done in run.py.
 ALLOWED = {("pipeline", "run")}
 

@@ -8,6 +8,9 @@ OVERLAY = "overlay.mp4"
 REPORT = "result.json"
 # In place of the report, when a run ended with an error.
 INCOMPLETE = "incomplete.json"
+# What a person gave: the masks of reference frames; names and colours of the objects.
+REFERENCES = "references"
+PROJECT = "project.json"
 # While a run is not finished: the hash of its settings, one line for each frame, its saved state.
 MARKER = ".run.json"
 FRAMES = ".frames.jsonl"

@@ -14,8 +14,13 @@ from propagate.io.write.video import VideoWriter
 from propagate.records import BACKGROUND_ID, VOID_ID
 
 
-def draw_overlay(image: np.ndarray, ids: np.ndarray, alpha: float = 0.5) -> np.ndarray:
-    """Tint every object with its palette colour, and draw its outline opaque.
+def draw_overlay(
+    image: np.ndarray,
+    ids: np.ndarray,
+    alpha: float = 0.5,
+    colours: np.ndarray | None = None,
+) -> np.ndarray:
+    """Tint every object with its colour, and draw its outline opaque.
 
     Background and void pixels do not change. The outline is made of the object's own pixels that
     have another id above, below, left or right of them.
@@ -24,6 +29,7 @@ def draw_overlay(image: np.ndarray, ids: np.ndarray, alpha: float = 0.5) -> np.n
         image: (H, W, 3) uint8, RGB. Not changed.
         ids: (H, W) uint8.
         alpha: Opacity of the colour inside the outline, 0..1.
+        colours: (256, 3) uint8, RGB by id; None: those of DAVIS.
 
     Returns:
         (H, W, 3) uint8, RGB, a new array.
@@ -41,8 +47,8 @@ def draw_overlay(image: np.ndarray, ids: np.ndarray, alpha: float = 0.5) -> np.n
     labelled = np.flatnonzero((flat != BACKGROUND_ID) & (flat != VOID_ID))  # (N,)
     opacity = np.where(_outline(ids).reshape(-1)[labelled], 256, round(256 * alpha))  # of 256
     opacity = opacity.astype(np.uint16)[:, None]  # (N, 1); 255 * 256 + 128 still fits uint16
-    colours = palette()[flat[labelled]]  # (N, 3)
-    blended = pixels[labelled] * (256 - opacity) + colours * opacity + 128
+    tint = (palette() if colours is None else colours)[flat[labelled]]  # (N, 3)
+    blended = pixels[labelled] * (256 - opacity) + tint * opacity + 128
     pixels[labelled] = blended >> 8
     return pixels.reshape(image.shape)
 
@@ -57,6 +63,7 @@ class OverlayWriter(WholeFile):
         width: int,
         height: int,
         alpha: float = 0.5,
+        colours: np.ndarray | None = None,
     ) -> None:
         """Start the file.
 
@@ -66,11 +73,12 @@ class OverlayWriter(WholeFile):
             width: Columns of every frame.
             height: Rows of every frame.
             alpha: Opacity of an object's colour inside its outline, 0..1.
+            colours: (256, 3) uint8, RGB by id; None: those of DAVIS.
 
         Raises:
             OutputError: If it cannot be written, or PyAV has no H.264 encoder.
         """
-        self._alpha = alpha
+        self._alpha, self._colours = alpha, colours
         self._video = VideoWriter(path, width, height, fps)
 
     def write(self, image: np.ndarray, ids: np.ndarray, time: Fraction) -> None:
@@ -80,7 +88,7 @@ class OverlayWriter(WholeFile):
             OutputError: If it cannot be written.
             ValueError: If a size is wrong.
         """
-        self._video.write(draw_overlay(image, ids, self._alpha), time)
+        self._video.write(draw_overlay(image, ids, self._alpha, self._colours), time)
 
     def close(self) -> None:
         """Complete the file and move it to its final name; `OutputError` if that fails."""

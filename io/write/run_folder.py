@@ -30,6 +30,8 @@ from propagate.io.write.layout import (
     MARKER,
     MASKS,
     OVERLAY,
+    PROJECT,
+    REFERENCES,
     REFINED,
     REPORT,
     RUN_LENGTHS,
@@ -55,6 +57,8 @@ MOST_DIFFERENCES = 3
 # Files that are in the folder only while its run is not finished. The marker is removed last: files
 # without it are taken for those of another run.
 _WORK_FILES = (INCOMPLETE, STATE, FRAMES, MARKER)
+# Files of a person, in the folder before the first run and after the last.
+_OWN_FILES = (REFERENCES, PROJECT)
 
 
 def find_finished(
@@ -118,6 +122,8 @@ class RunFolder:
         refined/00000.png ... with `refined`: the masks of a refiner
         masks.json            with format "rle": run lengths
         overlay.mp4           with `overlay`; it shows the refined masks, if there are any
+        references/00000.png  the masks that a person gave
+        project.json          names and colours of objects, where a person chose them
         result.json           the report; written last, so a folder that has one is complete
         incomplete.json       in place of the report, if the run ended with an error
 
@@ -223,7 +229,9 @@ class RunFolder:
         # Another process may be asking for the lock at this moment, and a process may have been
         # killed before it had written its marker.
         names = {entry.name for entry in self.path.iterdir()}
-        present = {n for n in names if not n.startswith(LOCK) and not is_partial(n)}
+        present = {
+            n for n in names if not n.startswith(LOCK) and not is_partial(n) and n not in _OWN_FILES
+        }
         if REPORT in present:
             refuse_finished(self.path, self._report)
         path = self.path / MARKER

@@ -24,6 +24,7 @@ from propagate.cli.find import find
 from propagate.cli.models import models
 from propagate.cli.run import run
 from propagate.cli.segment import segment
+from propagate.cli.studio import studio
 from propagate.cli.terminal import Interrupted, say, say_error
 from propagate.errors import PropagateError, hide_secrets
 
@@ -41,7 +42,7 @@ app = typer.Typer(
 )
 app.add_typer(eval_app, name="eval")
 app.add_typer(benchmark_app, name="benchmark")
-for command in (run, batch, status, models, features, find, segment):
+for command in (run, batch, status, models, features, find, segment, studio):
     app.command()(command)
 
 

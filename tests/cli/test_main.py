@@ -40,7 +40,7 @@ def python(*arguments, cwd=ROOT):
 
 def test_the_commands_are_these():
     names = (
-        *("run", "batch", "status", "models", "features", "segment", "find"),
+        *("run", "batch", "status", "models", "features", "segment", "find", "studio"),
         *("eval", "eval davis", "eval protocols", "eval permis"),
         *("eval permis build", "benchmark", "benchmark davis", "benchmark permis"),
     )
@@ -69,7 +69,9 @@ def test_the_example_of_a_command_is_one_that_it_accepts(words):
     COMMANDS[leaf].make_context("propagate", example[len(leaf) :])
 
 
-@pytest.mark.parametrize("arguments", ["--help", "run --help", "eval davis --help", "--version"])
+@pytest.mark.parametrize(
+    "arguments", ["--help", "run --help", "eval davis --help", "studio --help", "--version"]
+)
 def test_help_and_version_load_no_heavy_library(arguments):
     script = f"""
 import sys
@@ -79,7 +81,7 @@ try:
     main()
 except SystemExit as exit:
     assert not exit.code
-heavy = {{"torch", "diffusers", "transformers", "numpy", "av", "PIL", "skimage"}}
+heavy = {{"torch", "diffusers", "transformers", "numpy", "av", "PIL", "skimage", "starlette"}}
 print("loaded:", sorted(heavy & set(sys.modules)))
 """
     finished = python("-c", script)
