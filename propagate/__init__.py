@@ -77,6 +77,8 @@ if TYPE_CHECKING:
     )
     from propagate.matching.appearance import appearance_map, instance_prototypes
     from propagate.pipeline import Propagator
+    from propagate.prompts.prompt import PromptFrame
+    from propagate.prompts.records import Box, Point, Polygon, Stroke
     from propagate.records import Frame, Mask, Progress, Result, State, VideoInfo
     from propagate.refine.refiner import Refiner, load_refiner
     from propagate.run import RunSummary
@@ -193,6 +195,13 @@ _HOMES = {
         "instance_prototypes",
     ),
     "propagate.pipeline": ("Propagator",),
+    "propagate.prompts.prompt": ("PromptFrame",),
+    "propagate.prompts.records": (
+        "Box",
+        "Point",
+        "Polygon",
+        "Stroke",
+    ),
     "propagate.records": (
         "Frame",
         "Mask",
@@ -220,6 +229,7 @@ __all__ = [
     "BatchSettings",
     "BatchSummary",
     "BatchVideo",
+    "Box",
     "CellSettings",
     "ClusterError",
     "ComponentSettings",
@@ -247,7 +257,10 @@ __all__ = [
     "PermisImageScores",
     "PermisList",
     "PermisScores",
+    "Point",
+    "Polygon",
     "Progress",
+    "PromptFrame",
     "PropagateError",
     "Propagator",
     "RayEngine",
@@ -264,6 +277,7 @@ __all__ = [
     "Session",
     "SourceOptions",
     "State",
+    "Stroke",
     "SubcellSettings",
     "VideoError",
     "VideoInfo",

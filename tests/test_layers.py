@@ -22,7 +22,8 @@ LAYERS: dict[str, set[str]] = {
 LAYERS["two_way"] = LAYERS["session"] | {"session", "feature_cache"}
 LAYERS["plan"] = LAYERS["two_way"] | {"two_way", "run_options"}
 LAYERS["refine"] = FOUNDATION | {"features", "io"}
-LAYERS["pipeline"] = LAYERS["plan"] | {"plan", "refine"}
+LAYERS["prompts"] = FOUNDATION | {"features", "io", "refine"}
+LAYERS["pipeline"] = LAYERS["plan"] | {"plan", "refine", "prompts"}
 LAYERS["saved_state"] = LAYERS["session"] | {"session"}
 LAYERS["run_settings"] = LAYERS["pipeline"] | {"pipeline"}
 LAYERS["run_check"] = LAYERS["run_settings"] | {"run_settings"}
@@ -30,8 +31,9 @@ LAYERS["run"] = LAYERS["pipeline"] | {"pipeline", "run_settings", "run_check", "
 LAYERS["images"] = LAYERS["run"] | {"run", "eval"}
 LAYERS["batch"] = LAYERS["run"] | {"run"}
 LAYERS["benchmark"] = LAYERS["run"] | {"run", "eval"}
-LAYERS["studio"] = LAYERS["run"] | {"run"}
-LAYERS["cli"] = LAYERS["run"] | {"run", "images", "batch", "benchmark", "refine", "eval", "studio"}
+LAYERS["studio"] = LAYERS["run"] | {"run", "prompts"}
+LAYERS["cli"] = LAYERS["run"] | {"run", "images", "batch", "benchmark", "refine", "eval"}
+LAYERS["cli"] |= {"prompts", "studio"}
 # `Propagator.run` is a method of the pipeline, and its work is done in run.py.
 ALLOWED = {("pipeline", "run")}
 

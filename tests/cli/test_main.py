@@ -40,7 +40,7 @@ def python(*arguments, cwd=ROOT):
 
 def test_the_commands_are_these():
     names = (
-        *("run", "batch", "status", "models", "features", "segment", "find", "studio"),
+        *("run", "prompt", "batch", "status", "models", "features", "segment", "find", "studio"),
         *("eval", "eval davis", "eval protocols", "eval permis"),
         *("eval permis build", "benchmark", "benchmark davis", "benchmark permis"),
     )
