@@ -1,5 +1,6 @@
 """The page in a real Chromium, with the real server and the model `tiny`."""
 
+import json
 import re
 import signal
 import subprocess
@@ -43,9 +44,10 @@ class Studio:
 
 
 @contextmanager
-def studio(video: Path, out: Path, *more: str) -> Iterator[Studio]:
+def studio(video: Path | None, out: Path, *more: str) -> Iterator[Studio]:
     """Start the command, and end it with Ctrl+C."""
-    command = [sys.executable, "-m", "propagate", "studio", str(video), "-o", str(out)]
+    videos = [] if video is None else [str(video)]
+    command = [sys.executable, "-m", "propagate", "studio", *videos, "-o", str(out)]
     process = subprocess.Popen(
         [*command, "--no-browser", "--model", "tiny", *more],
         stdout=subprocess.DEVNULL,
@@ -384,3 +386,110 @@ def test_ids_are_exact_at_any_zoom(
             assert pixel.tolist() == wanted
     assert hand.errors == []
     page.close()
+
+
+def _draw_polygon(hand: Hand) -> None:
+    hand.key("p")
+    for point in ((20, 30), (60, 30), (60, 70), (20, 70)):
+        hand.page.mouse.click(*hand.place(*point))
+    hand.key("Enter")
+
+
+def _rename(hand: Hand) -> None:
+    hand.key("F2")
+    hand.page.keyboard.type("espresso cup")
+    hand.key("Enter")
+
+
+def _recolour(hand: Hand) -> None:
+    hand.page.locator(".object .swatch").first.click()
+    hand.page.locator(".menu .swatch:not([aria-current])").last.click()
+
+
+def _swap(hand: Hand) -> None:
+    hand.key("Shift+S")
+    hand.page.locator("dialog button[type=submit]").click()
+
+
+def _brush(hand: Hand) -> None:
+    hand.key("b")
+    hand.stroke((150, 90), (160, 95))
+
+
+def test_every_change_is_one_step_that_undo_takes_back(
+    chromium: Any, shared_studio: tuple[Studio, Path], tmp_path: Path
+) -> None:
+    running, project = shared_studio
+    ids = np.zeros((HEIGHT, WIDTH), np.uint8)
+    ids[10:60, 10:60], ids[60:100, 80:150] = 1, 2
+    given = Image.fromarray(ids)
+    given.putpalette(palette().tobytes())
+    given.save(tmp_path / "given.png")
+    page = chromium.new_page(viewport={"width": 1366, "height": 768})
+    hand = Hand(page)
+    hand.open(running.address)
+    hand.go_to(7)
+    page.set_input_files("#import-file", tmp_path / "given.png")
+    page.locator("#undo[title*=Import]").wait_for(timeout=WAIT_MS)
+    hand.saved()
+
+    def kept() -> tuple[Any, dict[str, bytes]]:
+        """Everything that the studio has saved of what a person did."""
+        files = sorted((project / "references").glob("*.png"))
+        objects = json.loads((project / "project.json").read_text())["objects"]
+        return objects, {file.stem: ids_in(file).tobytes() for file in files}
+
+    def becomes(expected: Any) -> bool:
+        for _ in range(60):
+            if kept() == expected:
+                return True
+            page.wait_for_timeout(100)
+        return False
+
+    page.locator(".object .choose").first.click()
+    steps: dict[str, Callable[[Hand], None]] = {
+        "Brush": _brush,
+        "Polygon": _draw_polygon,
+        "Add object": lambda hand: hand.key("a"),
+        "Rename": _rename,
+        "Colour": _recolour,
+        "Swap": _swap,
+        "Delete object": lambda hand: hand.key("Shift+Delete"),
+        "Delete reference": lambda hand: hand.key("Delete"),
+    }
+    for label, act in steps.items():
+        if label != "Brush":
+            page.locator(".object .choose").first.click()
+        before = kept()
+        act(hand)
+        page.locator(f"#undo[title*='{label}']").wait_for(timeout=WAIT_MS)
+        page.wait_for_timeout(400)
+        hand.saved()
+        after = kept()
+        assert after != before, label
+        hand.key("Control+z")
+        assert becomes(before), f"undo: {label}"
+        hand.key("Control+Shift+z")
+        assert becomes(after), f"redo: {label}"
+        hand.key("Control+z")
+        assert becomes(before), f"undo again: {label}"
+    assert hand.errors == []
+    page.close()
+
+
+def test_a_video_is_opened_by_browsing(
+    chromium: Any, clip: tuple[Path, np.ndarray], tmp_path: Path
+) -> None:
+    folder = tmp_path / "videos" / "kitchen"
+    folder.mkdir(parents=True)
+    (folder / "cups.mp4").write_bytes(clip[0].read_bytes())
+    with studio(None, tmp_path / "out", "--root", str(tmp_path / "videos")) as running:
+        page = chromium.new_page(viewport={"width": 1366, "height": 768})
+        page.goto(running.address)
+        page.get_by_text("kitchen").click()
+        page.get_by_text("cups.mp4").click()
+        page.locator("body:not(.without-video)").wait_for(timeout=WAIT_MS)
+        page.locator("#picture[data-scale]").wait_for(timeout=WAIT_MS)
+        assert page.inner_text("#hint") == "Paint the object you want to follow"
+        assert page.evaluate("document.documentElement.scrollHeight") == 768
+        page.close()
