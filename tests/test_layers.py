@@ -34,7 +34,9 @@ LAYERS["run"] = LAYERS["pipeline"] | {
 LAYERS["images"] = LAYERS["run"] | {"run", "eval"}
 LAYERS["batch"] = LAYERS["run"] | {"run"}
 LAYERS["benchmark"] = LAYERS["run"] | {"run", "eval"}
-LAYERS["cli"] = LAYERS["run"] | {"run", "images", "batch", "benchmark", "refine", "eval", "prompts"}
+LAYERS["studio"] = LAYERS["run"] | {"run", "prompts"}
+LAYERS["cli"] = LAYERS["run"] | {"run", "images", "batch", "benchmark", "refine", "eval"}
+LAYERS["cli"] |= {"prompts", "studio"}
 # `Propagator.run` is a method of the pipeline, and its work is done in run.py.
 # Records show themselves in notebooks, and `io` draws them: imported inside those methods only.
 ALLOWED = {("pipeline", "run"), ("records", "io")}

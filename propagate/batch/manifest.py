@@ -28,6 +28,7 @@ from propagate.config import MATCHERS
 from propagate.errors import PropagateError, hide_secrets
 from propagate.io.decode.frame_range import FrameRange
 from propagate.io.decode.options import OnDamage
+from propagate.io.decode.video_kinds import VIDEO_SUFFIXES
 from propagate.io.masks.png import mask_file
 
 # Most problems that are listed.
@@ -37,13 +38,6 @@ FILE_BYTES_PER_FRAME = 20_000
 
 
 log = logging.getLogger(__name__)
-
-# Of a folder of videos. A file with another suffix is left out, unless it has a mask.
-_VIDEO_KINDS = (
-    "3gp asf avi flv gif h264 h265 hevc ivf m2ts m2v m4v mkv mov mp4 mpeg mpg mts mxf nut "
-    "ogg ogv rm ts vob webm wmv y4m zip"
-)
-VIDEO_SUFFIXES = frozenset(f".{kind}" for kind in _VIDEO_KINDS.split())
 
 
 class ManifestError(PropagateError):

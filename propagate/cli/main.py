@@ -26,6 +26,7 @@ from propagate.cli.prompt import prompt
 from propagate.cli.report import report
 from propagate.cli.run import run
 from propagate.cli.segment import segment
+from propagate.cli.studio import studio
 from propagate.cli.terminal import Interrupted, say, say_error
 from propagate.errors import PropagateError, hide_secrets
 
@@ -43,7 +44,7 @@ app = typer.Typer(
 )
 app.add_typer(eval_app, name="eval")
 app.add_typer(benchmark_app, name="benchmark")
-for command in (run, prompt, batch, status, report, models, features, find, segment):
+for command in (run, prompt, studio, batch, status, report, models, features, find, segment):
     app.command()(command)
 
 

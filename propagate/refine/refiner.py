@@ -19,10 +19,8 @@ from propagate.errors import DeviceError, ModelError
 from propagate.features.device import choose_device, choose_dtype
 from propagate.records import BACKGROUND_ID, Mask
 from propagate.refine.loading import open_sam
+from propagate.refine.names import REFINERS
 from propagate.refine.sam import Canvas, Prompts, Sam
-
-# Name -> hub id. Both have about as many weights: 94 and 81 million.
-REFINERS = {"sam": "facebook/sam-vit-base", "sam2": "facebook/sam2.1-hiera-base-plus"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,8 @@ def python(*arguments, cwd=ROOT):
 
 def test_the_commands_are_these():
     names = (
-        *("run", "prompt", "batch", "status", "report", "models", "features", "segment", "find"),
+        *("run", "prompt", "studio", "batch", "status", "report"),
+        *("models", "features", "segment", "find"),
         *("eval", "eval davis", "eval protocols", "eval permis"),
         *("eval permis build", "benchmark", "benchmark davis", "benchmark permis"),
     )
@@ -70,7 +71,9 @@ def test_the_example_of_a_command_is_one_that_it_accepts(words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", ["--help", "run --help", "eval davis --help", "--version"])
+@pytest.mark.parametrize(
+    "arguments", ["--help", "run --help", "eval davis --help", "studio --help", "--version"]
+)
 def test_help_and_version_load_no_heavy_library(arguments):
     script = f"""
 import sys
@@ -80,7 +83,7 @@ try:
     main()
 except SystemExit as exit:
     assert not exit.code
-heavy = {{"torch", "diffusers", "transformers", "numpy", "av", "PIL", "skimage"}}
+heavy = {{"torch", "diffusers", "transformers", "numpy", "av", "PIL", "skimage", "starlette"}}
 print("loaded:", sorted(heavy & set(sys.modules)))
 """
     finished = python("-c", script)

@@ -1,0 +1,330 @@
+"""A project: a video, its folder, what a person labelled, and what a run made of it.
+
+The folder is that of a run, so that the command line can go on with it:
+
+    references/00137.png   ids of a frame that a person labelled
+    project.json           names and colours of the objects
+    masks/00000.png ...    what a run wrote, with its report
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from propagate.dependence import Dependence
+from propagate.errors import MaskError
+from propagate.io.masks.png import mask_file, read_ids, write_mask
+from propagate.io.write.layout import MASKS, REFERENCES
+from propagate.records import Mask
+from propagate.studio.answers import Refused
+from propagate.studio.events import Events
+from propagate.studio.frames import Frames
+from propagate.studio.project_file import (
+    ProjectObject,
+    default_object,
+    is_object_id,
+    read_project,
+    write_project,
+)
+from propagate.studio.references import References, describe
+from propagate.studio.run_files import Track, read_run_files, swap_in_report
+from propagate.studio.stale import dependence_of, ranges_of, stale_frames
+
+
+class Project:
+    """One video and all that is known of it. All methods may be called from any thread.
+
+    Attributes:
+        id: What clients call it.
+        name: Of the video's folder.
+        source: The video, as reports name it.
+        folder: Where everything is kept.
+        frames: Its frames.
+        events: What happens to it.
+    """
+
+    def __init__(
+        self,
+        project_id: str,
+        name: str,
+        source: str,
+        folder: Path,
+        frames: Frames,
+        job: Callable[[], dict[str, Any] | None],
+    ) -> None:
+        """Read what the folder holds, and start to read the frames. Nothing is written.
+
+        Args:
+            project_id, name, source, folder, frames: As the attributes.
+            job: Returns the job of this project.
+        """
+        self.id, self.name, self.source, self.folder = project_id, name, source, folder
+        self._job = job
+        # Whoever changes files holds `_writes`. The values below change under `_lock`, which is
+        # held for moments only.
+        self._writes, self._lock = threading.RLock(), threading.RLock()
+        self._revision = 1
+        self._computed: set[int] = set()
+        self._tracks: dict[int, Mapping[str, Track]] = {}
+        self._made_with: Dependence | None = None  # what the masks depend on
+        self.events = Events(self.to_json)
+        self.frames = frames
+        names = self.frames.names
+        self._numbers = None if names is None else {n: index for index, n in enumerate(names)}
+        self._references = References(
+            folder / REFERENCES, self.frames.size, self.frames.name_of, names
+        )
+        self._objects = read_project(folder)[1]
+        for reference in self._references.known.values():
+            self._name(reference.object_ids)
+        self._read_run()
+        frames.start(self._tell_count)
+
+    # --- what there is ---------------------------------------------------------------------------
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all that the page shows."""
+        frames, references, job = self.frames, self._references.known, self._job()
+        with self._lock:
+            height, width = frames.size
+            fps = frames.info.fps
+            return {
+                "id": self.id,
+                "name": self.name,
+                "width": width,
+                "height": height,
+                "frame_count": frames.count,
+                "counted": frames.counted,
+                "fps": None if fps is None else float(fps),
+                "objects": [
+                    {"id": i, "name": item.name, "colour": item.colour}
+                    for i, item in sorted(self._objects.items())
+                ],
+                "references": {str(i): list(r.object_ids) for i, r in references.items()},
+                "computed": ranges_of(self._computed),
+                "stale": ranges_of(self._stale()),
+                "job": job,
+                "revision": self._revision,
+                "notes": [*frames.notes, *self._references.notes],
+            }
+
+    def timeline(self) -> dict[str, Any]:
+        """Return scores, margins and states of all objects on all frames."""
+        with self._lock:
+            tracks, count = dict(self._tracks), self.frames.count
+        series: dict[str, dict[str, list[Any]]] = {}
+        for i in sorted({i for track in tracks.values() for i in track}, key=int):
+            nothing = (None, None, None)
+            found = [tracks.get(frame, {}).get(i, nothing) for frame in range(count)]
+            series[i] = {
+                name: [track[place] for track in found]
+                for place, name in enumerate(("score", "margin", "state"))
+            }
+        return {"frames": count, "objects": series}
+
+    @property
+    def objects(self) -> dict[int, ProjectObject]:
+        """The objects by id."""
+        with self._lock:
+            return dict(self._objects)
+
+    def scores(self, index: int) -> dict[int, float]:
+        """Return the scores of the objects on a frame."""
+        with self._lock:
+            return {int(i): track[0] for i, track in self._tracks.get(index, {}).items()}
+
+    def masks(self) -> dict[int, Mask]:
+        """Read all references, as a run takes them.
+
+        Raises:
+            MaskError: One cannot be read.
+        """
+        with self._writes:
+            return self._references.masks()
+
+    def reference(self, index: int) -> np.ndarray:
+        """Return what a person labelled on a frame: (H, W) uint8 ids.
+
+        Raises:
+            Refused: The frame is not labelled.
+            MaskError: The file cannot be read.
+        """
+        return self._references.read(index)
+
+    def mask_png(self, index: int) -> bytes:
+        """Return the mask of a frame as an index PNG.
+
+        Raises:
+            Refused: There is none.
+        """
+        try:
+            return self._mask_file(index).read_bytes()
+        except OSError:
+            raise Refused(404, f"frame {index}: has no mask yet") from None
+
+    def mask(self, index: int) -> np.ndarray | None:
+        """Return the mask of a frame, (H, W) uint8 ids; None if there is none.
+
+        Raises:
+            MaskError: The file cannot be read.
+        """
+        with self._lock:
+            if index not in self._computed:
+                return None
+        return read_ids(self._mask_file(index)).astype(np.uint8)
+
+    # --- what a person changes -------------------------------------------------------------------
+
+    def set_reference(self, index: int, ids: np.ndarray) -> None:
+        """Label a frame with ids, (H, W) uint8; without an object they say that none is visible.
+
+        Raises:
+            Refused: There is no such frame.
+            MaskError: There is void (255), but no object.
+            OutputError: It cannot be written.
+        """
+        self.frames.check(index)
+        with self._writes:
+            self._references.write(index, ids)
+            is_new = self._name(self._references.known[index].object_ids)
+            if is_new or read_project(self.folder)[0] is None:
+                write_project(self.folder, self.source, self.objects)
+        self.tell_change()
+
+    def delete_reference(self, index: int) -> None:
+        """Take back what was labelled on a frame.
+
+        Raises:
+            Refused: The frame is not labelled.
+        """
+        with self._writes:
+            self._references.delete(index)
+        self.tell_change()
+
+    def set_objects(self, objects: Mapping[int, ProjectObject]) -> None:
+        """Replace the list of objects. One that is left out goes from all references.
+
+        Raises:
+            MaskError, OutputError: A file cannot be read or written.
+        """
+        with self._writes:
+            self._references.remove_objects(set(range(1, 255)) - set(objects))
+            with self._lock:
+                self._objects = dict(objects)
+            write_project(self.folder, self.source, objects)
+        self.tell_change()
+
+    def swap(self, a: int, b: int, frames: Sequence[int] | None) -> None:
+        """Exchange two ids in the references, masks and scores of a range of frames.
+
+        Args:
+            a, b: The ids.
+            frames: The first and the last frame; None: all. Then the masks of a finished run are
+                still those of its references.
+
+        Raises:
+            MaskError: An id is none, or a file cannot be read.
+            OutputError: A file cannot be written.
+        """
+        if not (is_object_id(a) and is_object_id(b) and a != b):
+            raise MaskError(f"{a} and {b}: not two ids of objects")
+        first, last = (0, self.frames.count - 1) if frames is None else frames
+        table = np.arange(256, dtype=np.uint8)
+        table[[a, b]] = b, a
+        with self._writes:
+            before = self._references.known
+            for index in [i for i in before if first <= i <= last]:
+                self._references.write(index, table[self._references.read(index)])
+            after = self._references.known
+            with self._lock:
+                computed = sorted(i for i in self._computed if first <= i <= last)
+                made_with = {} if self._made_with is None else dict(self._made_with.checksums)
+            for index in computed:
+                ids = read_ids(self._mask_file(index)).astype(np.uint8)
+                if np.isin(ids, (a, b)).any():
+                    write_mask(self._mask_file(index), table[ids])
+            if frames is None:
+                made_with |= {
+                    i: after[i].checksum
+                    for i, checksum in made_with.items()
+                    if i in before and before[i].checksum == checksum
+                }
+            names = {self.frames.name_of(index) for index in computed}
+            swap_in_report(self.folder, (a, b), names, made_with)
+            self._name((a, b))
+            write_project(self.folder, self.source, self.objects)
+            self._read_run()
+        self.tell_change()
+
+    def _name(self, object_ids: Sequence[int]) -> bool:
+        """Add objects that have no name yet; return whether there is one."""
+        with self._lock:
+            new = {i: default_object(i) for i in object_ids if i not in self._objects}
+            self._objects |= new
+        return bool(new)
+
+    # --- what a run does -------------------------------------------------------------------------
+
+    def begin_run(self, references: Mapping[int, Mask]) -> None:
+        """Note that a run with these references has begun to write, and which masks stay."""
+        self._read_run()
+        with self._lock:
+            self._made_with = dependence_of({i: describe(m.ids) for i, m in references.items()})
+        self.tell_change()
+
+    def take_result(self, index: int, track: Mapping[str, Track]) -> None:
+        """Note that a run has written the mask of a frame."""
+        with self._lock:
+            self._computed.add(index)
+            self._tracks[index] = track
+            self._revision += 1
+            revision = self._revision
+        told = {i: list(values) for i, values in track.items()}
+        self.events.publish("frame", {"index": index, "revision": revision, "objects": told})
+
+    def end_run(self) -> None:
+        """Read what a run left that had begun."""
+        with self._lock:
+            made_with = self._made_with
+        self._read_run()
+        with self._lock:
+            self._made_with = self._made_with or made_with
+
+    def _read_run(self) -> None:
+        """Read the masks, scores and references that a run has left in the folder."""
+        found = read_run_files(self.folder, self._index_of)
+        with self._lock:
+            self._computed, self._tracks = set(found.frames), dict(found.tracks)
+            self._made_with = found.dependence
+
+    def tell_change(self) -> None:
+        """Count a change, and tell everybody."""
+        with self._lock:
+            self._revision += 1
+        self.events.publish("project")
+
+    def close(self) -> None:
+        """End the threads of the frames, and all streams of events."""
+        self.frames.close()
+        self.events.close()
+
+    def _stale(self) -> set[int]:
+        if self._made_with is None:
+            return set()
+        now = dependence_of(self._references.known)
+        return stale_frames(self._made_with, now, self._computed)
+
+    def _tell_count(self) -> None:
+        self.events.publish("counted", {"frame_count": self.frames.count})
+        self.tell_change()
+
+    def _mask_file(self, index: int) -> Path:
+        return mask_file(self.folder / MASKS, self.frames.name_of(index))
+
+    def _index_of(self, name: str) -> int | None:
+        if self._numbers is not None:
+            return self._numbers.get(name)
+        return int(name) if name.isdecimal() and name.isascii() and len(name) >= 5 else None

@@ -1,0 +1,77 @@
+"""`project.json`: the names and colours of a project's objects."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from propagate.errors import MaskError
+from propagate.io.masks.palette import palette
+from propagate.io.write.files import make_output_folder, write_atomically
+from propagate.io.write.layout import PROJECT
+from propagate.records import MAX_OBJECT_ID
+
+_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+LONGEST_NAME = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectObject:
+    """What a person calls an object, and how it is shown.
+
+    Attributes:
+        name: Any text.
+        colour: "#rrggbb".
+    """
+
+    name: str
+    colour: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or len(self.name) > LONGEST_NAME:
+            raise MaskError(f"a name of an object is a text of at most {LONGEST_NAME} characters")
+        if not isinstance(self.colour, str) or not _COLOUR.fullmatch(self.colour):
+            raise MaskError(f"{self.colour!r}: not a colour", "write it as #rrggbb")
+
+
+def colour_of(object_id: int) -> str:
+    """Return the colour that DAVIS gives to an id, as "#rrggbb"."""
+    return "#" + bytes(palette()[object_id].tolist()).hex()
+
+
+def default_object(object_id: int) -> ProjectObject:
+    """Return the object of an id that nobody has named yet."""
+    return ProjectObject(f"object {object_id}", colour_of(object_id))
+
+
+def is_object_id(value: object) -> bool:
+    """Say whether a value is an id of an object."""
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_OBJECT_ID
+
+
+def read_project(folder: Path) -> tuple[str | None, dict[int, ProjectObject]]:
+    """Read the source and the objects of a project; nothing if there is no readable file."""
+    try:
+        content: Any = json.loads((folder / PROJECT).read_bytes())
+        objects = {
+            int(key): ProjectObject(value["name"], value["colour"])
+            for key, value in content["objects"].items()
+            if is_object_id(int(key))
+        }
+        return str(content["source"]), objects
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, MaskError):
+        return None, {}
+
+
+def write_project(folder: Path, source: str, objects: Mapping[int, ProjectObject]) -> None:
+    """Write the file; it appears complete or not at all.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    listed = {str(i): asdict(objects[i]) for i in sorted(objects)}
+    make_output_folder(folder)
+    text = json.dumps({"source": source, "objects": listed}, indent=1, ensure_ascii=False)
+    write_atomically(folder / PROJECT, text.encode())
