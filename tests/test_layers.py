@@ -19,6 +19,8 @@ LAYERS: dict[str, set[str]] = {
     "run_options": {"io"},
     "feature_cache": {"errors"},
 }
+LAYERS["session_state"] = FOUNDATION | {"matching", "memory"}
+LAYERS["session"] |= {"session_state"}
 LAYERS["two_way"] = LAYERS["session"] | {"session", "feature_cache"}
 LAYERS["plan"] = LAYERS["two_way"] | {"two_way", "run_options"}
 LAYERS["refine"] = FOUNDATION | {"features", "io"}
@@ -26,11 +28,14 @@ LAYERS["prompts"] = FOUNDATION | {"features", "io", "refine"}
 LAYERS["pipeline"] = LAYERS["plan"] | {"plan", "refine", "prompts"}
 LAYERS["saved_state"] = LAYERS["session"] | {"session"}
 LAYERS["run_settings"] = LAYERS["pipeline"] | {"pipeline"}
-LAYERS["run_check"] = LAYERS["run_settings"] | {"run_settings"}
+LAYERS["dependence"] = {"two_way"}
 LAYERS["report"] = {"errors", "records", "config", "io", "eval"}
-LAYERS["run"] = LAYERS["pipeline"] | {
-    *("pipeline", "run_settings", "run_check", "saved_state", "report")
+LAYERS["run_summary"] = {"errors", "records", "run_settings", "stage_clock", "report"}
+LAYERS["run_check"] = LAYERS["run_settings"] | {"run_settings"}
+LAYERS["sitting"] = LAYERS["run_settings"] | {
+    *("run_settings", "run_summary", "saved_state", "dependence")
 }
+LAYERS["run"] = LAYERS["sitting"] | {"sitting", "run_check", "report"}
 LAYERS["images"] = LAYERS["run"] | {"run", "eval"}
 LAYERS["batch"] = LAYERS["run"] | {"run"}
 LAYERS["benchmark"] = LAYERS["run"] | {"run", "eval"}
@@ -39,7 +44,7 @@ LAYERS["cli"] = LAYERS["run"] | {"run", "images", "batch", "benchmark", "refine"
 LAYERS["cli"] |= {"prompts", "studio"}
 # `Propagator.run` is a method of the pipeline, and its work is done in run.py.
 # Records show themselves in notebooks, and `io` draws them: imported inside those methods only.
-ALLOWED = {("pipeline", "run"), ("records", "io")}
+ALLOWED = {("pipeline", "run"), ("pipeline", "run_summary"), ("records", "io")}
 
 
 def part_of(module: str) -> str:

@@ -155,7 +155,7 @@ def test_a_folder_of_numbered_masks_gives_each_to_its_frame(run, drawn, tmp_path
     Image.fromarray(np.where(drawn.truth[0] == 1, 1, 0).astype(np.uint8)).save(folder / "0.png")
     Image.fromarray(np.where(drawn.truth[3] == 2, 2, 0).astype(np.uint8)).save(folder / "00003.png")
     run("--max-frames", 5, "--backwards", "none", mask=folder)
-    seen = [np.unique(read(path)).tolist() for path in sorted((tmp_path / "out").rglob("*.png"))]
+    seen = [np.unique(read(path)).tolist() for path in sorted((tmp_path / "out").rglob("masks/*.png"))]
     assert seen == [[0, 1], [0, 1], [0, 1], [0, 1, 2], [0, 1, 2]]
 
 
@@ -180,7 +180,7 @@ def test_several_sources_go_on_after_a_bad_one(propagate, drawn, tmp_path):
         str(tmp_path / "out/clip"),
         str(tmp_path / "out/frames"),
     ]
-    assert len(list((tmp_path / "out").rglob("*.png"))) == 4
+    assert len(list((tmp_path / "out").rglob("masks/*.png"))) == 4
     assert not (tmp_path / "out/bad").exists()
 
 

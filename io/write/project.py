@@ -90,7 +90,7 @@ def read_project(folder: str | Path) -> ObjectLooks:
         if not isinstance(content, Mapping):
             raise ValueError("it is no table")
         return parse_looks(content.get("objects") or {})
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return ObjectLooks()
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
