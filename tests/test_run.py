@@ -155,7 +155,8 @@ def test_a_folder_of_numbered_masks_gives_each_to_its_frame(run, drawn, tmp_path
     Image.fromarray(np.where(drawn.truth[0] == 1, 1, 0).astype(np.uint8)).save(folder / "0.png")
     Image.fromarray(np.where(drawn.truth[3] == 2, 2, 0).astype(np.uint8)).save(folder / "00003.png")
     run("--max-frames", 5, "--backwards", "none", mask=folder)
-    seen = [np.unique(read(path)).tolist() for path in sorted((tmp_path / "out").rglob("masks/*.png"))]
+    written = sorted((tmp_path / "out").rglob("masks/*.png"))
+    seen = [np.unique(read(path)).tolist() for path in written]
     assert seen == [[0, 1], [0, 1], [0, 1], [0, 1, 2], [0, 1, 2]]
 
 
