@@ -191,7 +191,7 @@ def test_an_export_holds_the_chosen_objects(client, project, drawn):
         }
         lengths = json.loads(archive.read("masks.json"))["frames"]
         assert [[entry["id"] for entry in frame["objects"]] for frame in lengths] == [[2]] * 12
-        with av.open(io.BytesIO(archive.read("overlay.mp4"))) as video:
+        with av.open(io.BytesIO(archive.read("overlay.mp4")), "r") as video:
             shown = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
     assert len(shown) == 12
     inside = np.argwhere(drawn.truth[0] == 2).mean(axis=0).astype(int)
