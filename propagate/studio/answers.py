@@ -6,6 +6,9 @@ from starlette.responses import JSONResponse
 
 from propagate.errors import PropagateError, Spelling, spelled
 
+# After these a body may not have been read: the connection ends, and with it what is still sent.
+UNREAD = (401, 403, 405, 413)
+
 
 class Refused(PropagateError):
     """A request is refused.
@@ -35,4 +38,7 @@ def error_body(error: PropagateError, spelling: Spelling) -> dict[str, Any]:
 def error_response(error: PropagateError, spelling: Spelling) -> JSONResponse:
     """Make the answer of an error: its own status, or 400."""
     status = error.status if isinstance(error, Refused) else 400
-    return JSONResponse(error_body(error, spelling), status, headers={"Cache-Control": "no-store"})
+    headers = {"Cache-Control": "no-store"}
+    if status in UNREAD:
+        headers["Connection"] = "close"
+    return JSONResponse(error_body(error, spelling), status, headers=headers)

@@ -67,6 +67,7 @@ def make_app(
         routes=routes.routes(),
         exception_handlers={HTTPException: partial(_http_error, spelling)},
     )
+    app.router.redirect_slashes = False
     settings = studio.settings
     return Gate(
         app,

@@ -287,9 +287,10 @@ class _Reader:
                 others = any(i < self.position or i > target + AFTER for i in of._wanted)
             if frame.index >= target + (0 if others else AFTER) or of._closed:
                 return
+        end = self.position
         self.close()
-        if self.position <= target:
-            raise Refused(404, f"frame {target}: the last one is {self.position - 1}")
+        if end <= target:
+            raise Refused(404, f"frame {target}: the last one is {end - 1}")
 
     def _open(self, start: int) -> None:
         self.close()

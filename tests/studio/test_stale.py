@@ -1,0 +1,54 @@
+"""Which masks references change: worked out by hand."""
+
+import pytest
+
+from propagate.studio.stale import joined, ranges_of, stale_ranges, within
+
+BOTH, ONE, NONE = (1, 2), (1,), ()
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "named", "expected"),
+    [
+        # Nothing changed.
+        ({0: "a"}, {0: "a"}, {0: BOTH}, []),
+        # A correction acts forwards, to the end.
+        ({0: "a"}, {0: "a", 40: "b"}, {0: BOTH, 40: ONE}, [(40, 99)]),
+        # It ends before the next reference that names all objects.
+        ({0: "a", 70: "c"}, {0: "a", 40: "b", 70: "c"}, {0: BOTH, 40: ONE, 70: BOTH}, [(40, 69)]),
+        # One that names some only does not end it.
+        ({0: "a", 70: "c"}, {0: "a", 40: "b", 70: "c"}, {0: BOTH, 40: ONE, 70: ONE}, [(40, 99)]),
+        # One that says that nothing is visible does.
+        ({0: "a", 70: "c"}, {0: "a", 40: "b", 70: "c"}, {0: BOTH, 40: ONE, 70: NONE}, [(40, 69)]),
+        # An object that nobody has named before is followed backwards too.
+        ({0: "a"}, {0: "a", 40: "b"}, {0: ONE, 40: BOTH}, [(0, 99)]),
+        # A reference that is gone.
+        ({0: "a", 40: "b"}, {0: "a"}, {0: BOTH}, [(40, 99)]),
+        # The first reference has changed.
+        ({0: "a", 50: "b"}, {0: "x", 50: "b"}, {0: BOTH, 50: BOTH}, [(0, 49)]),
+        # Two changes with an unchanged one between.
+        (
+            {0: "a", 50: "b"},
+            {0: "a", 20: "x", 50: "b", 80: "y"},
+            {0: ONE, 20: ONE, 50: ONE, 80: ONE},
+            [(20, 49), (80, 99)],
+        ),
+        # All are gone.
+        ({0: "a"}, {}, {}, [(0, 99)]),
+    ],
+)
+def test_the_ranges_that_change(before, now, named, expected):
+    assert stale_ranges(before, now, named, 99) == expected
+
+
+def test_ranges_are_joined_where_they_touch():
+    assert joined([(5, 9), (0, 2), (3, 3), (9, 12), (20, 10)]) == [(0, 3), (5, 12)]
+    assert ranges_of({4, 1, 2, 9}) == [(1, 2), (4, 4), (9, 9)]
+    assert ranges_of(()) == []
+
+
+@pytest.mark.parametrize("ranges", [[(0, 1)], [(0, 1000)], [(2, 3), (7, 900)], []])
+def test_frames_in_ranges_are_found_as_by_a_loop(ranges):
+    frames = {1, 3, 7, 8, 500}
+    expected = {f for f in frames if any(a <= f <= b for a, b in ranges)}
+    assert within(ranges, frames) == expected
