@@ -290,10 +290,10 @@ def test_a_colour_stands_out_from_the_picture_and_from_other_objects(page: Any) 
     assert sorted(taken) == sorted(vivid * 2)
 
 
-DAB = """async ([ids, width, height, answer, dab, whole, kept]) => {
+DAB = """async ([ids, width, height, answer, dab, kept]) => {
     const { applyAnswer } = await import("/smart.js");
     const out = Uint8Array.from(ids);
-    applyAnswer(out, width, height, 1, Uint8Array.from(answer), dab, whole, new Set(kept));
+    applyAnswer(out, width, height, 1, Uint8Array.from(answer), dab, new Set(kept));
     return [...out];
 }"""
 
@@ -316,10 +316,11 @@ def test_a_dab_changes_only_the_region_that_it_touches(page: Any) -> None:
         regions = labelled[0]
         seeds = ndimage.binary_dilation(under)
         touched = np.isin(regions, np.unique(regions[seeds & differs])) & differs
+        assert 10 < touched.sum() <= ids.sum() * (1 if on else 0.5)  # one dab does so much
         expected = np.where(touched, 1 - ids, ids)
         dab = {"points": [[12, 10]], "radius": 2, "on": on}
         found = page.evaluate(
-            DAB, [ids.ravel().tolist(), width, height, answer.ravel().tolist(), dab, False, []]
+            DAB, [ids.ravel().tolist(), width, height, answer.ravel().tolist(), dab, []]
         )
         assert np.array_equal(np.reshape(found, (height, width)), expected)
 
@@ -329,10 +330,26 @@ def test_a_dab_leaves_other_objects_and_locked_ones(page: Any) -> None:
     answer = [1, 1, 1, 1, 1, 1]
     # The dab lies on the third and the fifth pixel; object 3 is locked.
     dab = {"points": [[2.5, 0.5], [4.5, 0.5]], "radius": 0.4, "on": True}
-    found = page.evaluate(DAB, [ids, 6, 1, answer, dab, True, [3]])
+    found = page.evaluate(DAB, [ids, 6, 1, answer, dab, [3]])
     assert found[:2] == [1, 1]
     assert found[2] == 1
     assert found[4:] == [3, 3]
+
+
+def test_one_dab_cannot_turn_a_mask_over(page: Any) -> None:
+    # The answer would remove all of a row of 20 pixels, or fill all 40: a dab on the fourth pixel
+    # removes the nearest half, and one on the last pixel of the object adds as many as there are.
+    ids = [1] * 20 + [0] * 20
+    off = {"points": [[3.5, 0.5]], "radius": 0.4, "on": False}
+    found = page.evaluate(DAB, [ids, 40, 1, [0] * 40, off, []])
+    assert found == [0] * 10 + [1] * 10 + [0] * 20
+    ids = [1] * 8 + [0] * 32
+    on = {"points": [[8.5, 0.5]], "radius": 0.4, "on": True}
+    found = page.evaluate(DAB, [ids, 40, 1, [1] * 40, on, []])
+    assert found == [1] * 16 + [0] * 24
+    # An object without pixels becomes the answer.
+    found = page.evaluate(DAB, [[0] * 40, 40, 1, [1] * 30 + [0] * 10, on, []])
+    assert found == [1] * 30 + [0] * 10
 
 
 def test_undo_and_redo_run_in_order(page: Any) -> None:

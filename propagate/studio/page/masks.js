@@ -4,7 +4,7 @@
  */
 
 import { api } from "./api.js";
-import { layered } from "./shapes.js";
+import { equal, layered } from "./shapes.js";
 
 const SAVE_AFTER_MS = 300;
 const MOST_BYTES = 192 * 2 ** 20;
@@ -22,6 +22,8 @@ export function within(ranges, frame) {
 export class Masks {
   /** Masks as they are shown, least recently used first. @type {Map<number, Ids>} */
   #shown = new Map();
+  /** Frames whose masks may have changed. They stay until the new ones are here. @type {Set<number>} */
+  #outdated = new Set();
   /** References that wait to be saved; null: to be deleted. @type {Map<number, Ids|null>} */
   #unsaved = new Map();
   #timer = 0;
@@ -54,16 +56,18 @@ export class Masks {
   async get(frame) {
     for (;;) {
       const kept = this.peek(frame);
-      if (kept) return kept;
+      if (kept && !this.#outdated.has(frame)) return kept;
       const age = this.#ageOf(frame);
       const ids = await this.#load(frame);
       if (age !== this.#ageOf(frame)) continue;
-      this.#keep(frame, ids);
-      return ids;
+      const same = kept && equal(kept, ids) ? kept : ids;
+      this.#keep(frame, same);
+      return same;
     }
   }
 
   /**
+   * The mask that was shown last on a frame, if it is kept.
    * @param {number} frame
    * @returns {Ids|null}
    */
@@ -160,14 +164,14 @@ export class Masks {
     this.#revisions.set(frame, revision);
     if (this.#unsaved.has(frame)) return;
     this.#grow(frame);
-    this.#shown.delete(frame);
+    this.#outdated.add(frame);
   }
 
-  /** Forget what is not waiting to be saved. */
+  /** Load all masks again when they are needed, but those that wait to be saved. */
   refresh() {
     this.#age++;
-    for (const frame of [...this.#shown.keys()]) {
-      if (!this.#unsaved.get(frame)) this.#shown.delete(frame);
+    for (const frame of this.#shown.keys()) {
+      if (!this.#unsaved.get(frame)) this.#outdated.add(frame);
     }
   }
 
@@ -175,6 +179,7 @@ export class Masks {
   forget() {
     this.#age++;
     this.#shown.clear();
+    this.#outdated.clear();
     this.#unsaved.clear();
     this.#revisions.clear();
   }
@@ -212,6 +217,7 @@ export class Masks {
    * @param {Ids} ids
    */
   #keep(frame, ids) {
+    this.#outdated.delete(frame);
     this.#shown.delete(frame);
     this.#shown.set(frame, ids);
     let room = Math.max(8, Math.floor(MOST_BYTES / ids.length)) - this.#shown.size;

@@ -61,17 +61,17 @@ export class Prompter {
       talk = { frame, object, base: before, given: [], last: before };
     }
     const given = [...talk.given, prompt];
-    const asked = promptsOf(talk.base, width, height, object, given);
+    const fromNothing = !talk.base.includes(object);
+    const asked = promptsOf(before, width, height, object, given, fromNothing);
     const answer = await api.prompt(id, frame, object, asked, store.state.method);
     store.set({ answered: true });
     if (store.state.project?.id !== id) return;
     const draft = new Draft(frame, before, width, editor.kept);
-    const whole = !talk.base.includes(object);
     if (prompt.kind === "stroke") {
-      applyAnswer(draft.ids, width, height, object, answer, prompt, whole, draft.kept);
+      applyAnswer(draft.ids, width, height, object, answer, prompt, draft.kept);
     } else if (prompt.kind === "box") {
       const [x0, y0, x1, y1] = prompt.box;
-      applyBox(draft.ids, width, object, answer, { x0, y0, x1, y1 }, whole, draft.kept);
+      applyBox(draft.ids, width, object, answer, { x0, y0, x1, y1 }, !before.includes(object), draft.kept);
     }
     const old = talk;
     const changed = editor.finish(draft, prompt.kind === "box" ? "Box" : "Smart dab", {

@@ -9,21 +9,32 @@ import { capsule } from "./shapes.js";
 
 /** Points along each side of the grid that stand for the mask that is there already. */
 const GRID = 7;
+/** After so many dabs and boxes a mask is good enough to say what else belongs to the object. */
+const COARSE = 3;
+/** The most that one dab removes and adds, as a part of the object. */
+const MOST_REMOVED = 0.5;
+const MOST_ADDED = 1;
 
 /**
  * What to ask for: what was given, and points that say what the mask is away from dabs.
- * @param {Uint8Array} ids  the mask before the first of them
+ *
+ * The points hold what is right. They are left out while a mask that came from dabs alone is coarse,
+ * because they would hold what is wrong too.
+ *
+ * @param {Uint8Array} ids  the mask that is shown
  * @param {number} width
  * @param {number} height
  * @param {number} object
- * @param {Prompt[]} given
+ * @param {Prompt[]} given  dabs and boxes, the new one last
+ * @param {boolean} fromNothing  whether the object had no pixel before the first of them
  * @returns {Prompt[]}
  */
-export function promptsOf(ids, width, height, object, given) {
+export function promptsOf(ids, width, height, object, given, fromNothing) {
   const prompts = [...given];
   const dabs = given.filter((prompt) => prompt.kind === "stroke");
-  // A box says what is outside of it, and everything inside is open.
-  if (given.some((prompt) => prompt.kind === "box")) return prompts;
+  const coarse = fromNothing && given.length <= COARSE;
+  // A box asks for all that is inside of it anew.
+  if (coarse || given.at(-1)?.kind === "box") return prompts;
   const box = boxOfObject(ids, width, object);
   if (!box) return prompts;
   const stepX = Math.max(2, (box.x1 - box.x0) / GRID);
@@ -79,9 +90,10 @@ function boxOfObject(ids, width, object) {
 /**
  * Change a mask as the answer says, where the dab is.
  *
- * If the object had no pixel, it becomes the answer. If it had, the dab changes only the connected
- * region that it touches: an answer is as coarse as the features, and what was right stays exact.
- * Other objects keep their pixels, but under a dab.
+ * An object without pixels becomes the answer. On one that is there, a dab that is on only adds and
+ * one that is off only removes, in the region that hangs together with the dab, up to a part of the
+ * object: an answer is as coarse as the features, and a single dab may turn it over. Other objects
+ * keep their pixels, but under a dab.
  *
  * @param {Uint8Array} ids  changed in place
  * @param {number} width
@@ -89,10 +101,9 @@ function boxOfObject(ids, width, object) {
  * @param {number} object
  * @param {Uint8Array} answer  0 or 1
  * @param {Dab} dab  the last one
- * @param {boolean} whole  whether the object becomes the answer everywhere
  * @param {ReadonlySet<number>} kept  ids that keep their pixels in any case
  */
-export function applyAnswer(ids, width, height, object, answer, dab, whole, kept) {
+export function applyAnswer(ids, width, height, object, answer, dab, kept) {
   const under = new Uint8Array(ids.length);
   const points = dab.points.map(([x, y]) => ({ x, y }));
   points.forEach((point, i) => {
@@ -101,17 +112,19 @@ export function applyAnswer(ids, width, height, object, answer, dab, whole, kept
     });
   });
   const change = new Uint8Array(ids.length);
+  let size = 0;
   for (let i = 0; i < ids.length; i++) {
     const is = ids[i] === object;
+    if (is) size++;
     const wanted = under[i] ? dab.on : Boolean(answer[i]);
-    if (is === wanted || kept.has(/** @type {number} */ (ids[i]))) continue;
+    if (is === wanted || wanted !== dab.on || kept.has(/** @type {number} */ (ids[i]))) continue;
     if (wanted && ids[i] !== 0 && !under[i]) continue;
-    if (!whole && wanted !== dab.on) continue;
     change[i] = 1;
   }
-  const reached = whole ? change : connected(change, under, width, height);
+  const most = Math.floor(size * (dab.on ? MOST_ADDED : MOST_REMOVED));
+  const reached = size ? connected(change, under, width, height, most) : change;
   for (let i = 0; i < ids.length; i++) {
-    if (reached[i]) ids[i] = ids[i] === object ? 0 : object;
+    if (reached[i]) ids[i] = dab.on ? object : 0;
   }
 }
 
@@ -146,32 +159,34 @@ export function applyBox(ids, width, object, answer, box, whole, kept) {
  * @param {Uint8Array} seeds  0 or 1
  * @param {number} width
  * @param {number} height
+ * @param {number} most  how many pixels are found, those first that are near the seeds; those under
+ *   seeds are found in any case
  * @returns {Uint8Array} 0 or 1
  */
-export function connected(region, seeds, width, height) {
+export function connected(region, seeds, width, height, most) {
   const found = new Uint8Array(region.length);
   /** @type {number[]} */
   const open = [];
+  for (let i = 0; i < seeds.length; i++) {
+    if (!seeds[i]) continue;
+    if (region[i]) found[i] = 1;
+    open.push(i);
+  }
+  let count = open.reduce((sum, i) => sum + (found[i] ?? 0), 0);
   /** @param {number} i */
   const visit = (i) => {
-    if (region[i] && !found[i]) {
-      found[i] = 1;
-      open.push(i);
-    }
+    if (!region[i] || found[i] || count >= most) return;
+    found[i] = 1;
+    count++;
+    open.push(i);
   };
-  /** @param {number} i */
-  const spread = (i) => {
+  for (let at = 0; at < open.length; at++) {
+    const i = /** @type {number} */ (open[at]);
     const x = i % width;
     if (x > 0) visit(i - 1);
     if (x < width - 1) visit(i + 1);
     if (i >= width) visit(i - width);
     if (i < width * (height - 1)) visit(i + width);
-  };
-  for (let i = 0; i < seeds.length; i++) {
-    if (!seeds[i]) continue;
-    visit(i);
-    spread(i);
   }
-  for (let i = open.pop(); i !== undefined; i = open.pop()) spread(i);
   return found;
 }
