@@ -77,10 +77,13 @@ if TYPE_CHECKING:
     )
     from propagate.matching.appearance import appearance_map, instance_prototypes
     from propagate.pipeline import Propagator
+    from propagate.prompts.prompt import PromptFrame
+    from propagate.prompts.records import Box, Point, Polygon, Stroke
     from propagate.records import Frame, Mask, Progress, Result, State, VideoInfo
     from propagate.refine.refiner import Refiner, load_refiner
-    from propagate.run import RunSummary
+    from propagate.report.page import write_report
     from propagate.run_options import RunOptions
+    from propagate.run_summary import RunSummary
     from propagate.session import Session
 
 # The home of each public name. They are imported on first use: `propagate --help` and a reader of
@@ -193,6 +196,13 @@ _HOMES = {
         "instance_prototypes",
     ),
     "propagate.pipeline": ("Propagator",),
+    "propagate.prompts.prompt": ("PromptFrame",),
+    "propagate.prompts.records": (
+        "Box",
+        "Point",
+        "Polygon",
+        "Stroke",
+    ),
     "propagate.records": (
         "Frame",
         "Mask",
@@ -205,7 +215,8 @@ _HOMES = {
         "Refiner",
         "load_refiner",
     ),
-    "propagate.run": ("RunSummary",),
+    "propagate.report.page": ("write_report",),
+    "propagate.run_summary": ("RunSummary",),
     "propagate.run_options": ("RunOptions",),
     "propagate.session": ("Session",),
 }
@@ -220,6 +231,7 @@ __all__ = [
     "BatchSettings",
     "BatchSummary",
     "BatchVideo",
+    "Box",
     "CellSettings",
     "ClusterError",
     "ComponentSettings",
@@ -247,7 +259,10 @@ __all__ = [
     "PermisImageScores",
     "PermisList",
     "PermisScores",
+    "Point",
+    "Polygon",
     "Progress",
+    "PromptFrame",
     "PropagateError",
     "Propagator",
     "RayEngine",
@@ -264,6 +279,7 @@ __all__ = [
     "Session",
     "SourceOptions",
     "State",
+    "Stroke",
     "SubcellSettings",
     "VideoError",
     "VideoInfo",
@@ -295,6 +311,7 @@ __all__ = [
     "write_mask",
     "write_official_csv",
     "write_permis_list",
+    "write_report",
 ]
 
 

@@ -89,5 +89,5 @@ def _writing() -> Iterator[None]:
     except OSError as error:
         raise OutputError(
             f"{gettempdir()}: no temporary file for going backwards ({error.strerror})",
-            "set TMPDIR to a folder with room, or pass {both_ways=False}",
+            "set TMPDIR to a folder with room, or pass {backwards=none}",
         ) from error

@@ -15,27 +15,31 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from propagate.config import Config
 from propagate.features.backbone import Backbone
+from propagate.features.extract import Image
 from propagate.features.read_ahead import with_features
 from propagate.features.registry import as_backbone
 from propagate.io.decode.frame_range import first_in_range, note_indices
 from propagate.io.decode.options import SourceOptions
 from propagate.io.decode.source import Source
 from propagate.plan import References, as_masks, check_within, plan_source
-from propagate.records import Frame, Mask, Progress, Result
-from propagate.run_options import FEATURE_CACHE_BYTES, RunOptions
+from propagate.records import Frame, Mask, OnResult, Progress, Result
+from propagate.run_options import FEATURE_CACHE_BYTES, Backwards, RunOptions
 from propagate.session import Session
 from propagate.stage_clock import StageClock
 from propagate.two_way import Block, follow_both_ways
 
 if TYPE_CHECKING:
+    from propagate.prompts.prompt import PromptFrame
+    from propagate.prompts.records import Prompt
+    from propagate.prompts.sam import SamPrompter
     from propagate.refine.refiner import Refiner
-    from propagate.run import RunSummary
+    from propagate.run_summary import RunSummary
 
 
 class Propagator:
@@ -68,10 +72,80 @@ class Propagator:
             model, device=device, dtype=dtype, compile=compile, config=self.config
         )
         self.model = model if isinstance(model, str) else self.backbone.name
+        self._sams: dict[str, SamPrompter] = {}
 
     def session(self, *, probabilities: bool = False) -> Session:
         """Start a video: feed it frames with `step`. See `propagate` for `probabilities`."""
         return Session(self.backbone, self.config, probabilities)
+
+    def prompt_frame(self, frame: Image) -> "PromptFrame":
+        """Compute once what all prompts of a frame need: its features.
+
+        Give the result to `prompt` in place of the frame, and each further prompt takes a fraction
+        of the time.
+
+        Args:
+            frame: (H, W, 3) uint8 RGB, in any form that `Session.step` takes.
+
+        Raises:
+            ModelError: The features are not finite.
+            DeviceError: The frame does not fit into the memory of the device.
+        """
+        from propagate.prompts.prompt import read_prompt_frame
+
+        return read_prompt_frame(frame, self.backbone, self.config)
+
+    def prompt(
+        self,
+        frame: "Image | PromptFrame",
+        prompts: "Sequence[Prompt]",
+        method: Literal["walker", "sam"] = "walker",
+        *,
+        sam: str = "sam2",
+    ) -> Mask:
+        """Make a mask from boxes, points, strokes and polygons.
+
+        Painted pixels come out exactly as painted, and outside its box there is nothing of an
+        object; the rest is found.
+
+        Args:
+            frame: (H, W, 3) uint8 RGB, in any form that `Session.step` takes; or what
+                `prompt_frame` made of it.
+            prompts: All of this frame, of any number of objects, in the order of painting: where
+                two meet, the later one counts.
+            method: "walker": a random walker on this model's features and the frame's colours.
+                "sam": SAM or SAM 2, see `sam`.
+            sam: For "sam": see `load_refiner`. It is loaded once, and keeps the last frame.
+
+        Raises:
+            MaskError: A prompt reaches out of the frame or cannot be used.
+            ModelError: The features are not finite, or there is no such SAM.
+            DeviceError: The frame does not fit into the memory of the device.
+            ValueError: There is no such method.
+        """
+        from propagate.features.extract import frame_pixels
+        from propagate.prompts.prompt import PromptFrame, prompt_mask, read_prompt_frame
+        from propagate.prompts.records import check_prompts
+
+        if method not in ("walker", "sam"):
+            raise ValueError(f'method: "walker" or "sam", not {method!r}')
+        known = isinstance(frame, PromptFrame)
+        pixels = frame.image if known else frame_pixels(frame).cpu().numpy()
+        check_prompts(prompts, *pixels.shape[:2])
+        if method == "sam":
+            return self._sam(sam).prompt(pixels, prompts)
+        read = frame if known else read_prompt_frame(frame, self.backbone, self.config)
+        return prompt_mask(read, prompts)
+
+    def _sam(self, name: str) -> "SamPrompter":
+        """Load a SAM on the device of the model, once."""
+        if name not in self._sams:
+            from propagate.prompts.sam import SamPrompter
+            from propagate.refine.refiner import load_refiner
+
+            device = str(self.backbone.device)
+            self._sams[name] = SamPrompter(load_refiner(name, device=device, dtype=self.dtype).sam)
+        return self._sams[name]
 
     def propagate(
         self,
@@ -82,7 +156,7 @@ class Propagator:
         batch_size: int | None = None,
         max_frames: int | None = None,
         probabilities: bool = False,
-        both_ways: bool = True,
+        backwards: Backwards = "all",
         feature_cache_bytes: int = FEATURE_CACHE_BYTES,
     ) -> Generator[Result, None, None]:
         """Follow the objects of the references through a video, frame by frame.
@@ -92,7 +166,7 @@ class Propagator:
             references: Frame index -> mask. Indices are those of the source, whatever the range.
             source_options: How the source is opened, and which of its frames are read.
             probabilities: Whether each result carries the soft label of every object.
-            batch_size, max_frames, both_ways, feature_cache_bytes: See `RunOptions`. Live sources,
+            batch_size, max_frames, backwards, feature_cache_bytes: See `RunOptions`. Live sources,
                 growing folders and plain frames are followed forwards only.
 
         Yields:
@@ -109,7 +183,7 @@ class Propagator:
             source_options=source_options or SourceOptions(),
             batch_size=batch_size,
             max_frames=max_frames,
-            both_ways=both_ways,
+            backwards=backwards,
             feature_cache_bytes=feature_cache_bytes,
         )
         masks: Mapping[int, Mask] = as_masks(references)
@@ -158,6 +232,7 @@ class Propagator:
         keep_finished: bool = False,
         progress: Progress | None = None,
         clock: StageClock | None = None,
+        on_result: OnResult | None = None,
         **changes: Any,
     ) -> "RunSummary":
         """Follow objects through a video and write `out/<name of the video>/`.
@@ -168,7 +243,9 @@ class Propagator:
 
         options = replace(options or RunOptions(), **changes)
         return run_into_folder(
-            self, source, references, out, options, refine, name, keep_finished, progress, clock
+            *(self, source, references, out, options, refine, name, keep_finished, progress),
+            clock=clock,
+            on_result=on_result,
         )
 
     def follow(

@@ -59,8 +59,9 @@ def plan_source(
     open_again = partial(open_source, source, opened)
     if opened.may_leave_out:
         masks = _places_in_range(given, open_again, is_live(source), options.max_frames)
-    backwards = options.both_ways and opened.follow_timeout_s is None and not is_live(source)
-    blocks = _blocks(masks, options.feature_cache_bytes, backbone, config) if backwards else []
+    blocks: Sequence[Block] = ()
+    if options.backwards != "none" and opened.follow_timeout_s is None and not is_live(source):
+        blocks = _blocks(masks, options, backbone, config)
     return Plan(open_again, given, masks, blocks)
 
 
@@ -151,7 +152,7 @@ def _places_in_range(
 
 
 def _blocks(
-    masks: Mapping[int, Mask], cache_bytes: int, backbone: Backbone, config: Config
+    masks: Mapping[int, Mask], options: RunOptions, backbone: Backbone, config: Config
 ) -> list[Block]:
     """Choose the frames to go back over, as many as the feature cache has room for."""
     height, width = next(iter(masks.values())).ids.shape
@@ -161,4 +162,5 @@ def _blocks(
     objects = len(set().union(*named.values()))
     channels = channel_count(backbone, config)
     per_frame = frame_bytes(channels, grid, objects, config.matcher.labels_per_cell)
-    return plan_blocks(named, max(1, cache_bytes // per_frame))
+    most_frames = max(1, options.feature_cache_bytes // per_frame)
+    return plan_blocks(named, most_frames, options.backwards == "new")

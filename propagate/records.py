@@ -110,6 +110,12 @@ class Frame:
         """Presentation time in seconds."""
         return float(self.time)
 
+    def _repr_png_(self) -> bytes:
+        """Show the picture in a notebook, at most 800 columns wide."""
+        from propagate.io.write.notebook import picture_png
+
+        return picture_png(self.image)
+
     def __repr__(self) -> str:
         height, width, _ = self.image.shape
         return f"Frame(index={self.index}, time_s={self.time_s:.3f}, {width}x{height})"
@@ -151,6 +157,10 @@ class Mask:
         """
         return self.object_ids or tuple(followed)
 
+    def names_all(self, followed: Collection[int]) -> bool:
+        """Whether it has every one of these objects, and there is one."""
+        return bool(followed) and set(followed) <= set(self.object_ids)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
@@ -186,7 +196,41 @@ class Result:
 
         return torch.from_numpy(self.mask).to(device)
 
+    def overlay(
+        self,
+        frame: "Frame | np.ndarray",
+        colours: Mapping[int, tuple[int, int, int]] | None = None,
+    ) -> np.ndarray:
+        """Draw the mask over its frame, as `overlay.mp4` shows it.
+
+        Args:
+            frame: The frame of this result, or its image, (H, W, 3) uint8 RGB. A result does not
+                keep its frame: results of a long video would fill the memory.
+            colours: RGB by object id; None: those that stand out most in this frame.
+
+        Returns:
+            (H, W, 3) uint8, RGB, a new array.
+
+        Raises:
+            ValueError: If the frame has another size.
+        """
+        from propagate.io.write.overlay import draw_overlay, object_labels
+
+        image = frame.image if isinstance(frame, Frame) else frame
+        labels = object_labels(self.scores, {})
+        return draw_overlay(image, self.mask, colours=colours, labels=labels)
+
+    def _repr_png_(self) -> bytes:
+        """Show the mask in a notebook: its objects in colours, at most 800 columns wide."""
+        from propagate.io.write.notebook import mask_png
+
+        return mask_png(self.mask)
+
     def __repr__(self) -> str:
         height, width = self.mask.shape
         objects = ", ".join(f"{i} {self.states[i]} {s:.2f}" for i, s in self.scores.items())
         return f"Result(index={self.index}, {width}x{height}, {objects or 'no object yet'})"
+
+
+# Called with each frame whose mask was computed.
+OnResult = Callable[[Frame, Result], None]

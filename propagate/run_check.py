@@ -8,7 +8,7 @@ from propagate.config import Config
 from propagate.io.decode.source import Source
 from propagate.io.decode.video import FrameSource, is_live, name_of, open_source
 from propagate.io.masks.ids import check_size
-from propagate.io.write.run_folder import refuse_finished
+from propagate.io.write.earlier_run import refuse_finished
 from propagate.plan import References, as_masks, check_within
 from propagate.records import Mask
 from propagate.run_options import RunOptions
@@ -43,7 +43,7 @@ def check_before_loading(
         return
     with open_source(source, options.source_options) as frames:
         check_references(given, frames, options)
-    if not options.overwrite:
+    if not options.overwrite and not options.update:
         settings = settings_without_model(model, config, source, given, options)
         refuse_finished(Path(out) / name_of(source), settings, unless_same=True)
 

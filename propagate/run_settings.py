@@ -43,7 +43,13 @@ def run_settings(
         **made_of(propagator.backbone),
         "reading": None if reading is None else asdict(reading),
         "backwards": [
-            {"from": block.end, "to": block.start, "whole": block.whole} for block in plan.blocks
+            {
+                "from": block.end,
+                "to": block.start,
+                "whole": block.whole,
+                **({"objects": "new"} if block.new_only else {}),
+            }
+            for block in plan.blocks
         ],
     }
     if is_live(source):
@@ -69,6 +75,9 @@ def settings_without_model(
         "references_sha256": {
             str(index): hashlib.sha256(mask.ids.tobytes()).hexdigest()
             for index, mask in sorted(references.items())
+        },
+        "reference_objects": {
+            str(index): list(mask.object_ids) for index, mask in sorted(references.items())
         },
         "max_frames": options.max_frames,
     }

@@ -1,7 +1,7 @@
 """One video being followed: one frame in, one mask out, in bounded memory."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -23,30 +23,7 @@ from propagate.matching.references import contradicted_cells, reduce_mask
 from propagate.matching.step import Track, step
 from propagate.memory import TemporalMemory
 from propagate.records import VOID_ID, Frame, Mask, Result, State
-
-# Changes when states of an earlier version cannot be continued.
-STATE_FORMAT = 1
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SessionState:
-    """Everything that is known between two frames.
-
-    Attributes:
-        memory: The remembered frames.
-        object_ids: Of the K objects, in the order they were given; label i + 1 is object_ids[i].
-        tracks: Of the same objects.
-        index: Of the next frame.
-        size: (H, W) of the frames; None before the first.
-        statistics: Mean and standard deviation of the channels of the first frame.
-    """
-
-    memory: TemporalMemory
-    object_ids: tuple[int, ...] = ()
-    tracks: tuple[Track, ...] = ()
-    index: int = 0
-    size: tuple[int, int] | None = None
-    statistics: Statistics | None = None
+from propagate.session_state import STATE_FORMAT, SessionState
 
 
 class Session:
@@ -140,6 +117,9 @@ class Session:
     ) -> torch.Tensor | None:
         """Do what `advance` does, but return the soft labels instead of a mask.
 
+        A mask that names all objects so far starts following anew, as if its frame came right after
+        the first reference. So a correction changes no frame after the next such mask.
+
         Returns:
             (h, w, L) soft labels, background first, then `object_ids`, or (2h, 2w, L) if
             `Matcher.labels_per_cell` is four; None before any mask.
@@ -154,6 +134,8 @@ class Session:
         given = None if mask is None else self._checked(mask, size)
         frame, statistics = self._frame_cells(features)
         state = replace(state, size=size, statistics=statistics, index=state.index + 1)
+        if given is not None and given.names_all(state.object_ids):
+            state = state.restarted()
         labels = None
         if state.object_ids:
             found = step(frame, state.memory.read(), state.tracks, matcher)
@@ -167,6 +149,31 @@ class Session:
         self._state = state
         return labels
 
+    @torch.no_grad()
+    def start_at(
+        self,
+        index: int,
+        size: tuple[int, int],
+        features: torch.Tensor,
+        reference: tuple[torch.Tensor, Mask] | None = None,
+    ) -> None:
+        """Let a new session start at a later frame, as if it had seen the frames before it.
+
+        Either there is no reference before that frame, or that frame has one that names all objects
+        so far. Then, of the references before it, only the first one with objects counts.
+
+        Args:
+            index: Of the frame that comes next.
+            size: (H, W) of the frames.
+            features: (C, h, w) of the first frame of the video.
+            reference: Features and mask of the first reference with objects, if it lies before.
+        """
+        _, statistics = self._frame_cells(features)
+        self._state = replace(self._state, size=size, statistics=statistics)
+        if reference is not None:
+            self.label(size, *reference)
+        self._state = replace(self._state, index=index)
+
     def reversed(self) -> "Session":
         """Make a session that continues from the frame just seen, a reference, in reverse order.
 
@@ -175,9 +182,10 @@ class Session:
         """
         session = Session(self._backbone, self._config)
         tracks = [replace(track, motion=track.motion.reversed()) for track in self._state.tracks]
-        session._state = replace(
-            self._state, memory=self._state.memory.reversed(), tracks=tuple(tracks)
+        state = replace(
+            self._state, memory=self._state.memory.reversed(), tracks=tuple(tracks), first=None
         )
+        session._state = replace(state, first=state.with_newest_only())
         return session
 
     @torch.no_grad()
@@ -194,21 +202,7 @@ class Session:
         if object_id not in state.object_ids:
             followed = ", ".join(map(str, state.object_ids)) or "none"
             raise ValueError(f"object_id: one that is followed ({followed}), not {object_id}")
-        label = state.object_ids.index(object_id) + 1
-
-        def removed(labels: torch.Tensor) -> torch.Tensor:
-            background = labels[..., :1] + labels[..., label : label + 1]
-            return torch.cat([background, labels[..., 1:label], labels[..., label + 1 :]], dim=-1)
-
-        object_ids = state.object_ids[: label - 1] + state.object_ids[label:]
-        tracks = state.tracks[: label - 1] + state.tracks[label:]
-        # Without objects there is nothing to tell apart: an object that comes now is the first one.
-        memory = (
-            state.memory.relabelled(removed)
-            if object_ids
-            else TemporalMemory(state.memory.settings)
-        )
-        self._state = replace(state, object_ids=object_ids, tracks=tracks, memory=memory)
+        self._state = state.without(object_id)
 
     def _frame_cells(self, features: torch.Tensor) -> tuple[FrameCells, Statistics | None]:
         """Split what `extract` joined, and make it comparable."""
@@ -267,6 +261,8 @@ class Session:
             memory = memory.with_recent(frame, labels, subcells)
         tracks = self._restarted(state.tracks, object_ids, given.object_ids, labels)
         state = replace(state, memory=memory, object_ids=object_ids, tracks=tracks)
+        if state.first is None and object_ids:
+            state = replace(state, first=state.with_newest_only())
         return state, labels if subcells is None else subcells.labels
 
     def _restarted(
@@ -367,24 +363,7 @@ class Session:
 
     def state_dict(self) -> dict[str, Any]:
         """Give everything that `load_state_dict` needs; `torch.save` writes it."""
-        state = self._state
-        return {
-            "made_by": self._made_by(),
-            "object_ids": list(state.object_ids),
-            "tracks": [
-                {
-                    "motion": (m.shape, m.origin, m.position, m.velocity),
-                    "usual_cosine": track.usual_cosine,
-                    "class_number": track.class_number,
-                }
-                for track in state.tracks
-                for m in [track.motion]
-            ],
-            "index": state.index,
-            "size": state.size,
-            "statistics": state.statistics,
-            "memory": state.memory.state_dict(),
-        }
+        return {"made_by": self._made_by(), **self._state.to_plain()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where another session of the same model and configuration was saved.
@@ -402,31 +381,8 @@ class Session:
             raise ValueError(
                 f"state: was saved with another {' and '.join(different)} than this session has"
             )
-        state = _moved(state, self._backbone.device)
-        statistics = state["statistics"]
-        tracks = [
-            Track(Motion(*track["motion"]), track["usual_cosine"], track["class_number"])
-            for track in state["tracks"]
-        ]
-        self._state = SessionState(
-            memory=TemporalMemory(self._config.matcher.memory).restored(state["memory"]),
-            object_ids=tuple(state["object_ids"]),
-            tracks=tuple(tracks),
-            index=state["index"],
-            size=None if state["size"] is None else tuple(state["size"]),
-            statistics=None if statistics is None else tuple(statistics),
-        )
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    """Move all tensors in nested mappings, lists and tuples to a device."""
-    if isinstance(value, torch.Tensor):
-        return value.to(device)
-    if isinstance(value, Mapping):
-        return {key: _moved(one, device) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_moved(one, device) for one in value)
-    return value
+        settings = self._config.matcher.memory
+        self._state = SessionState.from_plain(state, settings, self._backbone.device)
 
 
 def _state(score: float, unsure_below: float) -> State:

@@ -13,7 +13,7 @@ are never kept.
 import logging
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
@@ -38,18 +38,40 @@ class Block:
         start: The first of them.
         end: The last: a frame with a reference.
         whole: Whether the block is complete; if not, the limit of the feature cache cut it short.
+        new_only: Whether only objects that no earlier reference names come from the backward pass.
     """
 
     start: int
     end: int
     whole: bool
+    new_only: bool = False
 
     def moved(self, by: int) -> "Block":
         """The same block, if frames are counted from another one."""
-        return Block(self.start + by, self.end + by, self.whole)
+        return replace(self, start=self.start + by, end=self.end + by)
 
 
-def plan_blocks(named: Mapping[int, Collection[int]], most_frames: int) -> list[Block]:
+def first_named(named: Mapping[int, Collection[int]]) -> dict[int, list[int]]:
+    """Keep of each reference the objects that no earlier one names.
+
+    References that name none of these are left out, except those without objects.
+
+    Args:
+        named: Frame of each reference -> ids of the objects in it.
+    """
+    known: set[int] = set()
+    first: dict[int, list[int]] = {}
+    for frame, ids in sorted(named.items()):
+        new = [i for i in ids if i not in known]
+        known |= set(ids)
+        if new or not ids:
+            first[frame] = new
+    return first
+
+
+def plan_blocks(
+    named: Mapping[int, Collection[int]], most_frames: int, new_only: bool = False
+) -> list[Block]:
     """Choose the frames to go back over.
 
     A block reaches from a reference back to the frame after the reference before it. It continues
@@ -60,10 +82,13 @@ def plan_blocks(named: Mapping[int, Collection[int]], most_frames: int) -> list[
     Args:
         named: Frame of each reference -> ids of the objects in it.
         most_frames: Length of the longest block; a longer one loses its first frames.
+        new_only: Whether blocks are for objects that no earlier reference names.
 
     Returns:
         The blocks in order, without overlap. A reference on the frame after another has none.
     """
+    if new_only:
+        named = first_named(named)
     references = sorted(named)
     later: set[int] = set()
     blocks: list[Block] = []
@@ -82,7 +107,11 @@ def plan_blocks(named: Mapping[int, Collection[int]], most_frames: int) -> list[
             later = set(named[end])
         start = max(first, end + 1 - most_frames)
         blocks.append(Block(start, end, whole=start == first))
-    return [block for block in reversed(blocks) if block.start < block.end or not block.whole]
+    return [
+        replace(block, new_only=new_only)
+        for block in reversed(blocks)
+        if block.start < block.end or not block.whole
+    ]
 
 
 def follow_both_ways(
@@ -122,7 +151,7 @@ def follow_both_ways(
             yield from _forwards(session, islice(frames, block.start - done), masks, clock)
             inside = islice(frames, block.end + 1 - block.start)
             passed = _pass_forwards(session, inside, masks, cache, clock)
-            yield from _merged(session, passed, masks, cache, clock)
+            yield from _merged(session, passed, masks, cache, clock, block.new_only)
             if passed.failure is not None:
                 raise passed.failure
             done = block.end + 1
@@ -194,6 +223,7 @@ def _merged(
     masks: Mapping[int, Mask],
     cache: FeatureCache,
     clock: Clock,
+    new_only: bool,
 ) -> Iterator[Result]:
     """Go back over a block; give its results in order."""
     labels_backward: dict[int, Place] = {}
@@ -204,11 +234,13 @@ def _merged(
                 labels = passed.backward.label(frame.size, cache.get(frame.features), given)
                 assert labels is not None  # it started with objects
                 labels_backward[frame.index] = cache.put(labels)
-    known = {
-        index: mask.tells_of(session.object_ids)
+    known: Mapping[int, Collection[int]] = {
+        index: mask.object_ids if new_only else mask.tells_of(session.object_ids)
         for index, mask in masks.items()
         if index <= passed.last_reference
     }
+    if new_only:
+        known = first_named(known)
     for frame in passed.frames:
         with clock("match"):
             labels = None if frame.labels is None else cache.get(frame.labels)

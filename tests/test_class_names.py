@@ -140,6 +140,7 @@ def latent_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "model"
 
 
+@pytest.mark.slow
 def test_a_model_takes_class_names(latent_folder: Path) -> None:
     config = Config(short_side_px=96, class_names={1: "a"}, template="a {name}", recipe="dift")
     propagator = Propagator(str(latent_folder), device="cpu", dtype="float32", config=config)

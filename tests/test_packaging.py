@@ -73,7 +73,7 @@ def expected_files():
     for file in (ROOT / "eval" / "report").iterdir():
         if file.suffix in (".css", ".html", ".js", ".svg"):
             names.add(f"propagate/eval/report/{file.name}")
-    for file in (ROOT / "propagate" / "studio" / "page").glob("*"):
+    for file in (ROOT / "propagate" / "studio" / "page").iterdir():
         names.add(f"propagate/studio/page/{file.name}")
     models = ROOT / "propagate" / "models" / "tiny"
     for file in models.rglob("*"):

@@ -60,6 +60,7 @@ def test_the_same_input_gives_the_same_masks_again(tiny, first):
         assert np.array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_file_is_a_loop_over_steps(color, first):
     session = color.session()
     with open_video(CLIP / "clip.mp4") as frames:
@@ -81,7 +82,7 @@ def test_references_are_met_on_their_frames(color, first):
             {2: np.where(first == 1, 1, 0), 5: np.where(later == 3, 3, 0)},
             max_frames=8,
             batch_size=3,
-            both_ways=False,
+            backwards="none",
         )
     )
     assert not results[0].mask.any()

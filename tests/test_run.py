@@ -74,7 +74,7 @@ def iou(one, other):
 def test_a_run_writes_a_mask_for_every_frame_that_follows_the_objects(run, drawn, tmp_path):
     finished = run()
     folder = tmp_path / "out/clip"
-    assert sorted(path.name for path in folder.iterdir()) == ["masks", "result.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["masks", "references", "result.json"]
     masks = sorted((folder / "masks").iterdir())
     assert [path.name for path in masks] == [f"{index:05d}.png" for index in range(12)]
     np.testing.assert_array_equal(read(masks[0]), drawn.truth[0])
@@ -142,19 +142,21 @@ def test_overlay_and_run_lengths_say_the_same_as_the_pngs(run, tmp_path):
 def test_run_lengths_alone_write_no_pngs(run, tmp_path):
     run("--format", "rle", "--max-frames", 2)
     names = sorted(path.name for path in (tmp_path / "out/clip").iterdir())
-    assert names == ["masks.json", "result.json"]
+    assert names == ["masks.json", "references", "result.json"]
 
 
 # References
 
 
+@pytest.mark.slow
 def test_a_folder_of_numbered_masks_gives_each_to_its_frame(run, drawn, tmp_path):
     folder = tmp_path / "references"
     folder.mkdir()
     Image.fromarray(np.where(drawn.truth[0] == 1, 1, 0).astype(np.uint8)).save(folder / "0.png")
     Image.fromarray(np.where(drawn.truth[3] == 2, 2, 0).astype(np.uint8)).save(folder / "00003.png")
-    run("--max-frames", 5, "--forward-only", mask=folder)
-    seen = [np.unique(read(path)).tolist() for path in sorted((tmp_path / "out").rglob("*.png"))]
+    run("--max-frames", 5, "--backwards", "none", mask=folder)
+    written = sorted((tmp_path / "out").rglob("masks/*.png"))
+    seen = [np.unique(read(path)).tolist() for path in written]
     assert seen == [[0, 1], [0, 1], [0, 1], [0, 1, 2], [0, 1, 2]]
 
 
@@ -179,7 +181,7 @@ def test_several_sources_go_on_after_a_bad_one(propagate, drawn, tmp_path):
         str(tmp_path / "out/clip"),
         str(tmp_path / "out/frames"),
     ]
-    assert len(list((tmp_path / "out").rglob("*.png"))) == 4
+    assert len(list((tmp_path / "out").rglob("masks/*.png"))) == 4
     assert not (tmp_path / "out/bad").exists()
 
 
@@ -240,6 +242,7 @@ def test_a_folder_source_is_named_as_its_results_are(drawn, tmp_path, monkeypatc
 # The same masks
 
 
+@pytest.mark.slow
 def test_decord_and_pyav_give_the_same_masks(run, drawn, write_video, tmp_path):
     clip = write_video(tmp_path / "clip.mp4", drawn.images, "yuv444p")
     for decoder in ("decord", "pyav"):
@@ -262,6 +265,7 @@ def test_the_batch_size_changes_no_mask(run, tmp_path):
 # Again
 
 
+@pytest.mark.slow
 def test_overwrite_replaces_a_finished_run_and_leaves_other_files(run, tmp_path):
     run("--overlay", "--format", "png,rle")
     note = tmp_path / "out/clip/note.txt"
@@ -269,7 +273,12 @@ def test_overwrite_replaces_a_finished_run_and_leaves_other_files(run, tmp_path)
     run("--overwrite", "--max-frames", 2)
     folder = tmp_path / "out/clip"
     assert list(pngs(folder / "masks")) == ["00000.png", "00001.png"]
-    assert sorted(path.name for path in folder.iterdir()) == ["masks", "note.txt", "result.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "masks",
+        "note.txt",
+        "references",
+        "result.json",
+    ]
     assert report_of(folder)["frames"] == 2
 
 
@@ -294,6 +303,7 @@ class Stop(BaseException):
     pass
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_is_replaced_and_ends_like_an_uninterrupted_one(small, drawn, tmp_path):
     ids = drawn.truth[0]
 
@@ -313,7 +323,7 @@ def test_an_unfinished_run_is_replaced_and_ends_like_an_uninterrupted_one(small,
     assert {path.name for path in again.iterdir()} >= {"overlay.mp4", "masks.json"}
     # The second run asks for PNGs alone: nothing of the first stays beside them.
     small.run(drawn.mp4, {0: ids}, tmp_path / "again")
-    assert sorted(path.name for path in again.iterdir()) == ["masks", "result.json"]
+    assert sorted(path.name for path in again.iterdir()) == ["masks", "references", "result.json"]
     assert pngs(again / "masks") == pngs(whole / "masks")
 
 
@@ -518,4 +528,4 @@ def test_a_killed_run_leaves_whole_files_and_ends_like_another_when_run_again(
     run(sources=[long_clip], out=tmp_path / "whole")
     assert len(pngs(folder / "masks")) == 36
     assert pngs(folder / "masks") == pngs(tmp_path / "whole/long/masks")
-    assert sorted(path.name for path in folder.iterdir()) == ["masks", "result.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["masks", "references", "result.json"]

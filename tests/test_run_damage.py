@@ -30,6 +30,7 @@ def small():
     return Propagator("color", device="cpu", config=Config(short_side_px=64))
 
 
+@pytest.mark.slow
 def test_a_run_skips_lost_frames_and_lists_them(propagate, drawn, damaged, tmp_path):
     done = propagate(
         *("run", damaged, "-m", drawn.mask, "-o", tmp_path / "out", "--model", "color"),
@@ -53,6 +54,7 @@ def test_a_run_skips_lost_frames_and_lists_them(propagate, drawn, damaged, tmp_p
     assert any(count in line for line in done.stderr.splitlines())
 
 
+@pytest.mark.slow
 def test_a_reference_after_the_damage_is_met_on_its_frame(small, drawn, damaged, tmp_path):
     last = len(drawn.images) - 1
     masks = {0: read_mask(drawn.mask), last: drawn.truth[last]}

@@ -57,9 +57,13 @@ def test_a_range_gives_the_masks_of_a_video_of_those_frames(
                 Image.fromarray(frame.image).save(folder / f"{frame.name}.png")
     place = list(indices).index(reference)
     out = tmp_path / "out"
-    expected = color.run(folder, {place: drawn.truth[reference]}, out, both_ways=both_ways)
+    expected = color.run(
+        folder, {place: drawn.truth[reference]}, out, backwards="all" if both_ways else "none"
+    )
     chosen = SourceOptions(frame_range=wanted)
-    summary = color.run(drawn.mp4, references, out, source_options=chosen, both_ways=both_ways)
+    summary = color.run(
+        drawn.mp4, references, out, source_options=chosen, backwards="all" if both_ways else "none"
+    )
     assert summary.frames == len(indices)
     ranged, plain = masks_in(summary.folder), masks_in(expected.folder)
     assert list(ranged) == [f"{index:05d}.png" for index in indices]
@@ -69,12 +73,15 @@ def test_a_range_gives_the_masks_of_a_video_of_those_frames(
     assert [entry["name"] for entry in report["per_frame"]] == [f"{i:05d}" for i in indices]
     assert [entry["time_s"] for entry in report["per_frame"]] == [i / 25 for i in indices]
     assert FrameRange(**report["frame_range"]) == wanted
-    results = color.propagate(drawn.mp4, references, source_options=chosen, both_ways=both_ways)
+    results = color.propagate(
+        drawn.mp4, references, source_options=chosen, backwards="all" if both_ways else "none"
+    )
     for result, index in zip(results, indices, strict=True):
         assert result.index == index
         assert np.array_equal(result.mask, plain[f"{index:05d}.png"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("both_ways", [False, True])
 @pytest.mark.parametrize(
     ("wanted", "references", "read"),
@@ -96,14 +103,14 @@ def test_a_reference_may_lie_outside_the_range(
     whole = color.run(drawn.mp4, given, tmp_path, source_options=options, name="whole")
     if not both_ways:
         whole = color.run(
-            drawn.mp4, given, tmp_path, source_options=options, name="forwards", both_ways=False
+            drawn.mp4, given, tmp_path, source_options=options, name="forwards", backwards="none"
         )
     ranged = color.run(
         drawn.mp4,
         given,
         tmp_path,
         source_options=SourceOptions(frame_range=wanted),
-        both_ways=both_ways,
+        backwards="all" if both_ways else "none",
     )
     with open_video(drawn.mp4, frame_range=wanted) as frames:
         indices = [frame.index for frame in frames]
@@ -116,7 +123,7 @@ def test_a_reference_may_lie_outside_the_range(
         drawn.mp4,
         given,
         source_options=SourceOptions(frame_range=wanted, isolate=True),
-        both_ways=both_ways,
+        backwards="all" if both_ways else "none",
     )
     for result, index in zip(results, indices, strict=True):
         assert result.index == index
@@ -130,7 +137,7 @@ def test_a_reference_between_the_frames_of_a_stride_is_read_too(color, drawn):
     for index in (0, 3, 5, 6, 9):  # the literal loop
         result = session.step(open_frame(drawn, index), given.get(index))
         expected[index] = result.mask
-    results = color.propagate(drawn.mp4, given, source_options=wanted, both_ways=False)
+    results = color.propagate(drawn.mp4, given, source_options=wanted, backwards="none")
     found = {result.index: result.mask for result in results}
     assert list(found) == [0, 3, 6, 9]
     for index, mask in found.items():
@@ -204,6 +211,7 @@ def test_isolation_changes_no_byte_of_the_masks(color, drawn, tmp_path):
         assert path.read_bytes() == (there.folder / "masks" / path.name).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_command_takes_a_range(propagate, drawn, tmp_path):
     options = ("--start", "2", "--end", "0.4s", "--stride", "4", "--isolate")
     mask = tmp_path / "m.png"
@@ -298,7 +306,8 @@ def test_the_command_follows_a_folder_that_grows(propagate, drawn, tmp_path, iso
     assert finished.status == 0, finished.stderr
     whole = propagate(
         *("run", drawn.folder, "-m", drawn.mask, "-o", tmp_path / "whole", *COLOR),
-        "--forward-only",
+        "--backwards",
+        "none",
     )
     assert whole.status == 0
     one, other = masks_in(tmp_path / "out/frames"), masks_in(tmp_path / "whole/frames")

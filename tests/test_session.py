@@ -481,7 +481,7 @@ def test_objects_enter_after_frames_that_show_none_and_leave_again(tmp_path, bot
         Image.fromarray(image).save(tmp_path / f"{index}.png")
     given = {0: EMPTY_MASK, 2: EMPTY_MASK, 5: SHOWN_MASK, 6: EMPTY_MASK}
     propagator = Propagator("color", config=SMALL)
-    results = list(propagator.propagate(tmp_path, given, both_ways=both_ways))
+    results = list(propagator.propagate(tmp_path, given, backwards="all" if both_ways else "none"))
     there = [result.mask.any() for result in results]
     assert there == [False] * 3 + [both_ways] * 2 + [True] + [False] * 3
     for result in results[3:5] if both_ways else []:

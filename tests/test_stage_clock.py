@@ -19,8 +19,8 @@ from propagate.features.read_ahead import with_features
 from propagate.features.registry import load_backbone
 from propagate.io.decode.source import FrameStream
 from propagate.records import Frame
-from propagate.run import RunSummary
 from propagate.run_options import RunOptions
+from propagate.run_summary import RunSummary
 from propagate.stage_clock import StageClock, show_life, watched_by
 from tests.tiny_models import stable_diffusion
 
@@ -51,6 +51,7 @@ def test_each_stage_is_a_sign_of_life_to_the_one_who_watches():
 
 
 # The forwards of each recipe that `propagate/features/README.md` lists.
+@pytest.mark.slow
 @pytest.mark.parametrize(("recipe", "forwards"), [("dift", 8), ("paper", 17), ("official", 100)])
 def test_each_forward_of_a_frame_is_a_sign_of_life(model, recipe, forwards):
     backbone = load_backbone(str(model), device="cpu", recipe=recipe)
@@ -103,6 +104,7 @@ def test_a_thread_that_outlives_its_run_reports_nothing(monkeypatch):
     assert [type(event).__name__ for event in events] == ["Started", "Advanced", "Finished"]
 
 
+@pytest.mark.slow
 def test_an_end_that_is_asked_for_comes_between_two_forwards(model):
     """Not after a frame that takes minutes."""
 

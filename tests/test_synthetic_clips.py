@@ -82,6 +82,7 @@ def test_two_identical_textures_that_pass_each_other_keep_their_names(propagator
             assert iou(result.mask, ids, object_id) > 0.6
 
 
+@pytest.mark.slow
 def test_two_identical_textures_that_cross_keep_their_names(propagator: Propagator):
     """One passes in front of the other and hides it for a moment; each goes on as it went.
 
@@ -122,6 +123,7 @@ def test_during_a_cut_the_object_is_absent(propagator: Propagator):
         assert result.states == {1: "absent"}
 
 
+@pytest.mark.slow
 def test_an_object_that_left_for_good_is_absent_and_smeared_over_nothing(propagator: Propagator):
     clip = [{1: (32, 100 + 6 * t, WARM), 2: (8, 8, COLD)} for t in range(30)]
     results, truth = follow(propagator, clip)

@@ -114,14 +114,15 @@ def test_an_object_is_reached_backwards_from_a_later_reference(passing, matcher)
 
 def test_without_going_back_frames_before_a_reference_come_out_empty(color, passing):
     folder, truth = passing
-    masks = masks_of(color, folder, {7: truth[7]}, both_ways=False)
+    masks = masks_of(color, folder, {7: truth[7]}, backwards="none")
     assert [bool(mask.any()) for mask in masks] == [False] * 7 + [True] * 5
 
 
+@pytest.mark.slow
 def test_what_no_reference_follows_comes_out_as_it_does_one_way(color, passing):
     folder, truth = passing
     references = {0: truth[0], 4: truth[4]}
-    one_way = masks_of(color, folder, references, both_ways=False)
+    one_way = masks_of(color, folder, references, backwards="none")
     both = masks_of(color, folder, references)
     for index in (0, *range(4, 12)):
         np.testing.assert_array_equal(one_way[index], both[index])
@@ -130,11 +131,12 @@ def test_what_no_reference_follows_comes_out_as_it_does_one_way(color, passing):
 def test_a_single_mask_of_the_first_frame_is_followed_one_way(color, passing):
     """Nothing is to gain, so no file is made: the same code, and the same masks to the bit."""
     folder, truth = passing
-    one_way = masks_of(color, folder, {0: truth[0]}, both_ways=False)
+    one_way = masks_of(color, folder, {0: truth[0]}, backwards="none")
     for a, b in zip(one_way, masks_of(color, folder, {0: truth[0]}), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_crossing_that_swaps_objects_one_way_is_right_both_ways(color, tmp_path):
     """Two equal squares; one hides the other on its way: who is who shows only at the end."""
     left = [8, 24, 40, 56, 72, 80, 88, 104, 120, 136, 152]
@@ -481,7 +483,7 @@ def test_a_mask_of_the_first_frame_and_a_reference_go_together(run, masks, tmp_p
 
 
 def test_forward_only_leaves_the_frames_before_empty(run, masks, tmp_path):
-    assert run("--reference", f"4={masks[4]}", "--forward-only").status == 0
+    assert run("--reference", f"4={masks[4]}", "--backwards", "none").status == 0
     found = pngs(tmp_path / "out/clip/masks")
     assert [bool(mask.any()) for mask in found] == [False] * 4 + [True] * 8
     assert json.loads((tmp_path / "out/clip/result.json").read_text())["backwards"] == []

@@ -17,6 +17,7 @@ from propagate.eval.report import svg
 from propagate.eval.report.comparison import Entry, figure_names, hardest_first, percent
 from propagate.eval.report.page import fill
 from propagate.eval.scores import COLUMNS, Scores
+from propagate.io.masks.display_colours import Colour
 from propagate.io.masks.palette import palette
 from propagate.io.write.encode import encode_image
 from propagate.io.write.overlay import draw_overlay
@@ -31,6 +32,10 @@ MANY_OBJECTS = 3
 APART = 1 / 8
 # The number of colours, --key0 and so on, in report.css.
 COLOURS = 6
+# Those of the masks, which the captions of the charts show too.
+_DAVIS_COLOURS: dict[int, Colour] = {
+    i: (int(red), int(green), int(blue)) for i, (red, green, blue) in enumerate(palette())
+}
 _LOWER_IS_BETTER = {"J-Decay", "F-Decay"}
 _COUNTS = ("sequences", "objects", "frames")
 
@@ -88,7 +93,8 @@ def html_report(
         about={name: text for name, text in about.items() if name != "command"},
         colours=COLOURS,
         many_objects=MANY_OBJECTS,
-        plot=[svg.LEFT, svg.RIGHT, svg.TOP, svg.BOTTOM],
+        plot=svg.PLOT.inside,
+        scale=100,
     )
     return str(report)
 
@@ -235,7 +241,7 @@ def _draw(frame: ReportFrame) -> tuple[str, str]:
         np.asarray(Image.fromarray(ids).resize(size, Image.Resampling.NEAREST))
         for ids in (frame.truth, frame.prediction)
     )
-    tinted = draw_overlay(image, prediction)
+    tinted = draw_overlay(image, prediction, colours=_DAVIS_COLOURS)
     return _jpeg(_outlined(image, truth)), _jpeg(_outlined(tinted, truth))
 
 

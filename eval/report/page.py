@@ -1,10 +1,10 @@
-"""Fill the templates of the report, which are the other files in this folder.
+"""Fill the templates of reports. Those that all reports share are the other files in this folder.
 
 Jinja escapes every value, so names, messages and file names stay text.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from propagate.eval.report.comparison import percent, score_of
-
-
-def fill(template: str, **values: Any) -> Markup:
-    """Fill a template.
-
-    Args:
-        template: Name of its file.
-        values: By the names that the template uses.
-
-    Returns:
-        HTML, which other templates insert as it is.
-    """
-    return Markup(_TEMPLATES.get_template(template).render(values))
 
 
 def words(value: Any) -> str:
@@ -37,12 +24,31 @@ def words(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-_TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
-_TEMPLATES.filters |= {"json": json.dumps, "percent": percent, "score_of": score_of, "words": words}
+def templates_in(folder: Path) -> Callable[..., Markup]:
+    """Return a function that fills the templates of a folder, which may use the shared ones.
+
+    It takes the name of a template's file, and values by the names that the template uses; it
+    returns HTML, which other templates insert as it is.
+    """
+    environment = Environment(
+        loader=FileSystemLoader([folder, Path(__file__).parent]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "json": json.dumps,
+        "percent": percent,
+        "score_of": score_of,
+        "words": words,
+    }
+
+    def filled(template: str, **values: Any) -> Markup:
+        return Markup(environment.get_template(template).render(values))
+
+    return filled
+
+
+fill = templates_in(Path(__file__).parent)

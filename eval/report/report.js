@@ -46,6 +46,7 @@ for (const figure of all(".charts figure")) {
   const frames = JSON.parse(figure.closest("article").dataset.frames);
   const [left, right, top, bottom] = JSON.parse(document.body.dataset.plot);
   const last = frames.length - 1;
+  const scale = Number(document.body.dataset.scale), digits = scale === 1 ? 2 : 0;
   const place = step => left + (right - left) * (last ? step / last : .5);
   const lines = all("g[data-name]", chart).reverse().map(group => {
     const points = all("polyline", group).flatMap(line => [...line.points]);
@@ -60,7 +61,7 @@ for (const figure of all(".charts figure")) {
     const step = Math.round(share * last), x = place(step);
     const readings = lines.filter(line => line.group.getBoundingClientRect().width).map(line => {
       const point = line.points.find(p => Math.abs(p.x - x) < .06);
-      const value = point ? (100 * (bottom - point.y) / (bottom - top)).toFixed(0) : "-";
+      const value = point ? (scale * (bottom - point.y) / (bottom - top)).toFixed(digits) : "-";
       return line.group.dataset.name + " " + value;
     });
     readout.textContent = frames[step] + ": " + readings.join(", ");

@@ -82,7 +82,7 @@ class MasksJsonWriter(WholeFile):
         objects = encode_rle(ids)
         for entry in objects:
             if scores is not None and entry["id"] in scores:
-                entry["score"] = float(scores[entry["id"]])
+                entry["score"] = round(float(scores[entry["id"]]), 4)  # as in `result.json`
         frame = {"index": index, "name": name, "time_s": time_s, "objects": objects}
         with self._partial.writing():
             self._file.write(self._separator + json.dumps(frame, allow_nan=False))

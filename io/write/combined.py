@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from propagate.errors import OutputError
+from propagate.io.masks.display_colours import DisplayColours
 from propagate.io.masks.masks_json import MasksJsonWriter
 from propagate.io.write.layout import OVERLAY, RUN_LENGTHS
 from propagate.io.write.overlay import OverlayWriter
@@ -17,7 +18,14 @@ class CombinedFiles:
     """Writes the combined files that a run asks for. They are started with the first frame."""
 
     def __init__(
-        self, folder: Path, run_lengths: bool, overlay: bool, fps: Fraction | None
+        self,
+        folder: Path,
+        run_lengths: bool,
+        overlay: bool,
+        fps: Fraction | None,
+        colours: DisplayColours,
+        names: Mapping[int, str],
+        labels: bool,
     ) -> None:
         """Choose the files.
 
@@ -26,8 +34,10 @@ class CombinedFiles:
             run_lengths: Whether to write `masks.json`.
             overlay: Whether to write `overlay.mp4`.
             fps: Frames per second of the overlay; None: unknown.
+            colours, names, labels: See `OverlayWriter`.
         """
         self._folder, self._fps = folder, fps
+        self._colours, self._names, self._labels = colours, names, labels
         self._run_lengths, self._overlay = run_lengths, overlay
         self._writers: list[MasksJsonWriter | OverlayWriter] | None = None
 
@@ -90,7 +100,13 @@ class CombinedFiles:
         if self._run_lengths:
             writers.append(MasksJsonWriter(self._folder / RUN_LENGTHS, height, width))
         if self._overlay:
-            writers.append(OverlayWriter(self._folder / OVERLAY, self._fps, width, height))
+            overlay = OverlayWriter(
+                *(self._folder / OVERLAY, self._fps, width, height),
+                colours=self._colours,
+                names=self._names,
+                labels=self._labels,
+            )
+            writers.append(overlay)
         return writers
 
     def _take_writers(self) -> list[MasksJsonWriter | OverlayWriter]:

@@ -11,7 +11,11 @@ INCOMPLETE = "incomplete.json"
 # What a person gave: the masks of reference frames; names and colours of the objects.
 REFERENCES = "references"
 PROJECT = "project.json"
-# While a run is not finished: the hash of its settings, one line for each frame, its saved state.
+# A page for people about the run.
+PAGE = "report.html"
+# While a run is not finished: its settings, one line for each frame, its saved state, and the
+# frames that stay of an earlier run.
 MARKER = ".run.json"
 FRAMES = ".frames.jsonl"
 STATE = ".state"
+KEPT = ".kept.jsonl"

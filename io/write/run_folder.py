@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -14,37 +14,47 @@ from typing import Any, Self
 import numpy as np
 
 from propagate.errors import MaskError, OutputError, hide_secrets
+from propagate.io.masks.display_colours import DisplayColours
 from propagate.io.masks.png import SUFFIX, mask_file, read_ids, write_mask
 from propagate.io.masks.rle import decode_mask, encode_rle
 from propagate.io.write.combined import CombinedFiles
+from propagate.io.write.earlier_run import (
+    Earlier,
+    keep_what_stays,
+    refuse_others,
+    remove_work_files,
+    take_over,
+)
 from propagate.io.write.files import (
-    REPLACE_HINT,
     guard_output_folder,
-    is_partial,
     remove_partial_files,
     write_atomically,
+)
+from propagate.io.write.kept_frames import (
+    Keys,
+    ranges_of,
 )
 from propagate.io.write.layout import (
     FRAMES,
     INCOMPLETE,
+    KEPT,
     MARKER,
     MASKS,
     OVERLAY,
-    PROJECT,
+    PAGE,
     REFERENCES,
     REFINED,
     REPORT,
     RUN_LENGTHS,
     STATE,
 )
-from propagate.io.write.lock import LOCK, take_lock
-from propagate.io.write.report import differences, read_report, write_report
+from propagate.io.write.lock import take_lock
+from propagate.io.write.project import ObjectLooks, read_project
+from propagate.io.write.report import write_report
 from propagate.io.write.run_state import (
     FrameLog,
     RunProgress,
-    StateError,
     read_log,
-    read_state,
     write_state,
 )
 from propagate.records import Frame, Result
@@ -52,67 +62,6 @@ from propagate.records import Frame, Result
 log = logging.getLogger(__name__)
 
 FORMATS = ("png", "rle")
-# Most settings that a message names.
-MOST_DIFFERENCES = 3
-# Files that are in the folder only while its run is not finished. The marker is removed last: files
-# without it are taken for those of another run.
-_WORK_FILES = (INCOMPLETE, STATE, FRAMES, MARKER)
-# Files of a person, in the folder before the first run and after the last.
-_OWN_FILES = (REFERENCES, PROJECT)
-
-
-def find_finished(
-    path: str | Path,
-    settings: Mapping[str, Any],
-    formats: Sequence[str] = ("png",),
-    overlay: bool = False,
-) -> dict[str, Any] | None:
-    """Read the report of a finished run that need not be repeated; None if there is none.
-
-    Args:
-        path: The folder of the run.
-        settings: Everything that decides the masks; the run must have the same.
-        formats: See `RunFolder`; the run must have written these.
-        overlay: See `RunFolder`.
-
-    Raises:
-        OutputError: If the report cannot be read.
-    """
-    path = Path(path)
-    report = read_report(path)
-    wanted = {MASKS: "png" in formats, RUN_LENGTHS: "rle" in formats, OVERLAY: overlay}
-    if (
-        report is None
-        or differences(report, settings)
-        or not all((path / name).exists() for name, is_wanted in wanted.items() if is_wanted)
-    ):
-        return None
-    if any((path / name).exists() for name in (*_WORK_FILES, LOCK)):
-        # The run was killed after it had written the report.
-        with take_lock(path):
-            _remove_work_files(path)
-    return report
-
-
-def refuse_finished(path: Path, settings: Mapping[str, Any], *, unless_same: bool = False) -> None:
-    """Refuse a folder that holds a finished run; name the settings that differ.
-
-    Args:
-        path: The folder.
-        settings: Of the run that is to be written there, as far as they are known.
-        unless_same: Whether a run of the same settings is no reason to refuse.
-
-    Raises:
-        OutputError: There is one, or its report cannot be read.
-    """
-    report = read_report(path)
-    if report is None:
-        return
-    found = differences(report, settings)
-    if not found and unless_same:
-        return
-    how = f" with other settings: {'; '.join(found[:MOST_DIFFERENCES])}" if found else ""
-    raise OutputError(f"{path}: a finished run is in this folder{how}", REPLACE_HINT)
 
 
 class RunFolder:
@@ -122,7 +71,7 @@ class RunFolder:
         refined/00000.png ... with `refined`: the masks of a refiner
         masks.json            with format "rle": run lengths
         overlay.mp4           with `overlay`; it shows the refined masks, if there are any
-        references/00000.png  the masks that a person gave
+        references/00000.png  the masks that were given
         project.json          names and colours of objects, where a person chose them
         result.json           the report; written last, so a folder that has one is complete
         incomplete.json       in place of the report, if the run ended with an error
@@ -140,6 +89,9 @@ class RunFolder:
                 folder.write(frame, result)
                 folder.save(session.dump(), frame, seconds, {"match": seconds})
 
+    With `depends`, masks of a run of other references stay where they depend on nothing that has
+    changed. The frames in `kept` are rewritten too, each in its turn.
+
     Attributes:
         path: The folder.
         done: Number of frames that an interrupted run of the same settings has done.
@@ -148,6 +100,8 @@ class RunFolder:
         stage_s: The same by stage.
         resumed_at: The frames at which this run was resumed, this time included.
         batch_size, frames_at_once: What an interrupted run computed with; see `RunProgress`.
+        kept: First and last index of each range of later frames whose masks stay.
+        frame_count: Frames of the video, if an earlier run reached its end.
     """
 
     def __init__(
@@ -161,6 +115,9 @@ class RunFolder:
         fps: Fraction | None = None,
         overwrite: bool = False,
         made_by: Mapping[str, str] | None = None,
+        depends: Callable[[Mapping[str, Any]], Keys] | None = None,
+        names: Mapping[int, str] | None = None,
+        labels: bool = True,
     ) -> None:
         """Lock and prepare the folder.
 
@@ -175,10 +132,14 @@ class RunFolder:
             overwrite: Whether to remove the files of any earlier run first.
             made_by: Versions and device, which must be the same for a run to be resumed. None: an
                 unfinished run is always replaced.
+            depends: Reads from settings what each mask depends on. With it, the folder may hold a
+                run that differs in its references only.
+            names: Of objects, by id; those in `project.json` in the folder come first.
+            labels: Whether objects are labelled in the overlay.
 
         Raises:
             OutputError: If the folder holds a finished run or other files, another process uses it,
-                or it cannot be written to.
+                or it cannot be written to; or its `project.json` cannot be used.
             ValueError: If a format is unknown.
         """
         unknown = set(formats) - set(FORMATS)
@@ -186,8 +147,13 @@ class RunFolder:
             raise ValueError(f"formats: of {', '.join(FORMATS)}, not {', '.join(sorted(unknown))}")
         self.path = Path(path)
         self._pngs, self._refined = "png" in formats, refined
-        self._combined = CombinedFiles(self.path, "rle" in formats, overlay, fps)
+        looks = read_project(self.path).over(ObjectLooks(names or {}))
+        self._names, self._colours = looks.names, DisplayColours(looks.colours)
+        self._combined = CombinedFiles(
+            *(self.path, "rle" in formats, overlay, fps, self._colours, self._names, labels)
+        )
         self._report = dict(settings)
+        self._depends = depends
         self._made_by = None if made_by is None else {**made_by, "formats": ", ".join(formats)}
         self.done, self.session = 0, None
         self.seconds = 0.0
@@ -198,6 +164,9 @@ class RunFolder:
         self._log_bytes = self._last_crc32 = 0
         # The log entries of the frames that are still to be rewritten.
         self._earlier: Iterator[dict[str, Any]] = iter(())
+        self.kept: list[tuple[int, int]] = []
+        self.frame_count: int | None = None
+        self._kept: Iterator[tuple[int, Mapping[str, Any]]] = iter(())
         with guard_output_folder(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = take_lock(self.path)
@@ -212,77 +181,36 @@ class RunFolder:
 
     def _prepare(self, overwrite: bool) -> None:
         marker = json.dumps({"settings": self._report}, sort_keys=True).encode()
-        if not overwrite:
-            self._refuse_others(marker)
+        folders = self._mask_folders
+        if not overwrite and not keep_what_stays(
+            self.path, self._report, self._made_by, self._depends, folders
+        ):
+            refuse_others(self.path, self._report, marker)
         # First of all, so that a run that is killed from here on can be repeated.
         write_atomically(self.path / MARKER, marker)
-        names = set() if overwrite else self._restore()
+        names = (
+            set() if overwrite else self._take_over(take_over(self.path, self._made_by, folders))
+        )
         # Also the masks of an unfinished run: a shorter second run would not replace the last ones.
         self._clear(keep=names)
         remove_partial_files(self.path)
-        for folder in self._mask_folders:
+        for folder in folders:
             folder.mkdir(exist_ok=True)
         self._log = FrameLog(self.path, self._log_bytes)
 
-    def _refuse_others(self, marker: bytes) -> None:
-        """Refuse a folder with a finished run, or with files that are not of this run."""
-        # Another process may be asking for the lock at this moment, and a process may have been
-        # killed before it had written its marker.
-        names = {entry.name for entry in self.path.iterdir()}
-        present = {
-            n for n in names if not n.startswith(LOCK) and not is_partial(n) and n not in _OWN_FILES
-        }
-        if REPORT in present:
-            refuse_finished(self.path, self._report)
-        path = self.path / MARKER
-        if present and not (path.exists() and path.read_bytes() == marker):
-            self._refuse_unfinished(_settings_in(path))
-
-    def _refuse_unfinished(self, before: Mapping[str, Any] | None) -> None:
-        """Refuse the files of another run that was not finished; name what differs, if it is known.
-
-        Precision is chosen by the machine, so a run that goes on elsewhere may only have to ask for
-        the one that it began with.
-        """
-        hint = "pass {overwrite=True} to replace them, or choose another folder ({out})"
-        found = [] if before is None else differences(before, self._report)
-        # A live source is another one each time it is read.
-        found = [line for line in found if not line.startswith("started ")]
-        if before is None or not found:
-            raise OutputError(f"{self.path}: the folder holds files of another run", hint)
-        if all(line.startswith("dtype was") for line in found):
-            hint = (
-                f"pass {{dtype={before['dtype']}}} to go on, or {{overwrite=True}} to start again"
-            )
-        raise OutputError(
-            f"{self.path}: an unfinished run of other settings is in this folder: "
-            f"{'; '.join(found[:MOST_DIFFERENCES])}",
-            hint,
-        )
-
-    def _restore(self) -> set[str]:
-        """Load the saved state of an unfinished run; return the names of its frames."""
-        if self._made_by is None:
-            return set()
-        try:
-            saved = read_state(self.path, self._made_by)
-            if saved is None:
-                return set()
-            progress, session = saved
-            names = {entry["name"] for entry in read_log(self.path, progress)}
-            for folder in self._mask_folders:
-                if missing := names - {mask.stem for mask in _masks_in(folder)}:
-                    raise StateError(f"{mask_file(Path(folder.name), min(missing))} is missing")
-        except StateError as error:
-            log.warning("%s: %s; starting over", self.path, error)
-            return set()
-        self.done, self.session = progress.frames, session
-        self.seconds, self.stage_s = progress.seconds, progress.stage_s
-        self.resumed_at = (*progress.resumed_at, progress.frames)
-        self.batch_size, self.frames_at_once = progress.batch_size, progress.frames_at_once
-        self._log_bytes, self._last_crc32 = progress.log_bytes, progress.last_crc32
-        self._earlier = read_log(self.path, progress)
-        return names
+    def _take_over(self, earlier: Earlier) -> set[str]:
+        """Note what is there of an unfinished run; return the names of its frames."""
+        if (progress := earlier.progress) is not None:
+            self.done, self.session = progress.frames, earlier.session
+            self.seconds, self.stage_s = progress.seconds, progress.stage_s
+            self.resumed_at = (*progress.resumed_at, progress.frames)
+            self.batch_size, self.frames_at_once = progress.batch_size, progress.frames_at_once
+            self._log_bytes, self._last_crc32 = progress.log_bytes, progress.last_crc32
+            self._earlier = read_log(self.path, progress)
+        self.frame_count = earlier.frame_count
+        self.kept = ranges_of(index for index, _ in earlier.kept)
+        self._kept = iter(earlier.kept)
+        return earlier.names
 
     @property
     def _mask_folders(self) -> list[Path]:
@@ -292,13 +220,13 @@ class RunFolder:
 
     def _clear(self, keep: set[str]) -> None:
         """Remove the files of runs, the report first, except the masks of the frames in `keep`."""
-        for name in (REPORT, INCOMPLETE, RUN_LENGTHS, OVERLAY):
+        for name in (REPORT, INCOMPLETE, RUN_LENGTHS, OVERLAY, PAGE):
             (self.path / name).unlink(missing_ok=True)
         if not keep:
-            for name in (STATE, FRAMES):
+            for name in (STATE, FRAMES, KEPT):
                 (self.path / name).unlink(missing_ok=True)
         for folder in (self.path / MASKS, self.path / REFINED):
-            for mask in _masks_in(folder):
+            for mask in folder.glob(f"*{SUFFIX}"):
                 if mask.stem not in keep:
                     mask.unlink()
             remove_partial_files(folder)
@@ -330,6 +258,8 @@ class RunFolder:
             write_mask(mask_file(self.path / MASKS, frame.name), result.mask)
         if refined is not None:
             write_mask(mask_file(self.path / REFINED, frame.name), refined)
+        if self._are_new(result.states):
+            self._colours.add(frame.image, result.mask)
         self._combined.add(frame, result.mask, refined, result.scores)
         entry: dict[str, Any] = {"name": frame.name, "time_s": frame.time_s, "objects": {}}
         for i, score in result.scores.items():
@@ -373,25 +303,37 @@ class RunFolder:
         write_state(self.path, progress, session, self._made_by)
 
     def rewrite(self, frame: Frame) -> None:
-        """Take one of the first `done` frames again, in order, for the files that hold all frames.
+        """Take the next frame, one of the first `done` or a kept one, as it is.
 
         Raises:
             OutputError: If the frame has changed, or a mask of it cannot be read.
         """
-        entry = next(self._earlier)
-        self._to_rewrite -= 1
+        if self._to_rewrite:
+            entry = next(self._earlier)
+            self._to_rewrite -= 1
+        else:
+            entry = next(entry for index, entry in self._kept if index == self._count)
+            self._log.add(entry)
+            self._count += 1
         changed = (entry["name"], entry["time_s"]) != (frame.name, frame.time_s)
         if changed or (
-            not self._to_rewrite and zlib.crc32(frame.image.tobytes()) != self._last_crc32
+            self._count == self.done
+            and not self._to_rewrite
+            and zlib.crc32(frame.image.tobytes()) != self._last_crc32
         ):
             raise OutputError(
                 f"{self.path}: frame {frame.index} of the source has changed since this run was "
                 "interrupted",
                 "pass {overwrite=True} to start again, or choose another folder ({out})",
             )
-        if not self._combined.are_wanted:
+        new = self._are_new({int(i): state for i, (_, _, state) in entry["objects"].items()})
+        if not (self._combined.are_wanted or new):
             return
         mask = self._earlier_mask(entry, frame.image.shape[:2])
+        if new:
+            self._colours.add(frame.image, mask)
+        if not self._combined.are_wanted:
+            return
         refined = None
         if self._refined:
             refined = _read_own_mask(mask_file(self.path / REFINED, frame.name))
@@ -406,6 +348,24 @@ class RunFolder:
             ids[decode_mask(counts, *size)] = int(object_id)
         return ids
 
+    def keep_reference(self, frame: Frame, ids: np.ndarray | None) -> None:
+        """Write the mask that was given for a frame; without one, remove that of an earlier run.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        path = mask_file(self.path / REFERENCES, frame.name)
+        if ids is None:
+            path.unlink(missing_ok=True)
+            return
+        path.parent.mkdir(exist_ok=True)
+        write_mask(path, ids)
+
+    def _are_new(self, states: Mapping[int, str]) -> bool:
+        """Whether a frame shows an object that has no colour yet."""
+        shown = {i for i, state in states.items() if state != "absent"}
+        return not shown <= self._colours.colours.keys()
+
     def report(self, **entries: Any) -> None:
         """Add entries to the report that is written at the end."""
         self._report.update(entries)
@@ -419,7 +379,7 @@ class RunFolder:
     def written(self) -> list[str]:
         """Name what is in the folder, for people: "masks/ (80 PNG)", "overlay.mp4", ..."""
         masks = [f"{folder.name}/ ({self._count} PNG)" for folder in self._mask_folders]
-        files = (RUN_LENGTHS, OVERLAY, REPORT, INCOMPLETE)
+        files = (RUN_LENGTHS, OVERLAY, REPORT, INCOMPLETE, PAGE)
         return masks + [name for name in files if (self.path / name).exists()]
 
     # --- the end ---------------------------------------------------------------------------------
@@ -448,7 +408,7 @@ class RunFolder:
                 return
             self._combined.close()
             self._write_report(REPORT, complete=True)
-            _remove_work_files(self.path)
+            remove_work_files(self.path)
         finally:
             self._log.close()
             self._lock.release()
@@ -460,7 +420,7 @@ class RunFolder:
     def _end_with(self, error: BaseException) -> None:
         """Keep the frames so far, and write why there are no more."""
         reason = hide_secrets(" ".join(str(error).split())) or type(error).__name__
-        if not self._count:
+        if not self._count and not self.kept:
             # The next attempt, with the right mask for example, must find the folder free.
             self._combined.discard()
             self._remove_all()
@@ -489,25 +449,9 @@ class RunFolder:
             (self.path / MARKER).unlink(missing_ok=True)
 
     def _write_report(self, name: str, **entries: Any) -> None:
-        entries = {**self._report, **entries, "frames": self._count}
+        looks = ObjectLooks(self._names, self._colours.colours).to_json()
+        entries = {**self._report, **entries, "objects": looks, "frames": self._count}
         write_report(self.path / name, entries, self._log.entries())
-
-
-def _settings_in(marker: Path) -> Mapping[str, Any] | None:
-    """Read the settings of an unfinished run; None if they are not known."""
-    try:
-        return dict(json.loads(marker.read_bytes())["settings"])
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-
-
-def _remove_work_files(path: Path) -> None:
-    for name in _WORK_FILES:
-        (path / name).unlink(missing_ok=True)
-
-
-def _masks_in(folder: Path) -> Iterator[Path]:
-    return folder.glob(f"*{SUFFIX}")
 
 
 def _read_own_mask(path: Path) -> np.ndarray:

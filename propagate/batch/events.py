@@ -16,7 +16,7 @@ from propagate.stage_clock import watched_by
 
 if TYPE_CHECKING:
     from propagate.records import Progress
-    from propagate.run import RunSummary
+    from propagate.run_summary import RunSummary
 
 # Seconds between two reports on how far a video is.
 REPORT_EVERY_S = 0.5

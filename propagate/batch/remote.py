@@ -24,6 +24,7 @@ from propagate.io.write.layout import (
     INCOMPLETE,
     MASKS,
     OVERLAY,
+    PAGE,
     REFINED,
     REPORT,
     RUN_LENGTHS,
@@ -32,12 +33,12 @@ from propagate.io.write.lock import take_lock
 from propagate.stage_clock import show_life
 
 if TYPE_CHECKING:
-    from propagate.run import RunSummary
+    from propagate.run_summary import RunSummary
 
 # Files that are uploaded together.
 UPLOADED_AT_ONCE = 64
 # The files of a run; the last one may be left from an attempt that failed.
-_OF_RUNS = (MASKS, REFINED, RUN_LENGTHS, OVERLAY, REPORT, INCOMPLETE)
+_OF_RUNS = (MASKS, REFINED, RUN_LENGTHS, OVERLAY, PAGE, REPORT, INCOMPLETE)
 
 
 def is_url(out: str | Path) -> TypeGuard[str]:

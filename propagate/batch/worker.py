@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from propagate.pipeline import Propagator
     from propagate.records import Mask, Progress
     from propagate.refine.refiner import Refiner
-    from propagate.run import RunSummary
     from propagate.run_options import RunOptions
+    from propagate.run_summary import RunSummary
 
 
 class Stopped(BaseException):

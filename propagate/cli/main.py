@@ -22,6 +22,8 @@ from propagate.cli.evaluate import eval_app
 from propagate.cli.features import features
 from propagate.cli.find import find
 from propagate.cli.models import models
+from propagate.cli.prompt import prompt
+from propagate.cli.report import report
 from propagate.cli.run import run
 from propagate.cli.segment import segment
 from propagate.cli.studio import studio
@@ -42,7 +44,7 @@ app = typer.Typer(
 )
 app.add_typer(eval_app, name="eval")
 app.add_typer(benchmark_app, name="benchmark")
-for command in (run, batch, status, models, features, find, segment, studio):
+for command in (run, prompt, studio, batch, status, report, models, features, find, segment):
     app.command()(command)
 
 

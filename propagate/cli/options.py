@@ -55,6 +55,14 @@ class DecoderName(StrEnum):
     pyav = "pyav"
 
 
+class BackwardsName(StrEnum):
+    """Which objects are followed backwards from a reference."""
+
+    all = "all"
+    new = "new"
+    none = "none"
+
+
 class Value255Name(StrEnum):
     """What 255 means in a mask."""
 
@@ -100,11 +108,31 @@ OnDamage = Annotated[
         "the frames that cannot be decoded. The others keep their numbers and times."
     ),
 ]
-ForwardOnly = Annotated[
+Backwards = Annotated[
+    BackwardsName,
+    typer.Option(
+        help="Objects that are followed backwards from a reference too: all; new, those that no "
+        "earlier reference names, so a correction acts forwards only; none."
+    ),
+]
+Update = Annotated[
     bool,
-    typer.Option("--forward-only", help="Do not follow objects backwards from a reference."),
+    typer.Option(
+        "--update",
+        help="Go on with a run of other references: masks that the references given now do not "
+        "change stay, the others are computed again.",
+    ),
 ]
 Overlay = Annotated[bool, typer.Option("--overlay", help="Write overlay.mp4 with the masks drawn.")]
+NoLabels = Annotated[
+    bool, typer.Option("--no-labels", help="No ids and names of objects in overlay.mp4.")
+]
+Report = Annotated[
+    bool,
+    typer.Option(
+        "--report", help="Write report.html: a page with the timeline and the worst frames."
+    ),
+]
 Refine = Annotated[
     str | None,
     typer.Option(
@@ -319,26 +347,35 @@ class OutputChoice:
     """What is written of each video."""
 
     overlay: Overlay = False
+    no_labels: NoLabels = False
+    report: Report = False
     formats: Formats = "png"
     refine: Refine = None
     batch_size: BatchSize = None
     max_frames: MaxFrames = None
-    forward_only: ForwardOnly = False
+    backwards: Backwards = BackwardsName.all
     overwrite: Overwrite = False
+    update: Update = False
 
     def run_options(self, source_options: "SourceOptions", **others: Any) -> "RunOptions":
         """Make the record of a run."""
         from propagate.run_options import RunOptions
 
-        return RunOptions(
-            source_options=source_options,
-            formats=parse_formats(self.formats),
-            overlay=self.overlay,
-            batch_size=self.batch_size,
-            max_frames=self.max_frames,
-            both_ways=not self.forward_only,
-            **others,
-        )
+        try:
+            return RunOptions(
+                source_options=source_options,
+                formats=parse_formats(self.formats),
+                overlay=self.overlay,
+                labels=not self.no_labels,
+                report=self.report,
+                batch_size=self.batch_size,
+                max_frames=self.max_frames,
+                backwards=self.backwards.value,
+                update=self.update,
+                **others,
+            )
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The command `propagate run`: parse, call the public functions, print."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ from propagate.cli.options import (
     SourceChoice,
     spread,
 )
+from propagate.cli.prompt_choice import PromptChoice
 from propagate.cli.terminal import (
     CONTINUE,
     if_interrupted,
@@ -26,14 +28,16 @@ from propagate.cli.terminal import (
     say_what_is_logged,
     speed_text,
 )
-from propagate.errors import DeviceError, ModelError, PropagateError, counted
+from propagate.errors import DeviceError, MaskError, ModelError, PropagateError, counted
 
 if TYPE_CHECKING:
     from propagate.batch.events import Run
+    from propagate.io.decode.options import SourceOptions
     from propagate.io.masks.reading import MaskReading
-    from propagate.records import Mask, Progress
+    from propagate.prompts.records import Prompt
+    from propagate.records import Frame, Mask, Progress
     from propagate.refine.refiner import Refiner
-    from propagate.run import RunSummary
+    from propagate.run_summary import RunSummary
 
 LIVE_IS_OVER = (
     "a camera or stream cannot be continued: what was written stays; choose another folder with -o "
@@ -87,6 +91,7 @@ def run(
             help="Compile the U-Net: the first frames take minutes, all others less. For GPUs.",
         ),
     ] = False,
+    prompts: PromptChoice,
     model: ModelChoice,
     output: OutputChoice,
     source: SourceChoice,
@@ -99,6 +104,9 @@ def run(
     black is one object; other values are object ids, 255 is void. Frames before a reference are
     followed backwards from it, frames between two references from both.
 
+    Without a mask, or beside it, objects may be marked with --box, --point, --stroke and --polygon,
+    in pixels of the frame --at; see `propagate prompt`, which shows what is made of them.
+
     Example: propagate run clip.mp4 -m first.png -o out --overlay
     """
     from propagate.io.decode.image_paths import as_folders
@@ -106,15 +114,17 @@ def run(
     sources = as_folders(sources)
     source_options = source.source_options()
     options = output.run_options(source_options, overwrite=output.overwrite)
-    references = _references(
-        sources, masks, named or [], mask_reading.reading(source_options.max_pixels)
-    )
-    class_names = _class_names(names or [], references)
+    marked = prompts.prompts()
+    reading = mask_reading.reading(source_options.max_pixels)
+    references = _references(sources, masks, named or [], reading, marked=bool(marked))
+    frames = _marked_frames(sources, prompts, marked, references, source_options)
+    class_names = _class_names(names or [], references, marked)
 
     from propagate.batch.events import reporting_failures, run_reporting
     from propagate.features.recipes import check_recipe
     from propagate.io.decode.live import live_display_name
     from propagate.io.decode.video import is_live, name_of
+    from propagate.io.write.layout import PAGE
     from propagate.pipeline import Propagator
     from propagate.run_check import check_before_loading
 
@@ -144,8 +154,12 @@ def run(
         return propagator, load_refiner(output.refine, device=model.device, dtype=model.dtype.value)
 
     def follow(path: str, given: "Mapping[int, Mask]", **watched: Any) -> "RunSummary":
-        check_before_loading(path, given, out, options, model=model.model, config=config)
+        if not marked:
+            check_before_loading(path, given, out, options, model=model.model, config=config)
         propagator, refiner = load()
+        if marked:
+            found = prompts.masks(propagator, frames, marked)
+            given = dict(sorted({**given, **_joined(given, found)}.items()))
         return propagator.run(
             path, given, out, options, refine=refiner, keep_finished=True, **watched
         )
@@ -172,27 +186,93 @@ def run(
                 for note in summary.notes if summary.was_finished else ():
                     say(note)
                 print(_last_line(summary))
+                if output.report:
+                    print(summary.folder / PAGE)
     if failures:
         say(f"error: {failures} of {len(sources)} sources failed, see above")
         raise typer.Exit(1)
 
 
 def _references(
-    sources: Sequence[str], masks: Path | None, named: Sequence[str], reading: "MaskReading"
+    sources: Sequence[str],
+    masks: Path | None,
+    named: Sequence[str],
+    reading: "MaskReading",
+    *,
+    marked: bool,
 ) -> "list[dict[int, Mask]]":
     """Read the masks of each source."""
     from propagate.io.masks.references import add_references, masks_of_sources
 
-    if masks is None and not named:
-        raise typer.BadParameter("give a mask, or --reference FRAME=MASK", param_hint="--mask")
+    if masks is None and not named and not marked:
+        raise typer.BadParameter(
+            "give a mask, or --reference FRAME=MASK, or mark objects with --point, --box, --stroke "
+            "or --polygon",
+            param_hint="--mask",
+        )
     given = [{} for _ in sources]
     if masks is not None:
         given = masks_of_sources(masks, list(sources), reading=reading)
     return add_references(given, list(named), source=sources[0], reading=reading)
 
 
+def _marked_frames(
+    sources: Sequence[str],
+    choice: PromptChoice,
+    marked: "Mapping[int, list[Prompt]]",
+    references: "Sequence[Mapping[int, Mask]]",
+    options: "SourceOptions",
+) -> "dict[int, Frame]":
+    """Read the frames that are marked; nothing of a mask there may be marked again."""
+    if not marked:
+        return {}
+    from propagate.io.decode.live import live_display_name
+    from propagate.io.decode.video import is_live
+
+    if len(sources) > 1:
+        raise typer.BadParameter(
+            f"objects are marked on frames of one source, not of {len(sources)}",
+            param_hint="--point",
+        )
+    if is_live(sources[0]) or options.follow_timeout_s is not None:
+        raise typer.BadParameter(
+            f"{live_display_name(sources[0])}: is live, and its frames are not known before the "
+            "run; give a mask with -m",
+            param_hint="--point",
+        )
+    for index, prompts in marked.items():
+        ids = references[0][index].object_ids if index in references[0] else ()
+        if twice := {prompt.object_id for prompt in prompts} & {*ids}:
+            raise MaskError(
+                f"frame {index}: object {min(twice)} is marked and is in "
+                f"{references[0][index].source} too",
+                "choose another id for one of them",
+            )
+    return choice.read_frames(sources[0], marked, options)
+
+
+def _joined(given: "Mapping[int, Mask]", found: "Mapping[int, Mask]") -> "dict[int, Mask]":
+    """Lay the marked objects under those of a mask of the same frame."""
+    import numpy as np
+
+    from propagate.io.masks.ids import check_size
+    from propagate.records import BACKGROUND_ID
+
+    joined = {}
+    for index, mask in found.items():
+        under = given.get(index)
+        if under is not None:
+            check_size(under, *mask.ids.shape)
+            ids = np.where(under.ids == BACKGROUND_ID, mask.ids, under.ids)
+            mask = replace(under, ids=ids, source=f"{under.source} and prompts")
+        joined[index] = mask
+    return joined
+
+
 def _class_names(
-    named: Sequence[str], references: "Sequence[Mapping[int, Mask]]"
+    named: Sequence[str],
+    references: "Sequence[Mapping[int, Mask]]",
+    marked: "Mapping[int, list[Prompt]]",
 ) -> dict[int, str]:
     """Read `1=dog` and the like; every object must be in a mask."""
     class_names = {}
@@ -202,6 +282,7 @@ def _class_names(
             raise typer.BadParameter(f"{text!r}: an object id and a class, such as 1=dog")
         class_names[int(object_id)] = name.strip()
     ids = {i for masks in references for mask in masks.values() for i in mask.object_ids}
+    ids |= {prompt.object_id for prompts in marked.values() for prompt in prompts}
     if unknown := class_names.keys() - ids:
         raise typer.BadParameter(
             f"no mask has an object {min(unknown)}; there are {sorted(ids)}", param_hint="--name"

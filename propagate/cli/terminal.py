@@ -42,7 +42,6 @@ def say(text: str) -> None:
 
 # Settings whose option is named differently.
 OPTIONS = {
-    "both_ways=False": "--forward-only",
     "class_names": "--name",
     "follow_timeout_s": "--follow-timeout",
     "isolate=False": "--no-isolate",

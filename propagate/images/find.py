@@ -273,7 +273,7 @@ def draw_found(image: np.ndarray, found: torch.Tensor, object_id: int) -> np.nda
     Args:
         image: (H, W, 3) uint8, RGB.
         found: (h, w) map in 0..1.
-        object_id: Which palette colour is used.
+        object_id: Its id. The colour is the one that stands out most.
 
     Returns:
         (H', W', 3) uint8, RGB.

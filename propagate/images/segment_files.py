@@ -23,6 +23,7 @@ from propagate.images.segment import Segmentation, Segmenter
 from propagate.io.decode.image_folder import SUFFIXES
 from propagate.io.decode.one_frame import read_frame
 from propagate.io.decode.options import SourceOptions
+from propagate.io.masks.display_colours import DisplayColours
 from propagate.io.masks.png import mask_file, write_mask
 from propagate.io.write.encode import encode_image
 from propagate.io.write.files import (
@@ -32,7 +33,7 @@ from propagate.io.write.files import (
     write_atomically,
 )
 from propagate.io.write.layout import REPORT
-from propagate.io.write.overlay import draw_overlay
+from propagate.io.write.overlay import draw_overlay, object_labels
 
 OVERLAYS = "overlay"
 JPEG_QUALITY = 92
@@ -137,6 +138,7 @@ def segment_files(
     names = output_names(pictures)
     _prepare(out, names, overlay)
     found: dict[str, dict[str, Any]] = {}
+    colours = DisplayColours()
     failures: list[VideoError] = []
     for done, (picture, name) in enumerate(zip(pictures, names, strict=True), start=1):
         try:
@@ -147,7 +149,9 @@ def segment_files(
             result = segmenter.segment(image)
             write_mask(mask_file(out, name), result.mask)
             if overlay:
-                drawn = draw_overlay(image, result.mask)
+                known = colours.add(image, result.mask)
+                labels = object_labels(result.scores, {})
+                drawn = draw_overlay(image, result.mask, colours=known, labels=labels)
                 jpeg = encode_image(drawn, "JPEG", quality=JPEG_QUALITY)
                 write_atomically(out / OVERLAYS / f"{name}.jpg", jpeg)
             found[name] = {"picture": str(picture), "objects": _objects(result)}

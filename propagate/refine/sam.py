@@ -185,14 +185,57 @@ class Sam:
                 for several in (False, True)
             ]
             logits = torch.cat(offered, dim=1)  # (K, M, L, L)
-            if not torch.isfinite(logits).all():
-                raise ModelError(
-                    f"model {self.name}: masks are not finite in {str(self.dtype)[6:]}",
-                    "its weights are damaged, download them again"
-                    if self.dtype == torch.float32
-                    else "pass {dtype=float32}",
-                )
+            self._check_finite(logits)
             yield from logits
+
+    @torch.inference_mode()
+    def predict(
+        self,
+        maps: list[torch.Tensor],
+        points: np.ndarray | None,
+        labels: np.ndarray,
+        box: np.ndarray | None,
+        *,
+        several: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run the decoder on points and a box of one object, without a mask.
+
+        Args:
+            maps: As `encode` gives them.
+            points: (P, 2) x and y in pixels of the square; None: there are none.
+            labels: (P,) 1 on the object, 0 off it.
+            box: (4,) left, top, right and bottom pixel in the square; None: there is none.
+            several: Whether to offer three masks, as for an ambiguous prompt, or a single one.
+
+        Returns:
+            Mask logits (M, L, L), and how the model rates each: (M,).
+
+        Raises:
+            ModelError: They are not finite.
+        """
+
+        def sent(array: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(array).float().to(self.device)
+
+        inputs: dict[str, Any] = {"image_embeddings": maps[0] if self._is_sam1 else maps}
+        if points is not None:
+            inputs["input_points"] = sent(points)[None, None]
+            inputs["input_labels"] = torch.from_numpy(labels).to(self.device)[None, None]
+        if box is not None:
+            inputs["input_boxes"] = sent(box)[None, None]
+        found = self.model(**inputs, multimask_output=several)
+        logits, ratings = found.pred_masks[0, 0], found.iou_scores[0, 0]
+        self._check_finite(logits)
+        return logits, ratings
+
+    def _check_finite(self, logits: torch.Tensor) -> None:
+        if not torch.isfinite(logits).all():
+            raise ModelError(
+                f"model {self.name}: masks are not finite in {str(self.dtype)[6:]}",
+                "its weights are damaged, download them again"
+                if self.dtype == torch.float32
+                else "pass {dtype=float32}",
+            )
 
     @torch.inference_mode()
     def to_frame(self, logits: torch.Tensor, canvas: Canvas) -> torch.Tensor:

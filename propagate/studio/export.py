@@ -12,8 +12,8 @@ import numpy as np
 
 from propagate.errors import MaskError
 from propagate.io.decode.video import open_source
+from propagate.io.masks.display_colours import DisplayColours, from_hex
 from propagate.io.masks.masks_json import MasksJsonWriter
-from propagate.io.masks.palette import palette
 from propagate.io.masks.png import mask_file, write_mask
 from propagate.io.write.files import guard_writing
 from propagate.io.write.layout import MASKS, OVERLAY, RUN_LENGTHS
@@ -82,16 +82,17 @@ def _write(
     kept = np.full(256, BACKGROUND_ID, np.uint8)
     for i in wanted:
         kept[i] = i
-    colours = palette().copy()
-    for i, item in objects.items():
-        colours[i] = tuple(bytes.fromhex(item.colour[1:]))
+    colours = DisplayColours({i: from_hex(item.colour) for i, item in objects.items()})
+    names = {i: item.name for i, item in objects.items()}
     height, width = project.frames.size
     overlay = lengths = None
     with ExitStack() as stack:
         frames = stack.enter_context(open_source(project.source, settings.source_options))
         if "overlay" in kinds:
             fps = frames.info.fps
-            overlay = OverlayWriter(folder / OVERLAY, fps, width, height, colours=colours)
+            overlay = OverlayWriter(
+                folder / OVERLAY, fps, width, height, colours=colours, names=names
+            )
             stack.enter_context(overlay)
         if "rle" in kinds:
             lengths = stack.enter_context(MasksJsonWriter(folder / RUN_LENGTHS, height, width))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from propagate.records import Mask, Progress
+from propagate.records import Mask, OnResult, Progress
 from propagate.run_options import RunOptions
 from propagate.studio.settings import StudioSettings
 
@@ -20,10 +20,12 @@ def follow(
     name: str,
     settings: StudioSettings,
     *,
-    start_again: bool,
     progress: Progress,
+    on_result: OnResult,
 ) -> None:
-    """Write `out/name/`, or go on with it.
+    """Write `out/name/`, or go on with it; masks that the references do not change stay.
+
+    It is `propagate run SOURCE -m out/name/references -o out --update --backwards new`.
 
     Args:
         propagator: The model.
@@ -32,13 +34,20 @@ def follow(
         out: Folder for the folders of videos.
         name: Of the video's folder.
         settings: How the video is decoded.
-        start_again: Whether the folder holds a run of other references, which is replaced.
         progress: Called after each frame; what it raises ends the run.
+        on_result: Called with each frame whose mask was computed.
 
     Raises:
         PropagateError: As `Propagator.run`.
     """
-    options = RunOptions(source_options=settings.source_options, overwrite=start_again)
+    options = RunOptions(source_options=settings.source_options, backwards="new", update=True)
     propagator.run(
-        source, references, out, options, name=name, keep_finished=True, progress=progress
+        source,
+        references,
+        out,
+        options,
+        name=name,
+        keep_finished=True,
+        progress=progress,
+        on_result=on_result,
     )

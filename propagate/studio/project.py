@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from propagate.dependence import Dependence
 from propagate.errors import MaskError
 from propagate.io.masks.png import mask_file, read_ids, write_mask
 from propagate.io.write.layout import MASKS, REFERENCES
@@ -30,7 +31,7 @@ from propagate.studio.project_file import (
 )
 from propagate.studio.references import References, describe
 from propagate.studio.run_files import Track, read_run_files, swap_in_report
-from propagate.studio.stale import ranges_of, stale_ranges, within
+from propagate.studio.stale import dependence_of, ranges_of, stale_frames
 
 
 class Project:
@@ -68,8 +69,7 @@ class Project:
         self._revision = 1
         self._computed: set[int] = set()
         self._tracks: dict[int, Mapping[str, Track]] = {}
-        self._made_with: Mapping[int, str] = {}  # checksums of the run's references
-        self._pending: set[int] = set()  # masks that the last run was to change and did not reach
+        self._made_with: Dependence | None = None  # what the masks depend on
         self.events = Events(self.to_json)
         self.frames = frames
         names = self.frames.names
@@ -144,12 +144,6 @@ class Project:
         """
         with self._writes:
             return self._references.masks()
-
-    @property
-    def has_new_references(self) -> bool:
-        """Whether the masks that are there were made with other references."""
-        now = {i: r.checksum for i, r in self._references.known.items()}
-        return bool(self._made_with) and dict(self._made_with) != now
 
     def reference(self, index: int) -> np.ndarray:
         """Return what a person labelled on a frame: (H, W) uint8 ids.
@@ -247,7 +241,7 @@ class Project:
             after = self._references.known
             with self._lock:
                 computed = sorted(i for i in self._computed if first <= i <= last)
-                made_with = dict(self._made_with)
+                made_with = {} if self._made_with is None else dict(self._made_with.checksums)
             for index in computed:
                 ids = read_ids(self._mask_file(index)).astype(np.uint8)
                 if np.isin(ids, (a, b)).any():
@@ -275,45 +269,36 @@ class Project:
     # --- what a run does -------------------------------------------------------------------------
 
     def begin_run(self, references: Mapping[int, Mask]) -> None:
-        """Note that a run with these references has begun to write, and which masks it left."""
-        with self._lock:
-            self._pending = self._stale()
+        """Note that a run with these references has begun to write, and which masks stay."""
         self._read_run()
         with self._lock:
-            self._made_with = {i: describe(mask.ids).checksum for i, mask in references.items()}
+            self._made_with = dependence_of({i: describe(m.ids) for i, m in references.items()})
+        self.tell_change()
 
-    def take_result(self, index: int, track: Mapping[str, Track] | None) -> None:
-        """Note that a run has written the mask of a frame; without a track it is not known yet."""
+    def take_result(self, index: int, track: Mapping[str, Track]) -> None:
+        """Note that a run has written the mask of a frame."""
         with self._lock:
             self._computed.add(index)
-            self._pending.discard(index)
-            if track is not None:
-                self._tracks[index] = track
+            self._tracks[index] = track
             self._revision += 1
             revision = self._revision
-        told = {i: list(values) for i, values in (track or {}).items()}
+        told = {i: list(values) for i, values in track.items()}
         self.events.publish("frame", {"index": index, "revision": revision, "objects": told})
 
-    def end_run(self, *, complete: bool) -> None:
-        """Note that a run that had begun has ended, and read what it left.
-
-        Args:
-            complete: Whether it came to its end.
-        """
+    def end_run(self) -> None:
+        """Read what a run left that had begun."""
         with self._lock:
             made_with = self._made_with
         self._read_run()
         with self._lock:
-            self._made_with = made_with
-            if complete:
-                self._pending = set()
+            self._made_with = self._made_with or made_with
 
     def _read_run(self) -> None:
         """Read the masks, scores and references that a run has left in the folder."""
         found = read_run_files(self.folder, self._index_of)
         with self._lock:
             self._computed, self._tracks = set(found.frames), dict(found.tracks)
-            self._made_with = found.references
+            self._made_with = found.dependence
 
     def tell_change(self) -> None:
         """Count a change, and tell everybody."""
@@ -327,15 +312,10 @@ class Project:
         self.events.close()
 
     def _stale(self) -> set[int]:
-        references = self._references.known
-        changed = stale_ranges(
-            self._made_with,
-            {i: r.checksum for i, r in references.items()},
-            {i: r.object_ids for i, r in references.items()},
-            self.frames.count,
-        )
-        found = within(changed, self._computed) if self._made_with else set()
-        return found | (self._pending & self._computed)
+        if self._made_with is None:
+            return set()
+        now = dependence_of(self._references.known)
+        return stale_frames(self._made_with, now, self._computed)
 
     def _tell_count(self) -> None:
         self.events.publish("counted", {"frame_count": self.frames.count})

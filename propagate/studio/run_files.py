@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from propagate.dependence import Dependence
 from propagate.io.masks.png import SUFFIX
 from propagate.io.write.layout import FRAMES, INCOMPLETE, MARKER, MASKS, REPORT
 from propagate.io.write.report import write_report
+from propagate.records import Result
 
 # Of an object on a frame: its score, its margin, and the first letter of its state.
 Track = tuple[float, float, str]
@@ -21,12 +23,12 @@ class RunFiles:
     Attributes:
         frames: The frames that have a mask.
         tracks: Frame -> object id as text -> its track.
-        references: Frame -> checksum of each reference that the run had.
+        dependence: What its masks depend on; None: it does not say so.
     """
 
     frames: frozenset[int] = frozenset()
     tracks: Mapping[int, Mapping[str, Track]] = field(default_factory=dict)
-    references: Mapping[int, str] = field(default_factory=dict)
+    dependence: Dependence | None = None
 
 
 def read_run_files(folder: Path, index_of: Callable[[str], int | None]) -> RunFiles:
@@ -51,8 +53,23 @@ def read_run_files(folder: Path, index_of: Callable[[str], int | None]) -> RunFi
     return RunFiles(
         found,
         {index: track for index, track in tracks.items() if index in found},
-        {int(k): str(v) for k, v in (settings.get("references_sha256") or {}).items()},
+        _dependence_in(settings),
     )
+
+
+def _dependence_in(settings: Mapping[str, Any]) -> Dependence | None:
+    try:
+        return Dependence.from_settings(settings)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def track_of(result: Result) -> dict[str, Track]:
+    """Give the tracks of the objects of a frame."""
+    return {
+        str(i): (round(score, 4), round(result.margins[i], 4), result.states[i][:1])
+        for i, score in result.scores.items()
+    }
 
 
 def swap_in_report(

@@ -1,42 +1,32 @@
 """Which masks the references given since a run will change."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
+
+from propagate.dependence import Dependence
+from propagate.studio.references import Reference
+from propagate.two_way import plan_blocks
 
 Range = tuple[int, int]
+# Longer than any video: the page does not know where the feature cache would be full.
+_NO_LIMIT = 2**31
 
 
-def stale_ranges(
-    before: Mapping[int, str],
-    now: Mapping[int, str],
-    named: Mapping[int, Collection[int]],
-    last: int,
-) -> list[Range]:
+def dependence_of(references: Mapping[int, Reference]) -> Dependence:
+    """Say what the masks depend on that a run with these references makes."""
+    named = {frame: reference.object_ids for frame, reference in references.items()}
+    checksums = {frame: reference.checksum for frame, reference in references.items()}
+    return Dependence(checksums, named, plan_blocks(named, _NO_LIMIT, new_only=True))
+
+
+def stale_frames(before: Dependence, now: Dependence, computed: Collection[int]) -> set[int]:
     """Find the frames whose masks change.
 
-    Objects are followed forwards from a reference to the frame before the next one that names all
-    of them, or that says that none is visible. An object is also followed backwards from the first
-    reference that names it.
-
     Args:
-        before: Frame -> checksum of each reference that the masks were made with.
-        now: The same of the references given now.
-        named: Frame -> the objects in each reference given now.
-        last: The last frame.
-
-    Returns:
-        First and last frame of each range, in order and apart.
+        before: Of the run that made the masks.
+        now: Of the references given now.
+        computed: The frames that have a mask.
     """
-    every = set().union(*named.values()) if named else set()
-    unchanged = {frame for frame in now if before.get(frame) == now[frame]}
-    found = []
-    for frame in sorted((before.keys() | now.keys()) - unchanged):
-        ends = [f for f in unchanged if f > frame and (not named[f] or every <= set(named[f]))]
-        earlier = [f for f in named if f < frame]
-        known = set().union(*(named[f] for f in earlier)) if earlier else set()
-        # Of a reference that is gone, nobody knows which objects it named.
-        names_new = not set(named[frame]) <= known if frame in named else not every <= known
-        found.append((0 if names_new else frame, min(ends, default=last + 1) - 1))
-    return joined(found)
+    return {i for i in computed if before.mask_key(i) != now.mask_key(i)}
 
 
 def joined(ranges: Iterable[Range]) -> list[Range]:
@@ -53,14 +43,3 @@ def joined(ranges: Iterable[Range]) -> list[Range]:
 def ranges_of(frames: Iterable[int]) -> list[Range]:
     """Write a set of frames as ranges."""
     return joined((frame, frame) for frame in frames)
-
-
-def within(ranges: Sequence[Range], frames: Collection[int]) -> set[int]:
-    """Return the frames that lie in a range."""
-    inside: set[int] = set()
-    for first, last in ranges:
-        if last - first < len(frames):
-            inside.update(f for f in range(first, last + 1) if f in frames)
-        else:
-            inside.update(f for f in frames if first <= f <= last)
-    return inside

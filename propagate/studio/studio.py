@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from propagate.errors import MaskError, PropagateError, Spelling
 from propagate.features.hub import cached
 from propagate.io.decode.video import name_of
-from propagate.records import Mask
+from propagate.records import Frame, Mask, Result
 from propagate.refine.names import REFINERS
 from propagate.studio.answers import Refused, not_found
 from propagate.studio.export import KINDS, export
@@ -25,7 +25,7 @@ from propagate.studio.jobs import Job, Jobs
 from propagate.studio.project import Project
 from propagate.studio.project_file import read_project
 from propagate.studio.prompting import Prompter
-from propagate.studio.run_files import source_of_run
+from propagate.studio.run_files import source_of_run, track_of
 from propagate.studio.settings import StudioSettings
 from propagate.studio.uploads import Uploads
 
@@ -242,14 +242,19 @@ class _Following:
 
     def __call__(self, job: Job) -> None:
         studio, project = self._studio, self._project
-        complete = False
 
-        def progress(done: int, total: int | None) -> None:
+        def begin() -> None:
             if not self._begun:
                 self._begun = True
                 project.begin_run(self._references)
-            project.take_result(done - 1, None)
+
+        def progress(done: int, total: int | None) -> None:
+            begin()
             job.progress(done, total)
+
+        def on_result(frame: Frame, result: Result) -> None:
+            begin()
+            project.take_result(frame.index, track_of(result))
 
         try:
             follow(
@@ -259,13 +264,12 @@ class _Following:
                 project.folder.parent,
                 project.folder.name,
                 studio.settings,
-                start_again=project.has_new_references,
                 progress=progress,
+                on_result=on_result,
             )
-            complete = True
         finally:
             if self._begun:
-                project.end_run(complete=complete)
+                project.end_run()
 
 
 def _is_same(source: str, path: Path) -> bool:

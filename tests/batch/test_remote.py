@@ -123,7 +123,7 @@ def test_the_report_goes_last_and_half_a_run_is_done_again(video, tmp_path, monk
     again = run(video, url)
     assert (again.state, again.frames) == ("done", 12)
     assert parts[-1] == ["result.json"]
-    assert len(files_of(tmp_path / "url/clip")) == 14
+    assert len(files_of(tmp_path / "url/clip")) == 15
 
 
 def test_half_a_report_is_none(video, tmp_path):

@@ -84,6 +84,7 @@ def test_the_longest_video_is_begun_first(clips, tmp_path):
     assert begun == ["four", "three", "two"]
 
 
+@pytest.mark.slow
 def test_a_missing_file_costs_its_own_line_alone(propagate, drawn, tmp_path):
     for name in ("a", "c"):
         (tmp_path / f"{name}.mp4").symlink_to(drawn.mp4)
@@ -320,6 +321,7 @@ def test_a_batch_that_is_killed_and_interrupted_loses_nothing_and_goes_on(clips,
     assert_same(tmp_path, whole)
 
 
+@pytest.mark.slow
 def test_a_second_batch_on_a_folder_is_refused(clips, tmp_path):
     with take_lock(tmp_path), pytest.raises(OutputError, match="in use by process"):
         run_batch(videos_of(clips), tmp_path, SETTINGS, engine=here)
@@ -419,6 +421,7 @@ def test_a_folder_without_a_batch_has_no_status(propagate, tmp_path):
     assert "cannot be read" in propagate("status", tmp_path).stderr
 
 
+@pytest.mark.slow
 def test_a_worker_tells_of_life_where_no_frame_comes_out(clips, drawn, tmp_path):
     """Frames that are gone back over come out late, when all of them have been seen."""
     from propagate.batch import events as run_events

@@ -147,6 +147,7 @@ def test_the_summary_holds_the_table_and_the_times(root, tmp_path):
 # --- what it runs again --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_finished_runs_are_not_run_again_and_the_scores_are_the_same(root, tmp_path):
     first, ran = run(root, tmp_path / "out", sequences=["two"])
     assert ran == ["color: two", "first-mask: two"]

@@ -51,6 +51,7 @@ def settings() -> list[tuple[str, str | None]]:
     return sorted(found, key=str)
 
 
+@pytest.mark.slow
 def test_there_are_settings_in_hints():
     assert ("overwrite", "True") in settings()
 
@@ -62,6 +63,6 @@ def test_a_setting_in_a_hint_is_an_option(name, value):
 
 
 def test_settings_are_spelled_as_options():
-    hint = "pass {overwrite=True}, {short_side_px=480}, {both_ways=False} or another {out}"
-    spelled = "there; pass --overwrite, --short-side 480, --forward-only or another -o"
+    hint = "pass {overwrite=True}, {short_side_px=480}, {backwards=none} or another {out}"
+    spelled = "there; pass --overwrite, --short-side 480, --backwards none or another -o"
     assert error_text("there", hint) == spelled

@@ -40,7 +40,8 @@ def python(*arguments, cwd=ROOT):
 
 def test_the_commands_are_these():
     names = (
-        *("run", "batch", "status", "models", "features", "segment", "find", "studio"),
+        *("run", "prompt", "studio", "batch", "status", "report"),
+        *("models", "features", "segment", "find"),
         *("eval", "eval davis", "eval protocols", "eval permis"),
         *("eval permis build", "benchmark", "benchmark davis", "benchmark permis"),
     )
@@ -69,6 +70,7 @@ def test_the_example_of_a_command_is_one_that_it_accepts(words):
     COMMANDS[leaf].make_context("propagate", example[len(leaf) :])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", ["--help", "run --help", "eval davis --help", "studio --help", "--version"]
 )

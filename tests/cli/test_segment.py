@@ -32,6 +32,7 @@ def scene(drawn, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_masks_overlays_and_the_report_are_written(propagate, drawn, scene) -> None:
     larger = scene.root / "larger.png"
     Image.fromarray(drawn.images[6]).resize((96, 72)).save(larger)
@@ -81,6 +82,7 @@ def test_the_methods_of_paper_and_released_code_run(propagate, scene, method) ->
     assert json.loads((scene.out / "result.json").read_bytes())["method"] == method
 
 
+@pytest.mark.slow
 def test_nothing_is_overwritten_unless_that_is_wanted(propagate, scene) -> None:
     command = ("segment", scene.reference, scene.photos, "-m", scene.mask, "-o", scene.out, *COLOR)
     assert propagate(*command).status == 0
@@ -94,6 +96,7 @@ def test_nothing_is_overwritten_unless_that_is_wanted(propagate, scene) -> None:
     assert (scene.out / "result.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "places", [("a", "b"), ("a/x", "a/y"), (".", "deep/er"), ("a", "a/b"), ("a.b", "a")]
 )
@@ -124,6 +127,7 @@ def test_pictures_of_one_name_keep_the_folders_below_their_common_parent(
     assert "already exists" in propagate(*given, *COLOR).stderr
 
 
+@pytest.mark.slow
 def test_a_picture_that_cannot_be_read_does_not_stop_the_others(propagate, scene) -> None:
     (scene.photos / "broken.png").write_bytes(b"no picture")
     finished = propagate(
@@ -213,6 +217,7 @@ def perseg(drawn, tmp_path):
     return root
 
 
+@pytest.mark.slow
 def test_perseg_is_segmented_object_by_object_and_scored(propagate, perseg, tmp_path) -> None:
     out = tmp_path / "out"
     finished = propagate("segment", "--perseg", perseg, "-o", out, *COLOR)

@@ -124,6 +124,7 @@ def test_official_equals_an_import_in_float32_with_its_recipe(
     check_against_an_import(found, scene, "official", 64, (8, 8))
 
 
+@pytest.mark.slow
 def test_official_reads_pictures_at_512_with_any_recipe(
     propagate: Any, scene: Any, tmp_path: Path, forwards: list[tuple[int, ...]]
 ) -> None:
@@ -143,6 +144,7 @@ def test_each_option_overrides_what_the_method_brings_and_is_said(
     assert (found.report["recipe"], found.report["dtype"]) == ("default", "bfloat16")
 
 
+@pytest.mark.slow
 def test_the_default_method_brings_nothing_and_says_nothing(
     propagate: Any, scene: Any, tmp_path: Path, forwards: list[tuple[int, ...]]
 ) -> None:
@@ -170,6 +172,7 @@ def prompts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 SMALL = ("--short-side", 64, "--recipe", "official", "--method", "official")
 
 
+@pytest.mark.slow
 def test_a_class_name_leaves_the_prompt_of_the_released_code_alone(
     propagate: Any, scene: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -194,6 +194,7 @@ def test_five_masks_of_a_clip_of_87_frames_are_scored(tmp_path):
         evaluate_davis(truth.parent, truth.parent)
 
 
+@pytest.mark.slow
 def test_more_processes_give_the_same_scores_and_the_same_errors(trees):
     truth, pred = trees
     for index in range(5, 8):

@@ -116,6 +116,7 @@ def test_an_empty_mask_is_a_mask(layout, tmp_path):
     np.testing.assert_array_equal(labels.ids, empty)
 
 
+@pytest.mark.slow
 @layouts
 @pytest.mark.parametrize("case", ["c01_basic", "c11_ten_objects", "c15k_sparse_gt"])
 def test_the_same_masks_score_the_same_in_every_layout(layout, case, tmp_path):

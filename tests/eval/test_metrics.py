@@ -142,6 +142,7 @@ def test_boundary_map_equals_the_literal_definition(frame, margin):
     assert [(int(y), int(x)) for y, x in marked] == literal_boundary(mask)
 
 
+@pytest.mark.slow
 @quickly
 @given(frames(largest_id=4))
 def test_objects_of_a_frame_are_scored_one_by_one_in_the_order_asked_for(pair):
@@ -179,6 +180,7 @@ def test_statistics_equal_the_literal_definitions(scores):
     )
 
 
+@pytest.mark.slow
 def test_windows_hold_on_a_real_frame_size_with_objects_on_every_edge():
     generator = np.random.default_rng(0)
     ids = (1, 2, 3)

@@ -185,6 +185,7 @@ class Stop(BaseException):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [10**9, 5 * 96 * 128])
 def test_an_interrupted_run_goes_on_with_its_batch_size(
     drawn: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int

@@ -72,6 +72,7 @@ def load(model: str = "cleandift", **settings: Any) -> Any:
     return load_backbone(model, device="cpu", dtype="float32", **settings)
 
 
+@pytest.mark.slow
 def test_features_are_those_of_the_clean_frame_in_the_other_unet(hub: Hub, trained: Path) -> None:
     pipeline: Any = StableDiffusionPipeline.from_pretrained(trained, safety_checker=None)
     caught = []
@@ -85,6 +86,7 @@ def test_features_are_those_of_the_clean_frame_in_the_other_unet(hub: Hub, train
     torch.testing.assert_close(load().extract(frame()), caught[0], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_another_recipe_may_be_asked_for(hub: Hub) -> None:
     assert load().reading.noise == "none"
     assert load(recipe="default").reading.noise == RECIPES["default"].reading.noise == "fixed"
@@ -107,6 +109,7 @@ def test_of_both_models_only_what_is_loaded_is_downloaded(hub: Hub, cache: Path)
     assert len(hub.requests) == asked
 
 
+@pytest.mark.slow
 def test_the_pipeline_without_its_own_unet_is_not_taken_for_whole(hub: Hub) -> None:
     load()
     assert not is_present(PRESETS["sd21"])
@@ -152,6 +155,7 @@ def test_a_gated_file_is_an_error(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> 
     )
 
 
+@pytest.mark.slow
 def test_a_folder_with_such_a_unet_says_so_itself(trained: Path, tmp_path: Path, hub: Hub) -> None:
     stored = {"block": "up_blocks.1", "timestep": 261, "noise": "none"}
     (trained / "reading.json").write_text(json.dumps(stored))

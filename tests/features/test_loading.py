@@ -178,6 +178,7 @@ def test_a_wrong_reading_is_an_error(copies: dict[str, Path], content: str, mess
     assert message in failure(copies["pixel"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["latent", "xl"])
 @pytest.mark.parametrize(
     ("force_upcast", "vae_dtype"),
@@ -208,6 +209,7 @@ def test_a_vae_is_in_float32_where_its_config_says_so(
     assert torch.equal(backbone.extract(frame), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["alone", "latent", "xl"])
 def test_weights_too_large_for_half_precision_are_an_error(
     copies: dict[str, Path], kind: str

@@ -74,6 +74,7 @@ def test_only_the_files_that_are_read_are_downloaded(hub: Hub, cache: Path) -> N
     }
 
 
+@pytest.mark.slow
 def test_of_a_stable_diffusion_model_every_part_that_is_loaded_is_downloaded(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

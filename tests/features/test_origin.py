@@ -211,6 +211,7 @@ def test_a_finished_run_of_another_version_is_kept_and_the_line_says_so(
     assert f"finished before with torch 2.0.9 (now {torch.__version__}); left as it is" in line
 
 
+@pytest.mark.slow
 def test_a_batch_does_not_skip_a_video_of_other_weights(
     model: Path, drawn: Any, tmp_path: Path
 ) -> None:
@@ -232,6 +233,7 @@ def test_a_batch_does_not_skip_a_video_of_other_weights(
     assert "weights." in reason
 
 
+@pytest.mark.slow
 def test_a_benchmark_does_not_report_the_scores_of_other_weights(
     model: Path, drawn: Any, tmp_path: Path
 ) -> None:

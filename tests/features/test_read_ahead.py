@@ -79,6 +79,7 @@ def test_frames_before_a_break_come_first():
         next(read)
 
 
+@pytest.mark.slow
 def test_closing_waits_for_a_source_that_is_stuck_only_once(monkeypatch):
     """The thread that computes waits for the one that decodes, which waits for the source."""
     monkeypatch.setattr(propagate.io.decode.prefetch, "JOIN_DEADLINE_S", 1.0)

@@ -276,6 +276,7 @@ def test_paper_is_equations_1_to_7_with_a_class_name(pipeline: Any) -> None:
     torch.testing.assert_close(backbone.extract(frames), appearance)
 
 
+@pytest.mark.slow
 def test_paper_with_a_mask_tells_the_unet_nothing(pipeline: Any) -> None:
     q, k, semantic, _ = paper_features(pipeline, images(1), "")
     backbone = load(folder_of(pipeline), RECIPES["paper"])
@@ -404,6 +405,7 @@ def test_a_block_without_cross_attention_has_no_semantic_features(latent_folder:
         backbone.extract_both(images(1))
 
 
+@pytest.mark.slow
 def test_a_recipe_is_named_when_a_model_is_loaded(latent_folder: Path, tmp_path: Path) -> None:
     named = load_backbone(str(latent_folder), device="cpu", dtype="float32", recipe="dift")
     assert torch.equal(
@@ -495,12 +497,14 @@ def test_nonsense_is_refused_as_a_reading(reading: dict, message: str) -> None:
         Reading("up_blocks.0", 1, **reading)
 
 
+@pytest.mark.slow
 def test_an_inversion_reads_at_the_level_nearest_to_its_timestep(latent_folder: Path) -> None:
     for timestep, level in ((999, 751), (0, 1), (400, 501), (300, 251)):
         reading = Reading(UP_BLOCK, timestep, inversion=Inversion(4))
         assert load(latent_folder, Recipe(reading)).timestep == level
 
 
+@pytest.mark.slow
 def test_a_block_that_is_no_transformer_block_has_no_queries(latent_folder: Path) -> None:
     with pytest.raises(
         ModelError, match=r"no module 'up_blocks\.1\.attn1\.to_q'; .* for example up_"

@@ -30,6 +30,7 @@ def test_an_absent_device_is_an_error_before_anything_is_loaded() -> None:
         load_backbone("tiny", device="cuda:99")
 
 
+@pytest.mark.slow
 def test_a_loaded_backbone_is_passed_through_and_a_name_is_loaded_as_the_config_says() -> None:
     color = load_backbone("color", device="cpu")
     assert as_backbone(color, config=Config(recipe="dift")) is color
@@ -67,6 +68,7 @@ def test_every_preset_says_what_it_is() -> None:
         assert preset.license
 
 
+@pytest.mark.slow
 def test_tiny_random_has_the_shape_of_tiny_and_weights_that_never_change() -> None:
     frames = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     before = torch.get_rng_state()
@@ -116,6 +118,7 @@ def test_tiny_tells_different_places_apart_and_knows_the_same_one_again() -> Non
     assert alike > (left.T @ right).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["tiny", "color"])
 @pytest.mark.parametrize("size", [(480, 854), (854, 480), (479, 641), (72, 96), (1080, 1920)])
 def test_frames_of_any_size_are_tiled_by_whole_cells(model: str, size: tuple[int, int]) -> None:

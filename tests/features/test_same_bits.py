@@ -40,6 +40,7 @@ def features(model: Path) -> torch.Tensor:
     return extract_features(load_backbone(str(model), device="cpu"), SMALL, [FRAME])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [4, 8, 12, 20])
 def test_a_model_whose_weights_lie_elsewhere_in_its_files(folder, shift):
     """The weights of safetensors begin where its header ends; names of tensors make it longer."""

@@ -79,11 +79,13 @@ def assert_equal(found: list[Masks], alone: list[Masks]) -> None:
         assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
+@pytest.mark.slow
 def test_the_clips_differ(alone):
     assert len({alone[n][4].tobytes() for n in range(4)}) == 4
     assert all(mask.any() for masks in alone for mask in masks)
 
 
+@pytest.mark.slow
 def test_generators_that_take_turns(opened, alone):
     turns = list(zip(*(opened(number) for number in range(4)), strict=True))
     assert_equal([list(masks) for masks in zip(*turns, strict=True)], alone)
@@ -107,6 +109,7 @@ def test_generators_and_sessions_in_any_order(opened, stepped, alone, seed):
     assert_equal(found, alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 8])
 def test_threads(opened, stepped, alone, count):
     found: dict[int, Masks] = {}

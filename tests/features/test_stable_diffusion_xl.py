@@ -129,6 +129,7 @@ def test_the_unet_is_told_the_size_of_the_picture_that_it_is_given(
     torch.testing.assert_close(features, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_prompt_is_embedded_as_diffusers_embeds_it(
     saved: Path, pipeline: StableDiffusionXLPipeline
 ) -> None:
@@ -164,6 +165,7 @@ def test_a_class_is_the_mean_of_its_tokens_keys(
     torch.testing.assert_close(tokens["a a"], keys[2:4].mean(0))
 
 
+@pytest.mark.slow
 def test_its_blocks_are_found_although_its_finest_layer_has_no_attention(saved: Path) -> None:
     found = {
         block: load(saved, Reading(block, 51, tensor="resnet" if block == UP_BLOCK else "qk"))
@@ -178,6 +180,7 @@ def test_its_blocks_are_found_although_its_finest_layer_has_no_attention(saved: 
     assert [backbone.stride for backbone in found.values()] == [8, 16, 16]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["default", "paper"])
 def test_recipes_run(saved: Path, recipe: str) -> None:
     backbone = load_backbone(str(saved), device="cpu", dtype="float32", recipe=recipe)
@@ -190,6 +193,7 @@ def test_the_papers_recipe_reads_at_the_noisiest_of_turbos_four_levels(saved: Pa
     assert backbone.timestep == 999
 
 
+@pytest.mark.slow
 def test_a_unet_for_other_text_encoders_is_an_error(tmp_path: Path) -> None:
     stable_diffusion_xl(tmp_path, cross_attention_dim=24).save_pretrained(tmp_path / "model")
     assert failure(tmp_path / "model").startswith(
@@ -205,6 +209,7 @@ def test_a_unet_for_another_pooled_prompt_is_an_error(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_unet_of_another_kind_of_pipeline_is_an_error(tmp_path: Path, copy: Path) -> None:
     plain = stable_diffusion_xl(tmp_path, addition_embed_type=None)
     plain.save_pretrained(tmp_path / "plain")

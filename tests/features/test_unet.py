@@ -63,6 +63,7 @@ def full_forward(unet, block: str, noisy: torch.Tensor, timestep: int, **text) -
     return caught[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "block",
     [
@@ -237,6 +238,7 @@ def test_an_unknown_pixel_unet_is_read_at_stride_8_or_the_nearest_there_is(
     assert backbone.extract(images(2, *size)).shape == (2, 8, size[0] // stride, size[1] // stride)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("levels", "block", "channels"),
     [(1, "up_blocks.0", 8), (2, "up_blocks.0", 8), (3, "up_blocks.1", 8), (4, "up_blocks.2", 8)],
@@ -263,6 +265,7 @@ def test_a_coarse_block_asks_for_frames_that_its_cells_tile(
     assert (backbone.stride, backbone.multiple) == (stride, stride)
 
 
+@pytest.mark.slow
 def test_tokens_of_an_attention_get_their_odd_grid_back(latent_folder: Path) -> None:
     frame = images(1, 72, 856)
     block = "up_blocks.2.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -306,6 +309,7 @@ def test_a_timestep_past_the_schedule_is_an_error(pixel_folder: Path, timestep: 
         load(pixel_folder, Reading("up_blocks.0", timestep))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "block", ["time_embedding", "mid_block.attentions.0.transformer_blocks.0.attn2.to_k"]
 )

@@ -330,6 +330,7 @@ def test_the_best_videos_alone_are_listed_on_request(find, videos):
     assert str(videos.nothing) not in finished.stdout
 
 
+@pytest.mark.slow
 def test_all_scores_and_a_contact_sheet_are_written(find, videos, drawn, tmp_path):
     out = tmp_path / "out"
     finished = find(videos.nothing, videos.both, "-o", out, "--every", 0.2)
@@ -357,6 +358,7 @@ def test_all_scores_and_a_contact_sheet_are_written(find, videos, drawn, tmp_pat
         assert sheet.size == (4 * (320 + 12), 48 + 40 + 12)
 
 
+@pytest.mark.slow
 def test_a_video_that_cannot_be_read_is_one_line_and_the_others_go_on(find, videos, tmp_path):
     missing = tmp_path / "missing.mp4"
     finished = find(missing, videos.both, "-o", tmp_path / "out")
@@ -373,6 +375,7 @@ def test_a_video_that_cannot_be_read_is_one_line_and_the_others_go_on(find, vide
     assert "propagate: 2 of 3 videos could not be read to the end\n" in finished.stderr
 
 
+@pytest.mark.slow
 def test_results_of_an_earlier_search_are_kept_unless_they_may_be_replaced(find, videos, tmp_path):
     assert find(videos.both, "-o", tmp_path).status == 0
     before = (tmp_path / "find.json").read_bytes()

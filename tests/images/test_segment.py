@@ -140,6 +140,7 @@ def test_official_takes_the_votes_of_plain_features() -> None:
     assert found.scores[1] == pytest.approx(float(expected.mean()))
 
 
+@pytest.mark.slow
 def test_official_votes_with_queries_and_keys_apart(tmp_path: Path) -> None:
     stable_diffusion(tmp_path).save_pretrained(tmp_path / "model")
     reading = {"block": "last-attention-of-last-layer", "timestep": 51, "tensor": "qk"}

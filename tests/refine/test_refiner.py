@@ -79,6 +79,7 @@ def boxes(height: int, width: int, **drawn: tuple[slice, slice]) -> np.ndarray:
 WIDE = boxes(40, 80, _1=np.s_[4:13, 10:19], _7=np.s_[30:35, 60:65])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "x", "y"), [("sam", 0.8, 0.8), ("sam2", 0.8, 1.6)])
 def test_an_object_is_prompted_with_its_deepest_point_the_others_and_its_box(refiners, kind, x, y):
     sam = refiners[kind].sam
@@ -324,6 +325,7 @@ def merged_by_a_loop(given: np.ndarray, refined: dict[int, np.ndarray]) -> np.nd
     return merged
 
 
+@pytest.mark.slow
 def test_merging_agrees_with_a_loop_over_pixels():
     rng = np.random.default_rng(11)
     refused = overruled = 0
@@ -407,6 +409,7 @@ def masks_near_the_models_own(refiner: Refiner, image: np.ndarray) -> list[np.nd
     return drawn
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_refining_agrees_with_the_library_object_by_object(refiner):
     image = picture(36, 60, seed=1)
@@ -738,6 +741,7 @@ def test_a_refined_mask_that_was_not_announced_is_a_programmers_mistake(tmp_path
         folder.write(*frame_and_result(0))
 
 
+@pytest.mark.slow
 def test_the_command_refines_every_frame_but_those_that_were_drawn(
     propagate, folders: dict[str, Path], tmp_path: Path
 ) -> None:

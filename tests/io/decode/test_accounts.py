@@ -231,6 +231,7 @@ def test_time_goes_on_where_the_clock_jumps(tmp_path, starts, says):
     assert read(path, on_damage="skip")[0].keys() == frames.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [4, 2000])
 def test_the_wrap_of_the_clock_is_no_jump(tmp_path, before):
     """The clock of MPEG-TS has 33 bits; 4 or 2000 frames come before it begins again."""

@@ -65,6 +65,7 @@ def test_no_progress_is_an_error_that_names_the_source_and_what_was_read(monkeyp
     assert len(read) == 2
 
 
+@pytest.mark.slow
 def test_signs_of_life_keep_a_long_wait_from_being_taken_for_a_hang():
     _, frames = watched("frame", *(["sign", 0.2] * 6), "frame")
     assert len(list(frames)) == 2

@@ -93,6 +93,7 @@ RANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", ["auto", "pyav"])
 @pytest.mark.parametrize("kind", ["even", "uneven", "folder"])
 @pytest.mark.parametrize("given", RANGES.values(), ids=RANGES)

@@ -49,6 +49,7 @@ def test_names_of_one_kind_are_read_in_natural_order(tmp_path, names):
         assert [frame.name + ".png" for frame in frames] == names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isolate", [False, True])
 def test_gaps_are_an_error_unless_they_are_allowed(tmp_path, isolate):
     folder = folder_of(tmp_path / "f", "0.png", "1.png", "3.png", "7.png")

@@ -36,6 +36,7 @@ def test_options_are_the_same_after_a_way_through_json():
     assert SourceOptions.from_json(SourceOptions().to_json()) == SourceOptions()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isolate", [False, True])
 def test_options_in_a_record_open_what_keywords_open(drawn, isolate):
     wanted = FrameRange(start=1, stride=4)

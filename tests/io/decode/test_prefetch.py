@@ -69,6 +69,7 @@ def test_closing_early_ends_the_thread_and_closes_the_source():
     items.close()
 
 
+@pytest.mark.slow
 def test_a_consumer_that_is_forgotten_ends_the_thread_and_closes_the_source():
     closed = threading.Event()
     items = prefetch(numbers(1000, closed))

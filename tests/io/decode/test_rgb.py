@@ -110,6 +110,7 @@ def flat_colours(count=300, size=(32, 32)):
     return np.broadcast_to(colours, (count, *size, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("codec", "pix_fmt", "bits", "grid"), LOSSLESS)
 @pytest.mark.parametrize("standard", WEIGHTS)
 def test_flat_colours_are_off_by_rounding_only(tmp_path, codec, pix_fmt, bits, grid, standard):

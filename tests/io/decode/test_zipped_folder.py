@@ -49,6 +49,7 @@ def assert_alike(archive, folder, **options):
     assert (info.frame_count, info.decoder, info.fps) == (expected.frame_count, "images", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 @pytest.mark.parametrize("inside", ["", "some folder/"])
 def test_an_archive_is_read_as_its_folder(tmp_path, folder, method, inside):

@@ -113,6 +113,7 @@ def test_a_beat_from_the_future_is_counted_from_when_it_is_seen(tmp_path):
         assert not is_held(tmp_path, stale_s=0.05)
 
 
+@pytest.mark.slow
 def test_a_living_lock_that_looks_old_is_not_taken_over(tmp_path, monkeypatch):
     """The clock was set forth by a day, and the owner, on another machine, beats on."""
     monkeypatch.setattr(lock, "WATCH_S", 60)

@@ -1,0 +1,82 @@
+/**
+ * Painting with the keyboard: a cursor that the arrow keys move.
+ * @import {Picture} from "./picture.js"
+ * @import {PointerInput} from "./pointer.js"
+ * @import {Tool} from "./tool.js"
+ */
+
+/** Steps of the cursor, in CSS pixels; at least one pixel of the frame. */
+const STEP = 4;
+const LEAP = 24;
+
+const DIRECTIONS = new Map([
+  ["ArrowLeft", [-1, 0]], ["ArrowRight", [1, 0]], ["ArrowUp", [0, -1]], ["ArrowDown", [0, 1]],
+]);
+
+export class KeyCursor {
+  #on = false;
+  #pressed = false;
+
+  /**
+   * @param {PointerInput} pointer
+   * @param {Picture} picture
+   * @param {() => Tool} tool
+   * @param {(text: string) => void} info
+   */
+  constructor(pointer, picture, tool, info) {
+    this.pointer = pointer;
+    this.picture = picture;
+    this.tool = tool;
+    this.info = info;
+    document.addEventListener("keydown", (event) => this.#onKey(event), { capture: true });
+    pointer.element.addEventListener("pointerdown", () => this.#leave());
+  }
+
+  /** Show the cursor, or put it away. */
+  toggle() {
+    if (this.#on) return this.#leave();
+    this.#on = true;
+    const { width, height } = this.picture.view.stage;
+    this.pointer.at ??= this.picture.view.toFrame(width / 2, height / 2);
+    this.pointer.element.focus();
+    this.info("Arrows move the brush. Enter puts it down and lifts it. C ends.");
+    this.picture.draw();
+  }
+
+  #leave() {
+    if (this.#pressed) this.tool().cancel();
+    this.#on = this.#pressed = false;
+    this.picture.draw();
+  }
+
+  /** @param {KeyboardEvent} event */
+  #onKey(event) {
+    const target = event.target;
+    const free = target === document.body || target === this.pointer.element;
+    if (!this.#on || !free || document.querySelector("dialog[open]")) return;
+    const at = this.pointer.at;
+    const direction = DIRECTIONS.get(event.key);
+    if (!at || event.ctrlKey || event.metaKey) return;
+    if (direction) {
+      const [dx = 0, dy = 0] = direction;
+      const step = Math.max(1, (event.shiftKey ? LEAP : STEP) / this.picture.view.scale);
+      const { width, height } = this.picture.view.frame;
+      const x = Math.min(width - 0.5, Math.max(0.5, at.x + dx * step));
+      const y = Math.min(height - 0.5, Math.max(0.5, at.y + dy * step));
+      this.pointer.at = { x, y };
+      if (this.#pressed) this.tool().move([{ x, y, pressure: 0.5 }]);
+    } else if (event.key === "Enter") {
+      if (this.#pressed) {
+        this.#pressed = false;
+        this.tool().up();
+      } else if (this.pointer.ready()) {
+        this.#pressed = true;
+        this.tool().down({ ...at, pressure: 0.5 }, !event.altKey, event.shiftKey);
+      }
+    } else if (event.key === "Escape") this.#leave();
+    else return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    this.picture.draw();
+  }
+}

@@ -1,0 +1,363 @@
+/**
+ * Changes of masks and objects. Each is one step that can be undone.
+ * @import {ObjectInfo, Rect} from "./types.js"
+ */
+
+import { api } from "./api.js";
+import { samplePixels, standingOut } from "./colours.js";
+import { equal, idsIn, packRuns, unpackRuns } from "./shapes.js";
+
+/** @typedef {Uint8Array<ArrayBuffer>} Ids */
+/** @typedef {import("./store.js").Store} Store */
+/** @typedef {import("./masks.js").Masks} Masks */
+/** @typedef {import("./history.js").History} History */
+/** @typedef {import("./history.js").Step} Step */
+
+/** The mask of a frame while it is painted. */
+export class Draft {
+  /** Ids that are painted. @type {Ids} */
+  ids;
+  /** What changed since `takeChanged`. @type {Rect|null} */
+  #changed = null;
+
+  /**
+   * @param {number} frame
+   * @param {Ids} before
+   * @param {number} width
+   * @param {ReadonlySet<number>} kept  ids that no tool may change
+   */
+  constructor(frame, before, width, kept) {
+    this.frame = frame;
+    this.before = before;
+    this.ids = before.slice();
+    this.width = width;
+    this.kept = kept;
+  }
+
+  /**
+   * Give pixels to an object, or with 0, to the background.
+   * @param {number} id
+   * @returns {import("./shapes.js").Span}
+   */
+  painter(id) {
+    return (y, from, to) => {
+      const row = y * this.width;
+      for (let i = row + from; i < row + to; i++) {
+        if (!this.kept.has(/** @type {number} */ (this.ids[i]))) this.ids[i] = id;
+      }
+      this.touch({ x0: from, y0: y, x1: to, y1: y + 1 });
+    };
+  }
+
+  /** @param {Rect} rect */
+  touch(rect) {
+    const all = (this.#changed ??= { ...rect });
+    all.x0 = Math.min(all.x0, rect.x0);
+    all.y0 = Math.min(all.y0, rect.y0);
+    all.x1 = Math.max(all.x1, rect.x1);
+    all.y1 = Math.max(all.y1, rect.y1);
+  }
+
+  takeChanged() {
+    const changed = this.#changed;
+    this.#changed = null;
+    return changed;
+  }
+}
+
+export class Editor {
+  /**
+   * @param {Store} store
+   * @param {Masks} masks
+   * @param {History} history
+   * @param {{
+   *   goTo: (frame: number) => Promise<void>,
+   *   redraw: () => void,
+   *   bitmap: (frame: number) => ImageBitmap|null,
+   *   info: (text: string) => void,
+   * }} page
+   */
+  constructor(store, masks, history, page) {
+    this.store = store;
+    this.masks = masks;
+    this.history = history;
+    this.page = page;
+  }
+
+  /** Ids that may not be painted over: locked ones, and with solo all others. */
+  get kept() {
+    const { locked, solo, active } = this.store.state;
+    const kept = new Set(locked);
+    if (solo) for (const { id } of this.store.project.objects) if (id !== solo) kept.add(id);
+    kept.delete(0);
+    if (!locked.has(active)) kept.delete(active);
+    return kept;
+  }
+
+  /**
+   * Begin to paint on the frame that is shown. Without an object, one is added.
+   * @returns {Draft|null} null if the mask is not here yet, or the object may not be painted
+   */
+  begin() {
+    const { frame, locked } = this.store.state;
+    const before = this.masks.peek(frame);
+    if (!before) return null;
+    if (!this.store.state.active) void this.addObject();
+    const { active } = this.store.state;
+    if (locked.has(active)) {
+      this.page.info(`${this.nameOf(active)} is locked. Unlock it to paint it.`);
+      return null;
+    }
+    return new Draft(frame, before, this.store.project.width, this.kept);
+  }
+
+  /** @param {number} id */
+  nameOf(id) {
+    return this.store.project.objects.find((object) => object.id === id)?.name ?? `Object ${id}`;
+  }
+
+  /**
+   * The painted mask becomes the reference of its frame.
+   * @param {Draft} draft
+   * @param {string} label
+   * @param {{undone?: () => void, redone?: () => void}} [also]
+   * @returns {boolean} whether anything changed
+   */
+  finish(draft, label, also = {}) {
+    if (equal(draft.before, draft.ids)) return false;
+    const { frame } = draft;
+    const size = draft.ids.length;
+    const old = this.masks.isReference(frame) ? packRuns(draft.before) : null;
+    const now = packRuns(draft.ids);
+    const ids = idsIn(draft.ids);
+    const lost = idsIn(draft.before).filter((id) => !ids.includes(id));
+    if (lost.length && ids.length && old === null) {
+      const names = lost.map((id) => this.nameOf(id)).join(", ");
+      this.page.info(`${names}: no pixel is left on this frame. Follow looks for it here again.`);
+    }
+    this.masks.setReference(frame, draft.ids);
+    this.#noteReference(frame, ids);
+    /** @type {(runs: Uint32Array|null) => Promise<void>} */
+    const put = async (runs) => {
+      const mask = runs ? unpackRuns(runs, size) : null;
+      this.masks.setReference(frame, mask);
+      this.#noteReference(frame, mask && idsIn(mask));
+      // Without the reference the mask of the run shows again: the server must know first.
+      if (!mask) await this.masks.flush();
+      await this.page.goTo(frame);
+    };
+    this.history.push({
+      label,
+      bytes: now.byteLength + (old?.byteLength ?? 0),
+      undo: async () => {
+        await put(old);
+        also.undone?.();
+      },
+      redo: async () => {
+        await put(now);
+        also.redone?.();
+      },
+    });
+    return true;
+  }
+
+  /**
+   * Show the reference in the timeline before the server answers.
+   * @param {number} frame
+   * @param {number[]|null} ids
+   */
+  #noteReference(frame, ids) {
+    const project = this.store.project;
+    const references = { ...project.references };
+    if (ids) references[String(frame)] = ids;
+    else delete references[String(frame)];
+    this.store.set({ project: { ...project, references } });
+  }
+
+  /** @param {number} frame */
+  async deleteReference(frame) {
+    if (!this.masks.isReference(frame)) return;
+    const old = packRuns(await this.masks.get(frame));
+    const size = this.store.project.width * this.store.project.height;
+    /** @type {(runs: Uint32Array|null) => Promise<void>} */
+    const put = async (runs) => {
+      const mask = runs && unpackRuns(runs, size);
+      this.masks.setReference(frame, mask);
+      this.#noteReference(frame, mask && idsIn(mask));
+      await this.masks.flush();
+      await this.page.goTo(frame);
+    };
+    await put(null);
+    this.history.push({
+      label: "Delete reference",
+      bytes: old.byteLength,
+      undo: () => put(old),
+      redo: () => put(null),
+    });
+  }
+
+  /**
+   * @param {ObjectInfo[]} objects
+   * @returns {Promise<void>}
+   */
+  async #setObjects(objects) {
+    const { id } = this.store.project;
+    this.#showObjects(objects);
+    const project = await this.masks.inTurn(() => api.objects(id, objects));
+    this.masks.changed(project);
+  }
+
+  /** @param {ObjectInfo[]} objects */
+  #showObjects(objects) {
+    const { active, solo } = this.store.state;
+    const has = (/** @type {number} */ id) => objects.some((object) => object.id === id);
+    this.store.set({
+      project: { ...this.store.project, objects },
+      active: has(active) ? active : (objects.at(-1)?.id ?? 0),
+      solo: has(solo) ? solo : 0,
+    });
+  }
+
+  /**
+   * @param {string} label
+   * @param {ObjectInfo[]} objects
+   */
+  async #changeObjects(label, objects) {
+    const before = this.store.project.objects;
+    this.history.push({
+      label,
+      bytes: 0,
+      undo: () => this.#setObjects(before),
+      redo: () => this.#setObjects(objects),
+    });
+    await this.#setObjects(objects);
+  }
+
+  /** The next free id and the colour that stands out most here. @returns {ObjectInfo|null} */
+  #nextObject() {
+    const { objects } = this.store.project;
+    for (let id = 1; id <= 254; id++) {
+      if (objects.some((object) => object.id === id)) continue;
+      const bitmap = this.page.bitmap(this.store.state.frame);
+      const taken = objects.map(({ colour }) => colour);
+      const colour = standingOut(bitmap ? samplePixels(bitmap) : [], taken);
+      return { id, name: `object ${id}`, colour };
+    }
+    this.page.info("There are 254 objects, which is the most a mask can hold.");
+    return null;
+  }
+
+  /** Add an object and choose it. */
+  async addObject() {
+    const object = this.#nextObject();
+    if (!object) return;
+    const objects = [...this.store.project.objects, object].sort((a, b) => a.id - b.id);
+    const done = this.#changeObjects("Add object", objects);
+    this.store.set({ active: object.id });
+    await done;
+  }
+
+  /**
+   * @param {number} id
+   * @param {Partial<ObjectInfo>} change
+   * @param {string} label
+   */
+  async changeObject(id, change, label) {
+    const { objects } = this.store.project;
+    const changed = objects.map((object) => (object.id === id ? { ...object, ...change } : object));
+    await this.#changeObjects(label, changed);
+  }
+
+  /**
+   * Delete an object, also from the references. Undo brings these back.
+   * @param {number} id
+   */
+  async deleteObject(id) {
+    await this.masks.flush();
+    const project = this.store.project;
+    const size = project.width * project.height;
+    const before = project.objects;
+    const after = before.filter((object) => object.id !== id);
+    /** @type {Map<number, Uint32Array>} */
+    const references = new Map();
+    for (const [frame, ids] of Object.entries(project.references)) {
+      if (!ids.includes(id)) continue;
+      const mask = await api.mask(project.id, "references", Number(frame), `${project.revision}`);
+      if (mask) references.set(Number(frame), packRuns(mask));
+    }
+    const remove = async () => {
+      await this.#setObjects(after);
+      this.masks.refresh();
+      this.page.redraw();
+    };
+    await remove();
+    this.history.push({
+      label: "Delete object",
+      bytes: [...references.values()].reduce((sum, runs) => sum + runs.byteLength, 0),
+      undo: async () => {
+        await this.#setObjects(before);
+        for (const [frame, runs] of references) {
+          this.masks.setReference(frame, unpackRuns(runs, size));
+        }
+        await this.masks.flush();
+        this.masks.refresh();
+        this.store.set({ active: id });
+        this.page.redraw();
+      },
+      redo: remove,
+    });
+  }
+
+  /**
+   * Exchange two ids in references and masks.
+   * @param {number} a
+   * @param {number} b
+   * @param {[number, number]|null} frames  first and last; null: all
+   */
+  async swap(a, b, frames) {
+    const swap = async () => {
+      await this.masks.flush();
+      const { id } = this.store.project;
+      this.masks.changed(await this.masks.inTurn(() => api.swap(id, a, b, frames)));
+      this.masks.refresh();
+      this.store.set({ tracks: await api.timeline(id) });
+      this.page.redraw();
+    };
+    await swap();
+    this.history.push({ label: "Swap objects", bytes: 0, undo: swap, redo: swap });
+  }
+
+  /**
+   * Take the mask of a file for the frame that is shown. Objects that it names are added.
+   * @param {File} file
+   */
+  async importMask(file) {
+    const { frame } = this.store.state;
+    const project = this.store.project;
+    const before = await this.masks.get(frame);
+    const { ids, notes } = await api.importMask(project.id, frame, file);
+    const known = new Set(project.objects.map(({ id }) => id));
+    /** @type {ObjectInfo[]} */
+    const added = [];
+    const bitmap = this.page.bitmap(frame);
+    const pixels = bitmap ? samplePixels(bitmap) : [];
+    for (const id of idsIn(ids)) {
+      if (known.has(id)) continue;
+      const taken = [...project.objects, ...added].map(({ colour }) => colour);
+      added.push({ id, name: `object ${id}`, colour: standingOut(pixels, taken) });
+    }
+    const draft = new Draft(frame, before, project.width, new Set());
+    draft.ids = ids;
+    const old = project.objects;
+    const all = [...old, ...added].sort((m, n) => m.id - n.id);
+    const { active } = this.store.state;
+    if (added.length) await this.#setObjects(all);
+    this.store.set({ active: active || (all[0]?.id ?? 0) });
+    this.finish(draft, "Import mask", {
+      undone: () => added.length && void this.#setObjects(old),
+      redone: () => added.length && void this.#setObjects(all),
+    });
+    if (notes) this.page.info(notes);
+    this.page.redraw();
+  }
+}

@@ -1,0 +1,31 @@
+/**
+ * The line above the picture: what to do next, in a few words.
+ * @import {State} from "./store.js"
+ */
+
+/**
+ * @param {State} state
+ * @returns {string}
+ */
+export function hintOf(state) {
+  const { project, connected, active, frame } = state;
+  if (!connected) return "The program does not answer. The page connects again when it is back.";
+  if (!project) return "Open a video";
+  if (project.job?.kind === "export") return "The export is being written";
+  if (project.job) return "Watch; stop any time";
+  if (state.busy) return state.answered ? "Finding the object" : "Loading the model, then finding the object";
+  const references = Object.values(project.references);
+  const named = new Set(references.flat());
+  const object = project.objects.find(({ id }) => id === active);
+  if (!named.size) return "Paint the object you want to follow";
+  if (object && !named.has(active)) return `Paint ${object.name} on any frame`;
+  if (!project.computed.length) {
+    return frame in project.references && state.tool === "smart"
+      ? "Press Follow, or mend the mask first: the right button takes away"
+      : "Press Follow";
+  }
+  if (project.stale.length) return "Press Follow: only the hatched frames are computed again";
+  const last = project.computed.at(-1)?.[1] ?? 0;
+  if (project.counted && last < project.frame_count - 1) return "Press Follow to go on";
+  return "Something wrong? Paint on that frame and press Follow again";
+}

@@ -1,0 +1,495 @@
+"""The page in a real Chromium, with the real server and the model `tiny`."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from propagate.io.masks.palette import palette
+from propagate.run_options import RunOptions
+from tests.paths import ROOT
+
+pytest.importorskip("propagate.studio.serve", reason="needs the extra studio", exc_type=ImportError)
+pytestmark = pytest.mark.slow
+
+WIDTH, HEIGHT, FRAMES = 192, 128, 12
+WAIT_MS = 120_000
+
+
+@dataclass
+class Studio:
+    """A running `propagate studio`.
+
+    Attributes:
+        address: With the token.
+        lines: What it printed so far.
+    """
+
+    process: subprocess.Popen[str]
+    address: str
+    lines: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def studio(video: Path | None, out: Path, *more: str) -> Iterator[Studio]:
+    """Start the command, and end it with Ctrl+C."""
+    videos = [] if video is None else [str(video)]
+    command = [sys.executable, "-m", "propagate", "studio", *videos, "-o", str(out)]
+    process = subprocess.Popen(
+        [*command, "--no-browser", "--model", "tiny", *more],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert process.stderr is not None
+    running = Studio(process, "")
+    for line in process.stderr:
+        running.lines.append(line)
+        if found := re.search(r"http://127\.0\.0\.1:\d+/#token=\S+", line):
+            running.address = found[0]
+            break
+    assert running.address, "".join(running.lines)
+    stderr = process.stderr
+    reader = threading.Thread(target=lambda: running.lines.extend(stderr))
+    reader.start()
+    try:
+        yield running
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0, "".join(running.lines)
+    finally:
+        process.kill()
+        process.wait()
+        reader.join()
+        stderr.close()
+
+
+class Hand:
+    """Does on a page what a person does."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", self._note)
+
+    def _note(self, message: Any) -> None:
+        if message.type == "error" and "404" not in message.text:
+            self.errors.append(message.text)
+
+    def open(self, address: str) -> None:
+        self.page.goto(address)
+        self.page.locator("body:not(.without-video)").wait_for(timeout=WAIT_MS)
+        self.page.locator("#picture[data-scale]").wait_for(timeout=WAIT_MS)
+        self.page.wait_for_timeout(300)
+        assert "token" not in self.page.url
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """Where a point of the frame is in the window, from what the page draws."""
+        view = self.page.evaluate("({...document.getElementById('picture').dataset})")
+        stage = self.page.locator("#overlay").bounding_box()
+        scale = float(view["scale"])
+        return (
+            stage["x"] + float(view["x"]) + x * scale,
+            stage["y"] + float(view["y"]) + y * scale,
+        )
+
+    def stroke(self, *points: tuple[float, float], button: str = "left") -> None:
+        mouse = self.page.mouse
+        mouse.move(*self.place(*points[0]))
+        mouse.down(button=button)
+        for point in points[1:]:
+            mouse.move(*self.place(*point), steps=4)
+        mouse.up(button=button)
+        self.page.locator("body:not(.busy)").wait_for(timeout=WAIT_MS)
+        self.saved()
+
+    def key(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def saved(self) -> None:
+        self.page.locator("#saving[data-state=saved]").wait_for(timeout=WAIT_MS)
+
+    def go_to(self, frame: int) -> None:
+        self.page.locator("#frame").fill(str(frame))
+        self.key("Enter")
+        self.page.wait_for_timeout(400)
+
+    def follow(self) -> None:
+        self.page.click("#follow")
+        self.page.locator("#follow.running").wait_for(timeout=WAIT_MS)
+        self.page.locator("#follow:not(.running)").wait_for(timeout=WAIT_MS)
+        self.page.wait_for_timeout(300)
+
+    @property
+    def hint(self) -> str:
+        return self.page.inner_text("#hint")
+
+
+@pytest.fixture(scope="module")
+def clip(
+    tmp_path_factory: pytest.TempPathFactory, write_video: Callable[..., Path]
+) -> tuple[Path, np.ndarray]:
+    """The first frames of the sample clip at half its size, and the mask of the first frame."""
+    with av.open(str(ROOT / "samples" / "clip" / "clip.mp4")) as container:
+        images = [
+            frame.reformat(WIDTH, HEIGHT).to_ndarray(format="rgb24")
+            for _, frame in zip(range(FRAMES), container.decode(video=0), strict=False)
+        ]
+    truth = np.array(Image.open(ROOT / "samples" / "clip" / "first.png"))[::2, ::2]
+    return write_video(tmp_path_factory.mktemp("cups") / "cups.mp4", images), truth
+
+
+def centre(truth: np.ndarray, object_id: int) -> tuple[float, float]:
+    y, x = np.argwhere(truth == object_id).mean(axis=0)
+    return float(x), float(y)
+
+
+def ids_in(file: Path) -> np.ndarray:
+    with Image.open(file) as image:
+        assert image.mode == "P"
+        return np.array(image)
+
+
+def masks_of(project: Path) -> dict[int, bytes]:
+    return {int(file.stem): file.read_bytes() for file in sorted((project / "masks").glob("*.png"))}
+
+
+@pytest.mark.skipif(
+    "update" not in RunOptions.__dataclass_fields__, reason="needs runs that update a folder"
+)
+def test_mending_changes_only_frames_up_to_the_next_reference(
+    chromium: Any, clip: tuple[Path, np.ndarray], tmp_path: Path, propagate: Callable[..., Any]
+) -> None:
+    video, truth = clip
+    project = tmp_path / "out" / "cups"
+    image = Image.fromarray(truth)
+    image.putpalette(palette().tobytes())
+    image.save(tmp_path / "first.png")
+    with studio(video, tmp_path / "out") as running:
+        page = chromium.new_page(viewport={"width": 1366, "height": 768})
+        hand = Hand(page)
+        hand.open(running.address)
+        page.set_input_files("#import-file", tmp_path / "first.png")
+        page.locator("#undo[title*=Import]").wait_for(timeout=WAIT_MS)
+        hand.saved()
+        hand.follow()
+        hand.go_to(9)
+        hand.key("b")
+        hand.stroke(centre(truth, 1), (centre(truth, 1)[0] + 4, centre(truth, 1)[1]))
+        hand.follow()
+        before = masks_of(project)
+        hand.go_to(6)
+        hand.key("e")
+        hand.stroke(centre(truth, 1))
+        hand.follow()
+        after = masks_of(project)
+        changed = {frame for frame in before if before[frame] != after[frame]}
+        assert 6 in changed
+        assert changed <= {6, 7, 8}
+        assert np.array_equal(
+            ids_in(project / "masks" / "00006.png"), ids_in(project / "references" / "00006.png")
+        )
+        page.close()
+
+    # The command line goes on with the folder, and finds nothing to do.
+    options = ["-o", tmp_path / "out", "--model", "tiny", "--update", "--backwards", "new"]
+    done = propagate("run", video, "-m", project / "references", *options)
+    assert done.status == 0, done.stderr
+    assert masks_of(project) == after
+
+
+def test_paint_follow_mend_undo_export_and_go_on(
+    chromium: Any, clip: tuple[Path, np.ndarray], tmp_path: Path
+) -> None:
+    video, truth = clip
+    project = tmp_path / "out" / "cups"
+    with studio(video, tmp_path / "out") as running:
+        page = chromium.new_page(viewport={"width": 1366, "height": 768})
+        hand = Hand(page)
+        hand.open(running.address)
+        assert hand.hint == "Paint the object you want to follow"
+        assert page.locator("#follow").is_disabled()
+
+        # The smart brush finds the cup; the right button takes away what is too much.
+        x, y = centre(truth, 1)
+        hand.stroke((x - 8, y), (x + 8, y + 2))
+        hand.stroke((x - 30, y + 26), (x, y + 28), button="right")
+        first = project / "references" / "00000.png"
+        found = ids_in(first)
+        assert set(np.unique(found)) == {0, 1}
+        both = (found == 1) & (truth == 1)
+        assert both.sum() / ((found == 1) | (truth == 1)).sum() > 0.5
+        assert hand.hint.startswith("Press Follow")
+
+        # Undo takes one stroke, and redo brings back the same pixels.
+        hand.key("Control+z")
+        page.locator("#redo:enabled").wait_for()
+        hand.saved()
+        page.wait_for_timeout(500)
+        assert not np.array_equal(ids_in(first), found)
+        hand.key("Control+Shift+z")
+        page.wait_for_timeout(600)
+        hand.saved()
+        assert np.array_equal(ids_in(first), found)
+
+        # A second object by the plain brush.
+        hand.key("a", "b")
+        hand.stroke(centre(truth, 2), (centre(truth, 2)[0] + 10, centre(truth, 2)[1]))
+        assert set(np.unique(ids_in(first))) == {0, 1, 2}
+
+        hand.follow()
+        before = masks_of(project)
+        assert sorted(before) == list(range(FRAMES))
+        assert "Something wrong?" in hand.hint
+
+        # A frame that is computed becomes a reference, and starts from its mask.
+        hand.go_to(6)
+        hand.key("e")
+        hand.stroke(centre(truth, 1))
+        mended = ids_in(project / "references" / "00006.png")
+        computed = np.array(Image.open(project / "masks" / "00006.png"))
+        assert not np.array_equal(mended, computed)
+        assert np.array_equal(mended[mended != 0], computed[mended != 0])
+        assert "hatched" in hand.hint
+        hand.key("Control+z")
+        page.wait_for_timeout(800)
+        hand.saved()
+        assert not (project / "references" / "00006.png").exists()
+        hand.key("Control+Shift+z")
+        page.wait_for_timeout(800)
+        hand.saved()
+        assert np.array_equal(ids_in(project / "references" / "00006.png"), mended)
+        hand.follow()
+        after = masks_of(project)
+        assert np.array_equal(np.array(Image.open(project / "masks" / "00006.png")), mended)
+        assert sorted(after) == list(range(FRAMES))
+
+        page.click("#export")
+        with page.expect_download(timeout=WAIT_MS) as download:
+            page.click("dialog button[type=submit]")
+        download.value.save_as(tmp_path / "export.zip")
+        with zipfile.ZipFile(tmp_path / "export.zip") as archive:
+            names = [name for name in archive.namelist() if name.endswith(".png")]
+        assert len(names) >= FRAMES
+        assert hand.errors == []
+        page.close()
+
+    # Closed and opened again, everything is there.
+    with studio(video, tmp_path / "out") as running:
+        page = chromium.new_page(viewport={"width": 1366, "height": 768})
+        hand = Hand(page)
+        hand.open(running.address)
+        assert page.locator(".object").count() == 2
+        assert "Something wrong?" in hand.hint
+        hand.key("r")
+        page.wait_for_timeout(300)
+        assert page.input_value("#frame") == "6"
+        page.close()
+    assert masks_of(project) == after
+
+
+@pytest.fixture(scope="module")
+def shared_studio(
+    clip: tuple[Path, np.ndarray], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Studio, Path]]:
+    """One studio and the folder of its project; each test paints on a frame of its own."""
+    out = tmp_path_factory.mktemp("shared")
+    with studio(clip[0], out) as running:
+        yield running, out / clip[0].stem
+
+
+@pytest.mark.parametrize(
+    ("frame", "ratio", "zoom"), [(0, 1, 1.0), (1, 1, 3.7), (2, 2, 1.0), (3, 2, 3.7)]
+)
+def test_ids_are_exact_at_any_zoom(
+    chromium: Any,
+    shared_studio: tuple[Studio, Path],
+    tmp_path: Path,
+    frame: int,
+    ratio: int,
+    zoom: float,
+) -> None:
+    running, project = shared_studio
+    rng = np.random.default_rng(1)
+    ids = rng.choice(np.array([0, 1, 2, 254], np.uint8), (HEIGHT // 8, WIDTH // 8))
+    ids = ids.repeat(8, axis=0).repeat(8, axis=1)
+    ids[:8, :40] = rng.choice(np.array([0, 1, 2, 254], np.uint8), (8, 40))
+    ids[40:90, 60:140] = 0
+    given = Image.fromarray(ids)
+    given.putpalette(palette().tobytes())
+    given.save(tmp_path / "given.png")
+    reference = project / "references" / f"{frame:05d}.png"
+    page = chromium.new_page(viewport={"width": 1366, "height": 768}, device_scale_factor=ratio)
+    hand = Hand(page)
+    hand.open(running.address)
+    hand.go_to(frame)
+    page.set_input_files("#import-file", tmp_path / "given.png")
+    page.locator("#undo[title*=Import]").wait_for(timeout=WAIT_MS)
+    hand.saved()
+    assert np.array_equal(ids_in(reference), ids)
+
+    # Zoom around a point off the centre, so that nothing lies on whole CSS pixels.
+    page.mouse.move(*hand.place(97.3, 61.7))
+    scale = float(page.get_attribute("#picture", "data-scale"))
+    page.mouse.wheel(0, float(np.log(scale / zoom) / 0.002))
+    page.wait_for_timeout(300)
+    assert float(page.get_attribute("#picture", "data-scale")) == pytest.approx(zoom, rel=0.02)
+
+    # With id 254: a filled box, from the middle of a pixel to the middle of another.
+    page.locator(".object .choose").nth(2).click()
+    hand.key("x")
+    page.keyboard.down("Shift")
+    hand.stroke((80.5, 50.5), (91.5, 57.5))
+    page.keyboard.up("Shift")
+    expected = ids.copy()
+    expected[50:58, 80:92] = 254
+    assert np.array_equal(ids_in(reference), expected)
+
+    # A brush of one pixel, near an edge of the pixel.
+    hand.key("b", *["["] * 40)
+    edge = 0.5 - 0.5 / zoom if zoom > 1 else 0
+    for x, y in ((100, 60), (101, 62), (104, 70)):
+        hand.stroke((x + 0.5 + edge * 0.9, y + 0.5 - edge * 0.9))
+        expected[y, x] = 254
+    assert np.array_equal(ids_in(reference), expected)
+
+    if zoom > 2:
+        # What is seen is what is saved: the middle of each pixel has the colour of its object.
+        page.locator("#opacity").fill("1")
+        hand.key("t")
+        page.mouse.move(2, 2)
+        page.wait_for_timeout(300)
+        page.screenshot(path=tmp_path / "seen.png")
+        seen = np.array(Image.open(tmp_path / "seen.png").convert("RGB"))
+        colour = page.evaluate(
+            "getComputedStyle(document.querySelectorAll('.object .swatch')[2]).backgroundColor"
+        )
+        wanted = [int(value) for value in re.findall(r"\d+", colour)]
+        for x, y in ((85, 53), (81, 51), (90, 56)):
+            left, top = hand.place(x + 0.5, y + 0.5)
+            pixel = seen[int(top * ratio), int(left * ratio)]
+            assert pixel.tolist() == wanted
+    assert hand.errors == []
+    page.close()
+
+
+def _draw_polygon(hand: Hand) -> None:
+    hand.key("p")
+    for point in ((20, 30), (60, 30), (60, 70), (20, 70)):
+        hand.page.mouse.click(*hand.place(*point))
+    hand.key("Enter")
+
+
+def _rename(hand: Hand) -> None:
+    hand.key("F2")
+    hand.page.keyboard.type("espresso cup")
+    hand.key("Enter")
+
+
+def _recolour(hand: Hand) -> None:
+    hand.page.locator(".object .swatch").first.click()
+    hand.page.locator(".menu .swatch:not([aria-current])").last.click()
+
+
+def _swap(hand: Hand) -> None:
+    hand.key("Shift+S")
+    hand.page.locator("dialog button[type=submit]").click()
+
+
+def _brush(hand: Hand) -> None:
+    hand.key("b")
+    hand.stroke((150, 90), (160, 95))
+
+
+def test_every_change_is_one_step_that_undo_takes_back(
+    chromium: Any, shared_studio: tuple[Studio, Path], tmp_path: Path
+) -> None:
+    running, project = shared_studio
+    ids = np.zeros((HEIGHT, WIDTH), np.uint8)
+    ids[10:60, 10:60], ids[60:100, 80:150] = 1, 2
+    given = Image.fromarray(ids)
+    given.putpalette(palette().tobytes())
+    given.save(tmp_path / "given.png")
+    page = chromium.new_page(viewport={"width": 1366, "height": 768})
+    hand = Hand(page)
+    hand.open(running.address)
+    hand.go_to(7)
+    page.set_input_files("#import-file", tmp_path / "given.png")
+    page.locator("#undo[title*=Import]").wait_for(timeout=WAIT_MS)
+    hand.saved()
+
+    def kept() -> tuple[Any, dict[str, bytes]]:
+        """Everything that the studio has saved of what a person did."""
+        files = sorted((project / "references").glob("*.png"))
+        objects = json.loads((project / "project.json").read_text())["objects"]
+        return objects, {file.stem: ids_in(file).tobytes() for file in files}
+
+    def becomes(expected: Any) -> bool:
+        for _ in range(60):
+            if kept() == expected:
+                return True
+            page.wait_for_timeout(100)
+        return False
+
+    page.locator(".object .choose").first.click()
+    steps: dict[str, Callable[[Hand], None]] = {
+        "Brush": _brush,
+        "Polygon": _draw_polygon,
+        "Add object": lambda hand: hand.key("a"),
+        "Rename": _rename,
+        "Colour": _recolour,
+        "Swap": _swap,
+        "Delete object": lambda hand: hand.key("Shift+Delete"),
+        "Delete reference": lambda hand: hand.key("Delete"),
+    }
+    for label, act in steps.items():
+        if label != "Brush":
+            page.locator(".object .choose").first.click()
+        before = kept()
+        act(hand)
+        page.locator(f"#undo[title*='{label}']").wait_for(timeout=WAIT_MS)
+        page.wait_for_timeout(400)
+        hand.saved()
+        after = kept()
+        assert after != before, label
+        hand.key("Control+z")
+        assert becomes(before), f"undo: {label}"
+        hand.key("Control+Shift+z")
+        assert becomes(after), f"redo: {label}"
+        hand.key("Control+z")
+        assert becomes(before), f"undo again: {label}"
+    assert hand.errors == []
+    page.close()
+
+
+def test_a_video_is_opened_by_browsing(
+    chromium: Any, clip: tuple[Path, np.ndarray], tmp_path: Path
+) -> None:
+    folder = tmp_path / "videos" / "kitchen"
+    folder.mkdir(parents=True)
+    (folder / "cups.mp4").write_bytes(clip[0].read_bytes())
+    with studio(None, tmp_path / "out", "--root", str(tmp_path / "videos")) as running:
+        page = chromium.new_page(viewport={"width": 1366, "height": 768})
+        page.goto(running.address)
+        page.get_by_text("kitchen").click()
+        page.get_by_text("cups.mp4").click()
+        page.locator("body:not(.without-video)").wait_for(timeout=WAIT_MS)
+        page.locator("#picture[data-scale]").wait_for(timeout=WAIT_MS)
+        assert page.inner_text("#hint") == "Paint the object you want to follow"
+        assert page.evaluate("document.documentElement.scrollHeight") == 768
+        page.close()

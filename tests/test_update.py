@@ -1,0 +1,229 @@
+"""Other references for a run that is there: only what they change is computed."""
+
+import json
+from contextlib import suppress
+
+import numpy as np
+import pytest
+
+from propagate.config import Config
+from propagate.dependence import Dependence
+from propagate.errors import OutputError, Stopped
+from propagate.pipeline import Propagator
+from tests.batch_runs import assert_same
+
+FRAMES = 24
+
+
+@pytest.fixture(scope="module")
+def color() -> Propagator:
+    return Propagator("color", device="cpu", config=Config(short_side_px=48))
+
+
+@pytest.fixture(scope="module")
+def clip(drawn, write_video, tmp_path_factory):
+    images = [*drawn.images, *reversed(drawn.images)]
+    return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", images)
+
+
+@pytest.fixture(scope="module")
+def truth(drawn):
+    return [*drawn.truth, *reversed(drawn.truth)]
+
+
+def shifted(mask, by):
+    return np.roll(mask, by, axis=1)
+
+
+def only(mask, object_id):
+    return np.where(mask == object_id, mask, 0).astype(np.uint8)
+
+
+def follow(color, clip, references, out, **options):
+    """Run; the frames that were computed."""
+    computed = []
+    color.run(
+        clip,
+        references,
+        out,
+        on_result=lambda frame, result: computed.append(frame.index),
+        **{"backwards": "new", "update": True, "save_every_s": 0, **options},
+    )
+    return computed
+
+
+def rewritten(before, after):
+    return [name for name in after if before.get(name) != after[name]]
+
+
+def masks_in(folder):
+    return {path.name: path.read_bytes() for path in sorted((folder / "masks").iterdir())}
+
+
+# What is given first, what is given then, and what is computed again.
+CHANGES = {
+    "a correction reaches to the end": (
+        {0: "both"},
+        {0: "both", 9: "shifted"},
+        range(9, 24),
+    ),
+    "a correction reaches to the next reference": (
+        {0: "both", 15: "both"},
+        {0: "both", 9: "shifted", 15: "both"},
+        range(9, 15),
+    ),
+    "a correction of one object reaches beyond a reference that names only it": (
+        {0: "both", 8: "one", 16: "both"},
+        {0: "both", 4: "one", 8: "one", 16: "both"},
+        range(4, 16),
+    ),
+    "a reference is taken away": (
+        {0: "both", 9: "shifted", 15: "both"},
+        {0: "both", 15: "both"},
+        range(9, 15),
+    ),
+    "two corrections leave what is between": (
+        {0: "both", 6: "both", 12: "both", 18: "both"},
+        {0: "both", 6: "shifted", 12: "both", 18: "shifted"},
+        [*range(6, 12), *range(18, 24)],
+    ),
+    "an object that comes later is looked for before": (
+        {0: "one"},
+        {0: "one", 9: "both"},
+        range(24),
+    ),
+    "the first reference is remembered for ever": (
+        {0: "both", 9: "both"},
+        {0: "shifted", 9: "both"},
+        range(24),
+    ),
+    "nothing changed": ({0: "both"}, {0: "both"}, []),
+}
+
+
+def masks_of(kinds, truth):
+    make = {"both": lambda m: m, "shifted": lambda m: shifted(m, 3), "one": lambda m: only(m, 1)}
+    return {frame: make[kind](truth[frame]) for frame, kind in kinds.items()}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_only_what_changes_is_computed_and_all_ends_as_a_new_run(
+    color, clip, truth, tmp_path, change
+):
+    before, after, expected = CHANGES[change]
+    options = {"formats": ("png", "rle"), "overlay": True}
+    follow(color, clip, masks_of(before, truth), tmp_path / "out", **options)
+    old = masks_in(tmp_path / "out/clip")
+    computed = follow(color, clip, masks_of(after, truth), tmp_path / "out", **options)
+    assert computed == list(expected)
+    follow(color, clip, masks_of(after, truth), tmp_path / "new", **options)
+    assert_same(tmp_path / "out", tmp_path / "new")
+    kept = {f"{i:05d}.png" for i in range(FRAMES)} - {f"{i:05d}.png" for i in expected}
+    assert not kept & set(rewritten(old, masks_in(tmp_path / "out/clip")))
+    hidden = [path.name for path in (tmp_path / "out/clip").iterdir() if path.name[0] == "."]
+    assert hidden == []
+
+
+@pytest.mark.parametrize("backwards", ["all", "none"])
+def test_so_it_is_in_either_direction(color, clip, truth, tmp_path, backwards):
+    before = masks_of({0: "both", 9: "both", 18: "both"}, truth)
+    after = before | masks_of({12: "shifted"}, truth)
+    follow(color, clip, before, tmp_path / "out", backwards=backwards)
+    computed = follow(color, clip, after, tmp_path / "out", backwards=backwards)
+    assert computed == list(range(10, 19) if backwards == "all" else range(12, 18))
+    follow(color, clip, after, tmp_path / "new", backwards=backwards)
+    assert_same(tmp_path / "out", tmp_path / "new")
+
+
+@pytest.mark.parametrize("stopped_at", [3, 10, 20])
+@pytest.mark.parametrize("corrected", [5, 12])
+def test_a_run_that_is_stopped_is_corrected_and_goes_on(
+    color, clip, truth, tmp_path, stopped_at, corrected
+):
+    def stop(frame, result):
+        if frame.index == stopped_at:
+            raise Stopped("stopped")
+
+    first = masks_of({0: "both"}, truth)
+    with pytest.raises(Stopped):
+        color.run(clip, first, tmp_path / "out", on_result=stop, backwards="new", update=True)
+    both = first | masks_of({corrected: "shifted"}, truth)
+    computed = follow(color, clip, both, tmp_path / "out")
+    assert computed == list(range(min(corrected, stopped_at + 1), FRAMES))
+    follow(color, clip, both, tmp_path / "new")
+    assert_same(tmp_path / "out", tmp_path / "new")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed_after", range(0, 12, 2))
+def test_an_update_that_breaks_off_goes_on_with_these_or_other_references(
+    color, clip, truth, tmp_path, killed_after
+):
+    """Whatever was asked for when it broke off, no mask is taken for one of other references."""
+    first = masks_of({0: "both", 12: "both"}, truth)
+    second = first | masks_of({4: "shifted"}, truth)
+    third = first | masks_of({8: "shifted", 18: "shifted"}, truth)
+
+    class Killed(BaseException):
+        pass
+
+    for case, last in {"same": second, "other": third, "back": first}.items():
+        out = tmp_path / case
+        follow(color, clip, first, out)
+        left = iter([*range(killed_after)])
+
+        def kill(frame, result, left=left):
+            if next(left, None) is None:
+                raise Killed
+
+        options = {"backwards": "new", "save_every_s": 1000 if killed_after % 4 else 0}
+        with suppress(Killed):
+            color.run(clip, second, out, on_result=kill, update=True, **options)
+        follow(color, clip, last, out)
+        follow(color, clip, last, tmp_path / f"{case}-new")
+        assert_same(out, tmp_path / f"{case}-new")
+
+
+def test_a_run_of_other_settings_is_refused(color, clip, truth, tmp_path):
+    follow(color, clip, {0: truth[0]}, tmp_path)
+    before = masks_in(tmp_path / "clip")
+    with pytest.raises(OutputError, match="of other settings is in this folder: max_frames"):
+        follow(color, clip, {0: truth[0]}, tmp_path, max_frames=5)
+    assert masks_in(tmp_path / "clip") == before
+    with pytest.raises(OutputError, match="a finished run is in this folder"):
+        follow(color, clip, {0: only(truth[0], 1)}, tmp_path, update=False)
+
+
+def test_a_run_that_does_not_say_what_its_references_name_is_refused(color, clip, truth, tmp_path):
+    follow(color, clip, {0: truth[0]}, tmp_path)
+    path = tmp_path / "clip/result.json"
+    report = json.loads(path.read_text())
+    del report["reference_objects"]
+    path.write_text(json.dumps(report))
+    with pytest.raises(OutputError, match="does not say which objects"):
+        follow(color, clip, {0: truth[0], 3: truth[3]}, tmp_path)
+
+
+def test_the_references_lie_in_the_folder_of_a_run(color, clip, drawn, truth, tmp_path):
+    from propagate.io.masks.files import read_mask
+
+    follow(color, clip, {0: truth[0], 9: only(truth[9], 2)}, tmp_path)
+    folder = tmp_path / "clip/references"
+    assert sorted(path.name for path in folder.iterdir()) == ["00000.png", "00009.png"]
+    np.testing.assert_array_equal(read_mask(folder / "00009.png").ids, only(truth[9], 2))
+    follow(color, clip, {0: truth[0]}, tmp_path)
+    assert [path.name for path in folder.iterdir()] == ["00000.png"]
+
+
+def test_what_decides_a_mask_is_told_by_the_settings(color, clip, truth, tmp_path):
+    follow(color, clip, masks_of({0: "both", 9: "one", 15: "both"}, truth), tmp_path)
+    report = json.loads((tmp_path / "clip/result.json").read_text())
+    assert report["reference_objects"] == {"0": [1, 2], "9": [1], "15": [1, 2]}
+    dependence = Dependence.from_settings(report)
+    keys = [dependence.mask_key(frame) for frame in range(FRAMES)]
+    assert [i for i in range(1, FRAMES) if keys[i] != keys[i - 1]] == [9, 15]
+
+
+def test_options_that_do_not_go_together(color, clip, truth, tmp_path):
+    with pytest.raises(ValueError, match="formats has none"):
+        follow(color, clip, {0: truth[0]}, tmp_path, formats=("rle",))
