@@ -8,8 +8,6 @@ from propagate.errors import PropagateError
 from propagate.studio.answers import Refused
 from propagate.studio.files import Browser
 
-pytest.importorskip("starlette", reason="needs the extra studio")
-
 
 @pytest.fixture
 def root(tmp_path):

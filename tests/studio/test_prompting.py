@@ -13,8 +13,6 @@ from propagate.studio import prompting
 from propagate.studio.prompting import Prompter
 from tests.studio_server import running
 
-pytest.importorskip("uvicorn", reason="needs the extra studio")
-
 PROMPTS = {
     "box": ([{"kind": "box", "box": [3, 5, 21, 23]}], [Box(1, 3, 5, 21, 23)]),
     "points": (

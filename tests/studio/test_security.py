@@ -16,8 +16,6 @@ from PIL import Image
 from propagate.studio.serve import HOST
 from tests.studio_server import packed, running
 
-pytest.importorskip("uvicorn", reason="needs the extra studio")
-
 LIMIT = 2**20
 
 
@@ -365,6 +363,7 @@ def test_uploads_have_a_limit_and_a_name_of_their_own(drawn, root, tmp_path):
         opened = client.post("/api/open", {"file": file_id})
         assert (opened.status, opened.json["name"]) == (200, "a_b")
         assert not (root / "a_b.mp4").exists()
+        assert client.studio.uploads is not None
         folder = client.studio.uploads.folder
         assert [file.name for file in folder.rglob("*.mp4")] == ["a_b.mp4"]
     assert not folder.exists()

@@ -2,7 +2,8 @@
 
 import pytest
 
-from propagate.studio.stale import joined, ranges_of, stale_ranges, within
+from propagate.studio.references import Reference
+from propagate.studio.stale import dependence_of, joined, ranges_of, stale_frames
 
 BOTH, ONE, NONE = (1, 2), (1,), ()
 
@@ -18,14 +19,14 @@ BOTH, ONE, NONE = (1, 2), (1,), ()
         ({0: "a", 70: "c"}, {0: "a", 40: "b", 70: "c"}, {0: BOTH, 40: ONE, 70: BOTH}, [(40, 69)]),
         # One that names some only does not end it.
         ({0: "a", 70: "c"}, {0: "a", 40: "b", 70: "c"}, {0: BOTH, 40: ONE, 70: ONE}, [(40, 99)]),
-        # One that says that nothing is visible does.
-        ({0: "a", 70: "c"}, {0: "a", 40: "b", 70: "c"}, {0: BOTH, 40: ONE, 70: NONE}, [(40, 69)]),
+        # Nor does one that says that nothing is visible.
+        ({0: "a", 70: "c"}, {0: "a", 40: "b", 70: "c"}, {0: BOTH, 40: ONE, 70: NONE}, [(40, 99)]),
         # An object that nobody has named before is followed backwards too.
         ({0: "a"}, {0: "a", 40: "b"}, {0: ONE, 40: BOTH}, [(0, 99)]),
         # A reference that is gone.
         ({0: "a", 40: "b"}, {0: "a"}, {0: BOTH}, [(40, 99)]),
-        # The first reference has changed.
-        ({0: "a", 50: "b"}, {0: "x", 50: "b"}, {0: BOTH, 50: BOTH}, [(0, 49)]),
+        # The first reference has changed: it is remembered for ever.
+        ({0: "a", 50: "b"}, {0: "x", 50: "b"}, {0: BOTH, 50: BOTH}, [(0, 99)]),
         # Two changes with an unchanged one between.
         (
             {0: "a", 50: "b"},
@@ -38,17 +39,15 @@ BOTH, ONE, NONE = (1, 2), (1,), ()
     ],
 )
 def test_the_ranges_that_change(before, now, named, expected):
-    assert stale_ranges(before, now, named, 99) == expected
+    # Of a reference that is gone, the table does not say which objects it named: all of them.
+    old, new = (
+        dependence_of({f: Reference(named.get(f, BOTH), checksum) for f, checksum in given.items()})
+        for given in (before, now)
+    )
+    assert ranges_of(stale_frames(old, new, range(100))) == expected
 
 
 def test_ranges_are_joined_where_they_touch():
     assert joined([(5, 9), (0, 2), (3, 3), (9, 12), (20, 10)]) == [(0, 3), (5, 12)]
     assert ranges_of({4, 1, 2, 9}) == [(1, 2), (4, 4), (9, 9)]
     assert ranges_of(()) == []
-
-
-@pytest.mark.parametrize("ranges", [[(0, 1)], [(0, 1000)], [(2, 3), (7, 900)], []])
-def test_frames_in_ranges_are_found_as_by_a_loop(ranges):
-    frames = {1, 3, 7, 8, 500}
-    expected = {f for f in frames if any(a <= f <= b for a, b in ranges)}
-    assert within(ranges, frames) == expected
