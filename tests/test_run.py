@@ -282,6 +282,23 @@ def test_overwrite_replaces_a_finished_run_and_leaves_other_files(run, tmp_path)
     assert report_of(folder)["frames"] == 2
 
 
+@pytest.mark.parametrize("again", [[], ["--overwrite"]])
+def test_what_a_person_labelled_in_the_folder_lets_a_run_go_ahead_and_stays(run, tmp_path, again):
+    folder = tmp_path / "out/clip"
+    (folder / "references").mkdir(parents=True)
+    own = {"references/00003.png": b"a mask", "project.json": b"{}"}
+    for name, data in own.items():
+        (folder / name).write_bytes(data)
+    run(*again)
+    if again:
+        run(*again)
+    assert len(pngs(folder / "masks")) == 12
+    assert {name: (folder / name).read_bytes() for name in own} == own
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("masks", "project.json", "references", "result.json")
+    ]
+
+
 class Stop(BaseException):
     pass
 

@@ -1,17 +1,20 @@
 """A mask of one object from what a person marks on a frame."""
 
-import importlib
 import io
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from PIL import Image
 
 from propagate.errors import MaskError
-from propagate.studio.answers import Refused
+from propagate.prompts.records import Box, Point, Polygon, Prompt, Stroke
+
+if TYPE_CHECKING:
+    from propagate.pipeline import Propagator
+    from propagate.prompts.prompt import PromptFrame
 
 # Frames whose features are kept: somebody goes back and forth between a few.
 KEPT_FRAMES = 4
@@ -26,11 +29,11 @@ class Prompter:
     that the person looks at and corrects, and no frame has to be decoded again for it.
     """
 
-    def __init__(self, load: Callable[[], Any]) -> None:
+    def __init__(self, load: "Callable[[], Propagator]") -> None:
         """Take what returns the model, loading it the first time."""
         self._load = load
         self._lock = threading.Lock()
-        self._frames: OrderedDict[tuple[str, int], Any] = OrderedDict()
+        self._frames: OrderedDict[tuple[str, int], PromptFrame] = OrderedDict()
 
     def mask(
         self,
@@ -62,9 +65,10 @@ class Prompter:
         with self._lock:
             propagator = self._load()
             seen = self._seen(propagator, (project, frame), jpeg)
-            return propagator.prompt(seen, read, method=method).ids
+            kind = cast(Literal["walker", "sam"], method)
+            return propagator.prompt(seen, read, method=kind).ids
 
-    def _seen(self, propagator: Any, key: tuple[str, int], jpeg: bytes) -> Any:
+    def _seen(self, propagator: "Propagator", key: tuple[str, int], jpeg: bytes) -> "PromptFrame":
         if key not in self._frames:
             with Image.open(io.BytesIO(jpeg)) as image:
                 pixels = np.asarray(image.convert("RGB"))
@@ -75,34 +79,28 @@ class Prompter:
         return self._frames[key]
 
 
-def _read_prompts(prompts: Sequence[Mapping[str, Any]]) -> list[Any]:
+def _read_prompts(prompts: Sequence[Mapping[str, Any]]) -> list[Prompt]:
     """Make the records of prompts, all of object 1."""
     if not isinstance(prompts, list) or not 0 < len(prompts) <= MOST_PROMPTS:
         raise MaskError(f"prompts: a list of 1 to {MOST_PROMPTS}")
-    try:
-        records: Any = importlib.import_module("propagate.prompts.records")
-    except ModuleNotFoundError:
-        raise Refused(
-            501, "this version makes no masks from prompts", "paint with the brush instead"
-        ) from None
-    return [_read_prompt(records, prompt) for prompt in prompts]
+    return [_read_prompt(prompt) for prompt in prompts]
 
 
-def _read_prompt(records: Any, prompt: Mapping[str, Any]) -> Any:
+def _read_prompt(prompt: Mapping[str, Any]) -> Prompt:
     try:
         kind = prompt["kind"]
         if kind == "box":
             x0, y0, x1, y1 = map(float, prompt["box"])
-            return records.Box(1, x0, y0, x1, y1)
+            return Box(1, x0, y0, x1, y1)
         if kind == "point":
             on = bool(prompt.get("on", True))
-            return records.Point(1, float(prompt["x"]), float(prompt["y"]), on=on)
+            return Point(1, float(prompt["x"]), float(prompt["y"]), on=on)
         points = tuple((float(x), float(y)) for x, y in prompt["points"])
         if kind == "polygon":
-            return records.Polygon(1, points)
+            return Polygon(1, points)
         if kind == "stroke":
             on = bool(prompt.get("on", True))
-            return records.Stroke(1, points, radius=float(prompt["radius"]), on=on)
+            return Stroke(1, points, radius=float(prompt["radius"]), on=on)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         pass
     raise MaskError("a prompt is none of box, point, stroke and polygon")

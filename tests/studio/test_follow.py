@@ -12,7 +12,7 @@ from PIL import Image
 from propagate.pipeline import Propagator
 from tests.studio_server import packed, running
 
-pytest.importorskip("uvicorn", reason="needs the extra studio")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -80,7 +80,14 @@ def test_a_correction_makes_later_masks_stale_until_it_is_followed(client, proje
     # Taking it back makes nothing stale.
     assert client.post(f"/api/projects/{project}/references/6/delete").json["stale"] == []
     label(client, project, 6, drawn.truth[6])
-    followed(client, project)
+    folder = client.studio.settings.out / "clip"
+    before = {file.name: file.read_bytes() for file in (folder / "masks").iterdir()}
+    events = followed(client, project)
+    indices = [data["index"] for _, name, data in events if name == "frame"]
+    assert indices == list(range(6, 12))
+    for index in range(6):
+        name = f"{index:05d}.png"
+        assert (folder / "masks" / name).read_bytes() == before[name]
     assert client.get(f"/api/projects/{project}").json["stale"] == []
     np.testing.assert_array_equal(mask(client, project, 6), drawn.truth[6])
 

@@ -1,6 +1,7 @@
 """Frame N is frame N: read from squares that carry its number, whatever the file is like."""
 
 import ctypes
+import io
 import sys
 import threading
 import time
@@ -23,8 +24,6 @@ from tests.numbered_clips import (
     without_first,
     write_numbered,
 )
-
-pytest.importorskip("starlette", reason="needs the extra studio")
 
 ISOLATED = SourceOptions(isolate=True)
 ROOM = 10**8
@@ -97,6 +96,7 @@ def test_every_frame_is_the_one_of_its_number(opened, tmp_path, kind):
         assert number_in_jpeg(frames.jpeg(index)) == number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["B-frames", "edit list", "variable rate", "turned 90"])
 def test_frames_that_are_not_kept_are_decoded_again_exactly(opened, tmp_path, kind):
     path = clip_of(kind, tmp_path)
@@ -107,6 +107,7 @@ def test_frames_that_are_not_kept_are_decoded_again_exactly(opened, tmp_path, ki
         assert number_in_jpeg(frames.jpeg(index)) == numbers[index]
 
 
+@pytest.mark.slow
 def test_a_small_store_keeps_its_limit_and_answers_from_everywhere(opened, tmp_path):
     path = write_numbered(tmp_path / "clip.mp4", 300)
     size = len(opened(path).jpeg(0))
@@ -118,6 +119,7 @@ def test_a_small_store_keeps_its_limit_and_answers_from_everywhere(opened, tmp_p
         assert stored <= 40 * size
 
 
+@pytest.mark.slow
 def test_stepping_back_does_not_decode_from_the_start_each_time(opened, tmp_path, monkeypatch):
     path = write_numbered(tmp_path / "clip.mp4", 200)
     size = len(opened(path).jpeg(0))
@@ -134,6 +136,7 @@ def test_stepping_back_does_not_decode_from_the_start_each_time(opened, tmp_path
     assert opens == [190 - BEFORE]
 
 
+@pytest.mark.slow
 def test_many_who_ask_at_once_get_their_own_frames(opened, tmp_path):
     frames = opened(write_numbered(tmp_path / "clip.mp4", 120), limit=1)
     found = {}
@@ -176,8 +179,6 @@ def test_the_images_of_a_folder_come_in_natural_order_with_their_names(opened, t
 
 def test_what_is_cached_is_the_decoded_frame_but_for_the_jpeg(opened, drawn):
     frames = opened(drawn.mp4)
-    import io
-
     with open_video(drawn.mp4) as source:
         for frame in source:
             again = io.BytesIO()

@@ -10,8 +10,6 @@ from propagate.io.masks.references import read_references
 from propagate.studio.references import References, describe
 from tests.studio_server import packed, running
 
-pytest.importorskip("uvicorn", reason="needs the extra studio")
-
 IDS = np.zeros((48, 64), np.uint8)
 IDS[3:20, 5:30] = 1
 IDS[25:40, 5:30] = 2

@@ -16,8 +16,6 @@ from PIL import Image
 from propagate.studio.serve import HOST
 from tests.studio_server import packed, running
 
-pytest.importorskip("uvicorn", reason="needs the extra studio")
-
 LIMIT = 2**20
 
 
