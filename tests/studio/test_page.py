@@ -8,7 +8,7 @@ import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ import pytest
 from PIL import Image
 
 from propagate.io.masks.palette import palette
-from propagate.run_options import RunOptions
 from tests.paths import ROOT
 
 pytest.importorskip("propagate.studio.serve", reason="needs the extra studio", exc_type=ImportError)
@@ -299,7 +298,6 @@ def test_paint_follow_mend_undo_export_and_go_on(
         page.wait_for_timeout(300)
         assert page.input_value("#frame") == "6"
         page.close()
-    assert "left as it is" in done.stdout
     assert masks_of(project) == after
 
 
@@ -441,8 +439,9 @@ def test_every_change_is_one_step_that_undo_takes_back(
 
     def becomes(expected: Any) -> bool:
         for _ in range(60):
-            if kept() == expected:
-                return True
+            with suppress(FileNotFoundError):  # a file that is taken away at this moment
+                if kept() == expected:
+                    return True
             page.wait_for_timeout(100)
         return False
 
