@@ -253,9 +253,12 @@ def _are_objects(
     if reading.masks_are != "auto":
         return reading.masks_are == "objects"
     is_named = any(stem in (names or ()) for stem in stems)
-    if len(masks) < 2 or is_named or not all(mask.binary for mask in masks):
+    may_be_ids = _are_ids(stems)
+    if len(masks) < 2 or not all(mask.binary for mask in masks):
         return False
-    if all(stem.isdecimal() for stem in stems) or _overlap(masks):
+    if not may_be_ids and (is_named or all(stem.isdecimal() for stem in stems)):
+        return False
+    if _overlap(masks):
         return False
     numbers = [number_in(stem) for stem in stems]
     known = [number for number in numbers if number is not None]
@@ -269,6 +272,14 @@ def _are_objects(
         f"{path}: {len(masks)} black-and-white masks, {stems[0]}, {stems[1]}, ...: objects of one "
         f"frame, or masks of the frames {few([str(number) for number in known], 4)}",
         "pass {masks_are=objects} or {masks_are=frames}",
+    )
+
+
+def _are_ids(stems: Sequence[str]) -> bool:
+    """Say whether names are the ids 1, 2, ...; those of frames have leading zeros, or a 0."""
+    width = max(2, len(str(len(stems))))
+    return all(re.fullmatch("[0-9]+", stem) and len(stem) <= width for stem in stems) and (
+        sorted(map(int, stems)) == list(range(1, len(stems) + 1))
     )
 
 

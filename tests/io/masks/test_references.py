@@ -138,7 +138,16 @@ def test_files_without_numbers_are_the_objects_of_one_frame(tmp_path):
     assert "1 is cat, 2 is dog" in mask.notes[0]
 
 
-@pytest.mark.parametrize("names", [("thing-0", "thing-1", "thing-2"), ("obj1", "obj2")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("thing-0", "thing-1", "thing-2"),
+        ("obj1", "obj2"),
+        ("1", "2"),
+        ("1", "2", "3"),
+        ("01", "02"),
+    ],
+)
 def test_masks_that_may_be_objects_or_frames_are_refused_with_both_readings(tmp_path, names):
     folder = write_objects(tmp_path / "m", *names)
     refusal(
@@ -155,10 +164,30 @@ def test_masks_that_may_be_objects_or_frames_are_refused_with_both_readings(tmp_
 
 
 @pytest.mark.parametrize(
-    ("names", "touching"), [(("00000", "00001"), False), (("clip_0", "clip_1"), True)]
+    ("names", "touching", "frames"),
+    [
+        (("00000", "00001"), False, [0, 1]),
+        (("clip_0", "clip_1"), True, [0, 1]),
+        (("0", "1"), False, [0, 1]),
+        (("1", "2"), True, [1, 2]),
+        (("1", "3"), False, [1, 3]),
+        (("00001", "00002"), False, [1, 2]),
+    ],
 )
-def test_black_and_white_masks_of_several_frames_stay_so(tmp_path, names, touching):
+def test_black_and_white_masks_of_several_frames_stay_so(tmp_path, names, touching, frames):
     found = read_references(write_objects(tmp_path / "m", *names, touching=touching))
+    assert list(found) == frames
+
+
+@pytest.mark.parametrize("frame_name", ["{}", "{:05d}"])
+def test_masks_named_by_id_are_refused_where_frames_have_these_names(tmp_path, frame_name):
+    clip = tmp_path / "clip"
+    clip.mkdir()
+    for number in (1, 2, 3):
+        Image.new("RGB", (40, 20)).save(clip / f"{frame_name.format(number)}.png")
+    folder = write_objects(tmp_path / "m", "1", "2")
+    refusal(lambda: read_references(folder, source=clip), "objects of one frame, or masks of")
+    found = read_references(folder, source=clip, reading=MaskReading(masks_are="frames"))
     assert list(found) == [0, 1]
 
 
