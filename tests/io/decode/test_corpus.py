@@ -14,8 +14,12 @@ from tests.paths import SHARED
 CORPUS = SHARED / "data" / "dev" / "decode"
 EXPECTED = CORPUS / "expected_pyav.csv"
 
-# In these a decoder fills in parts of the frame that has this number. PyAV gives it all the same.
-WHOLE = {"fate__mpeg2video__roundup997.mp4": 3, "mp4parse__no_timescale.mp4": 0}
+# The first frame that is lost, or of which the decoder fills in parts. PyAV goes on all the same.
+WHOLE = {
+    "decord__corrupted.mp4": 29,
+    "fate__mpeg2video__roundup997.mp4": 3,
+    "mp4parse__no_timescale.mp4": 0,
+}
 
 
 def corpus_rows():
