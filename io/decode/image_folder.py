@@ -26,16 +26,24 @@ FOLDER_FPS = 25
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An image of a folder, not yet read."""
+    """A picture that is to be a frame, not yet read.
+
+    Attributes:
+        file: Its file, for messages; the stem is the name of the frame.
+        index: Of the frame.
+        time: In seconds.
+        in_range: As that of a `Frame`.
+    """
 
     file: Path
     index: int
+    time: Fraction
     in_range: bool = True
 
-    @property
-    def time(self) -> Fraction:
-        """Seconds."""
-        return Fraction(self.index, FOLDER_FPS)
+
+def listed_at(file: Path, index: int) -> Listed:
+    """Return an image of a folder, which has no time of its own."""
+    return Listed(file, index, Fraction(index, FOLDER_FPS))
 
 
 class ImageFolder(FrameStream):
@@ -70,7 +78,7 @@ class ImageFolder(FrameStream):
         self.info = self._range.info(replace(info, notes=notes))
 
     def _read(self) -> Generator[Frame | None, None, None]:
-        listed = (Listed(file, index) for index, file in enumerate(self._files))
+        listed = (listed_at(file, index) for index, file in enumerate(self._files))
         for wanted in select(listed, self._range, self._display_name):
             if wanted is None:
                 yield None

@@ -73,7 +73,11 @@ def display_matrix(picture: Any) -> tuple[int, int, int, int] | None:
 
     The pixel (x, y) is shown at (a x + c y, b x + d y), up to scale and place.
     """
-    stated = picture.side_data.get(SideData.DISPLAYMATRIX)
+    try:
+        stated = picture.side_data.get(SideData.DISPLAYMATRIX)
+    except ValueError:  # PyAV refuses all side data if it does not know one kind, such as EXIF
+        quarters = round(picture.rotation / 90) % 4 if picture.rotation % 90 == 0 else 0
+        return ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))[quarters]
     if stated is None:
         return None
     values = [int(value) for value in np.frombuffer(stated, np.int32)]
