@@ -9,7 +9,7 @@ from propagate.io.decode.source import Source
 from propagate.io.decode.video import FrameSource, is_live, name_of, open_source
 from propagate.io.masks.ids import check_size
 from propagate.io.write.run_folder import refuse_finished
-from propagate.plan import References, as_masks, check_within
+from propagate.plan import References, as_masks, check_within, past_the_range
 from propagate.records import Mask
 from propagate.run_options import RunOptions
 from propagate.run_settings import settings_without_model
@@ -57,11 +57,16 @@ def check_references(masks: Mapping[int, Mask], frames: FrameSource, options: Ru
         options: How it is read.
 
     Raises:
-        MaskError: There is one.
+        MaskError: There is one; or objects are followed forwards only, and the first reference
+            lies after the range.
     """
     info = frames.info
     if options.source_options.frame_range is None:
         count = info.frame_count if info.decoder == "images" else None
         check_within(masks, count, options.max_frames)
+    elif options.backwards == "none" and (end := options.source_options.frame_range.end):
+        first = min((index for index, mask in masks.items() if mask.object_ids), default=0)
+        if first >= end:
+            raise past_the_range(first)
     for mask in masks.values():
         check_size(mask, info.height, info.width)
