@@ -141,6 +141,8 @@ def add_references(
     for entry in entries:
         place, _, path = entry.partition("=")
         named = names is not None and place in names
+        if "://" in path:
+            raise MaskError(f"{path}: is an address; a mask is a file on this machine")
         if not path or not (named or re.fullmatch("[0-9]+", place)):
             raise MaskError(
                 f"{entry!r}: not a reference",

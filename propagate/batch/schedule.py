@@ -32,7 +32,7 @@ from propagate.batch.remote import RemoteOutput, is_url, scratch_of
 from propagate.batch.status import VideoStatus, write_status
 from propagate.batch.tasks import BatchSettings, Task
 from propagate.errors import ClusterError, OutputError, PropagateError
-from propagate.io.write.files import guard_output_folder, write_atomically
+from propagate.io.write.files import guard_output_folder, local_folder, write_atomically
 from propagate.io.write.lock import take_lock
 
 PlainEventHandler = Callable[[dict[str, Any]], None]
@@ -135,7 +135,14 @@ def run_batch(
         raise ClusterError(
             "decoding in a separate process works on Linux and macOS only", "pass {isolate=False}"
         )
+    if is_url(out) and out.startswith("memory:"):
+        raise OutputError(
+            f"{out}: lasts only as long as one process, and every worker is another",
+            "give a folder, or an address such as s3://bucket/folder",
+        )
     store = RemoteOutput(out) if is_url(out) else None
+    if not is_url(out):
+        local_folder(out)
     out = out if is_url(out) else Path(out)
     # URLs have no locks: only batches on the same machine exclude each other.
     home = scratch_of(out)
