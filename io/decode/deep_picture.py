@@ -89,7 +89,7 @@ class PictureReader:
         except (OSError, ValueError, SyntaxError) as error:
             raise VideoError(
                 f"{file}: cannot be read as an image ({error})",
-                f"{frames_read(index)}; replace or remove the file",
+                (f"{frames_read(index)}; " if index else "") + "replace or remove the file",
             ) from error
 
     def convert(self, image: Image.Image) -> np.ndarray:

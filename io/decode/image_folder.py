@@ -181,7 +181,7 @@ def notes_on(name: str, files: list[Path], pictures: PictureReader) -> tuple[str
 
 
 def check_names(folder: Path, files: list[Path], allow_gaps: bool) -> None:
-    """Refuse two images of one name, names of several kinds, and missing numbers.
+    """Refuse two images of one name or number, names of several kinds, and missing numbers.
 
     Args:
         folder: Where they lie, for messages.
@@ -196,6 +196,11 @@ def check_names(folder: Path, files: list[Path], allow_gaps: bool) -> None:
     if count > 1:
         raise VideoError(f"{folder}: {count} images are named {stem}", "keep one for each frame")
     _check_kinds(folder, files)
+    for before, after in pairwise(files):
+        if _spelled_alike(before.stem, after.stem):
+            raise VideoError(
+                f"{folder}: {before.name} and {after.name} have one number", "keep one of them"
+            )
     if allow_gaps:
         return
     if gaps := missing_numbers(files):
@@ -204,6 +209,12 @@ def check_names(folder: Path, files: list[Path], allow_gaps: bool) -> None:
             f"{folder}: frame {missing} is missing between {before.name} and {after.name}",
             "add it, or pass {allow_gaps=True} to read the frames that are there",
         )
+
+
+def _spelled_alike(one: str, other: str) -> bool:
+    """Say whether two names differ in leading zeros only."""
+    same = text_and_numbers(one.casefold()) == text_and_numbers(other.casefold())
+    return same and one.casefold() != other.casefold()
 
 
 def _check_kinds(folder: Path, files: list[Path]) -> None:

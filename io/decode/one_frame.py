@@ -40,6 +40,24 @@ def read_frame(source: Source, index: int = 0, options: SourceOptions | None = N
     )
 
 
+def read_picture(path: Path, options: SourceOptions | None = None) -> Frame:
+    """Read a file that holds one picture.
+
+    Raises:
+        VideoError: It cannot be read, or holds several: a video, an animation or pages.
+    """
+    with _open(path, options or SourceOptions()) as frames:
+        first = next(frames, None)
+        if first is None:
+            raise VideoError(f"{path}: holds no picture", "give another file")
+        if next(frames, None) is not None:
+            raise VideoError(
+                f"{path}: holds several pictures, as a video does",
+                "give pictures; save the frames of a video as pictures first",
+            )
+        return first
+
+
 def _open(source: Source, options: SourceOptions) -> FrameSource:
     path = Path(str(source))
     is_picture = path.suffix.lower() in SUFFIXES and path.is_file()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from propagate.errors import MaskError, few
-from propagate.io.decode.image_folder import natural_key
+from propagate.io.decode.image_folder import SUFFIXES, list_images, natural_key
 from propagate.io.decode.source import Source
 from propagate.io.decode.video import frame_names, name_of
 from propagate.io.masks.annotations import read_annotations
@@ -26,6 +26,10 @@ _JUNK = ("thumbs.db", "desktop.ini")
 # What people note beside masks.
 _NOTES = (".csv", ".md", ".txt")
 _OTHER_TOOLS = {".xml": "XML, as of CVAT or Pascal VOC", ".txt": "text, as of YOLO"}
+
+
+class BadReferenceError(MaskError):
+    """A text is no reference: it has another form, or names no frame."""
 
 
 def read_references(
@@ -121,13 +125,13 @@ def add_references(
     Args:
         masks: For each source, its masks by frame number.
         entries: "120=b.png": a frame and its mask. The frame is its number, counted from 0, or the
-            name of an image of a folder.
+            name of an image of a folder, with its suffix or without.
         source: The source, if its images have names.
         reading: How masks are read.
 
     Raises:
-        MaskError: If there are several sources, an entry has another form, a frame gets a second
-            mask, or a mask cannot be used.
+        BadReferenceError: An entry has another form, or names no image of the folder.
+        MaskError: There are several sources, a frame gets a second mask, or a mask cannot be used.
     """
     if not entries:
         return masks
@@ -137,17 +141,19 @@ def add_references(
             "put numbered masks into a folder for each source, and give the folder above as {mask}",
         )
     names = None if source is None else frame_names(source)
+    files = {} if source is None or names is None else _frame_files(source, names)
     frames, paths, notes = [], [], []
     for entry in entries:
         place, _, path = entry.partition("=")
+        place = files.get(place, place)
         named = names is not None and place in names
         if "://" in path:
             raise MaskError(f"{path}: is an address; a mask is a file on this machine")
         if not path or not (named or re.fullmatch("[0-9]+", place)):
-            raise MaskError(
+            raise BadReferenceError(
                 f"{entry!r}: not a reference",
-                "write FRAME=MASK, the frame's number from 0 and the mask's path, such as "
-                "120=b.png",
+                "write FRAME=MASK, the frame's number from 0 or the name of an image of the "
+                "folder, and the mask's path, such as 120=b.png",
             )
         frame = names.index(place) if names is not None and named else int(place)
         is_other = place.isdecimal() and frame != int(place) < len(names or ())
@@ -160,6 +166,14 @@ def add_references(
             raise second_mask(mask.source, frame, joined[frame].source)
         joined[frame] = replace(mask, notes=(*mask.notes, note)) if note else mask
     return [dict(sorted(joined.items()))]
+
+
+def _frame_files(source: Source, names: Sequence[str]) -> dict[str, str]:
+    """Return the name of each frame by that of its file."""
+    path = Path(str(source))
+    if os.path.isdir(path):
+        return {file.name: file.stem for file in list_images(path)}
+    return {f"{name}{suffix}": name for name in names for suffix in SUFFIXES}
 
 
 def _of_source(path: Path, name: str, several: bool) -> Path:

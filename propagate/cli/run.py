@@ -19,6 +19,7 @@ from propagate.cli.options import (
 )
 from propagate.cli.terminal import (
     CONTINUE,
+    error_text,
     if_interrupted,
     progress_of,
     say,
@@ -68,7 +69,7 @@ def run(
             "--reference",
             metavar="FRAME=MASK",
             help="Mask of any frame, counted from 0: 120=b.png. An image of a folder may be named: "
-            "img_0120=b.png. May be repeated.",
+            "img_0120=b.png or img_0120.jpg=b.png. May be repeated.",
         ),
     ] = None,
     names: Annotated[
@@ -181,14 +182,22 @@ def _references(
     sources: Sequence[str], masks: Path | None, named: Sequence[str], reading: "MaskReading"
 ) -> "list[dict[int, Mask]]":
     """Read the masks of each source."""
-    from propagate.io.masks.references import add_references, masks_of_sources
+    from propagate.io.masks.references import (
+        BadReferenceError,
+        add_references,
+        masks_of_sources,
+    )
 
     if masks is None and not named:
         raise typer.BadParameter("give a mask, or --reference FRAME=MASK", param_hint="--mask")
     given = [{} for _ in sources]
     if masks is not None:
         given = masks_of_sources(masks, list(sources), reading=reading)
-    return add_references(given, list(named), source=sources[0], reading=reading)
+    try:
+        return add_references(given, list(named), source=sources[0], reading=reading)
+    except BadReferenceError as error:
+        text = error_text(error.message, error.hint)
+        raise typer.BadParameter(text, param_hint="--reference") from error
 
 
 def _class_names(

@@ -91,3 +91,20 @@ def test_a_short_side_that_takes_all_memory_is_one_line(propagate, drawn, tmp_pa
     (line,) = [line for line in done.stderr.splitlines() if "error" in line]
     assert "does not fit into memory; choose a smaller --short-side" in line
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("entry", ["m.png", "x=m.png", "=m.png", "3=", "-1=m.png"])
+def test_a_reference_of_another_form_is_wrong_usage(propagate, drawn, tmp_path, entry):
+    done = propagate("run", drawn.mp4, "--reference", entry, "-o", tmp_path / "out")
+    assert done.status == 2
+    assert "write FRAME=MASK" in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize("model", ["color", "tiny"])
+def test_class_names_in_a_batch_need_a_model_that_takes_text(propagate, drawn, tmp_path, model):
+    table = tmp_path / "clips.csv"
+    table.write_text(f"video,mask,names\n{drawn.mp4},{drawn.mask},1=dog\n")
+    done = propagate("batch", table, "-o", tmp_path / "out", "--model", model)
+    assert done.status == 1
+    assert f"model {model} takes no text" in done.stderr
+    assert not (tmp_path / "out").exists()

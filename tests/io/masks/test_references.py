@@ -261,7 +261,7 @@ def test_youtube_vis_is_read(tmp_path):
         ({"a.jpg1": {"regions": []}}, "VGG"),
         ({"x": 1}, "unknown"),
         (coco(annotations=[]), "no annotation"),
-        (coco(images=[]), "damaged"),
+        (coco(images=[]), "not among its images"),
         (coco(images=[{"id": 7, "file_name": "0.jpg", "width": 9**9, "height": 9}]), "limit"),
     ],
 )
@@ -290,3 +290,39 @@ def test_folders_as_people_have_them(source, masks, frames):
 @pytest.mark.parametrize("masks", ["m/labelstudio", "m/mixed_png_jpg"])
 def test_folders_that_are_not_clear_are_refused(masks):
     refusal(lambda: read_references(INPUTS / masks, source=INPUTS / "base/clip.mp4"), masks[2:])
+
+
+def test_a_frame_may_be_named_with_its_suffix(tmp_path):
+    clip = tmp_path / "clip"
+    clip.mkdir()
+    for number in (5, 7):
+        Image.new("RGB", (8, 6)).save(clip / f"{number:05d}.jpg")
+    mask = tmp_path / "m.png"
+    Image.fromarray(np.eye(6, 8, dtype=np.uint8)).save(mask)
+    for name in ("00007.jpg", "00007"):
+        (found,) = add_references([{}], [f"{name}={mask}"], source=clip)
+        assert list(found) == [1]
+    refusal(
+        lambda: add_references([{}], [f"00009.jpg={mask}"], source=clip),
+        "not a reference",
+        "the name of an image of the folder",
+    )
+
+
+def test_an_annotation_of_an_image_that_is_not_listed_is_named(tmp_path):
+    path = tmp_path / "coco.json"
+    content = coco()
+    content["annotations"][0]["image_id"] = 99
+    path.write_text(json.dumps(content))
+    refusal(lambda: read_references(path), "is of the image 99, which is not among its images")
+
+
+def test_objects_on_the_last_axis_are_told(tmp_path):
+    ids = np.zeros((20, 30, 3), bool)
+    ids[2:8, 2:8, 0] = ids[10:15, 10:15, 1] = True
+    np.save(tmp_path / "m.npy", ids)
+    refusal(
+        lambda: read_references(tmp_path / "m.npy"), "(20, 30, 3)", "numpy.moveaxis(array, 2, 0)"
+    )
+    np.save(tmp_path / "m.npy", np.moveaxis(ids, 2, 0)[:2])
+    assert read_references(tmp_path / "m.npy")[0].object_ids == (1, 2)
