@@ -45,7 +45,8 @@ def spelled(text: str, spelling: Spelling = as_keyword) -> str:
 
 
 # The addresses in a text. A password may hold any character but a space.
-_ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)([^\s\"']+)")
+# An address that was taken for a path has one slash less.
+_ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*:/(?:/|(?<=\w\w:/)(?=[^\s/]*[:@])))([^\s\"']+)")
 _HIDDEN = "***"
 
 
@@ -91,6 +92,13 @@ def _shown(rest: str) -> str:
 def _hidden(part: str) -> str:
     name, sign, _ = part.partition("=")
     return f"{name}={_HIDDEN}" if sign else _HIDDEN
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error of Python, NumPy or PyTorch means that memory (RAM) ran out."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
 
 
 class PropagateError(Exception):

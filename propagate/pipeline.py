@@ -11,9 +11,10 @@ yields the masks, and `run` also writes them.
 """
 
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
+from fractions import Fraction
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,10 +22,11 @@ import torch
 
 from propagate.config import Config
 from propagate.features.backbone import Backbone
-from propagate.features.extract import Image
+from propagate.features.extract import Image, frame_pixels
 from propagate.features.read_ahead import with_features
 from propagate.features.registry import as_backbone
 from propagate.io.decode.frame_range import first_in_range, note_indices
+from propagate.io.decode.image_folder import FOLDER_FPS
 from propagate.io.decode.options import SourceOptions
 from propagate.io.decode.source import Source
 from propagate.plan import References, as_masks, check_within, plan_source
@@ -149,7 +151,7 @@ class Propagator:
 
     def propagate(
         self,
-        source: Source | Iterable[Frame],
+        source: Source | Iterable[Image],
         references: References,
         *,
         source_options: SourceOptions | None = None,
@@ -162,7 +164,8 @@ class Propagator:
         """Follow the objects of the references through a video, frame by frame.
 
         Args:
-            source: A video file, a folder of images, a camera index or stream address, or frames.
+            source: A video file, a folder of images, a camera index or stream address, or frames:
+                a `Frame` each, or any other picture that `Session.step` takes.
             references: Frame index -> mask. Indices are those of the source, whatever the range.
             source_options: How the source is opened, and which of its frames are read.
             probabilities: Whether each result carries the soft label of every object.
@@ -195,7 +198,7 @@ class Propagator:
         elif source_options is not None:
             raise ValueError("source_options apply to a path, a camera or a stream, not to frames")
         else:
-            opened = nullcontext(source)
+            opened = nullcontext(_numbered(source))
         return self._results(opened, masks, blocks, options, probabilities)
 
     def _results(
@@ -313,3 +316,16 @@ class Propagator:
     ) -> Generator[tuple[Frame, torch.Tensor], None, None]:
         """Yield each frame with its features (C, h, w), which are computed ahead in batches."""
         return with_features(frames, self.backbone, self.config, batch_size=batch_size, clock=clock)
+
+
+def _numbered(pictures: Iterable[Image]) -> Iterator[Frame]:
+    """Make frames of plain pictures, 25 in a second as those of a folder; frames stay as they are.
+
+    Raises:
+        TypeError, ValueError: One is no picture, see `frame_pixels`.
+    """
+    for index, picture in enumerate(pictures):
+        if isinstance(picture, Frame):
+            yield picture
+        else:
+            yield Frame(frame_pixels(picture).cpu().numpy(), index, Fraction(index, FOLDER_FPS))

@@ -1,6 +1,7 @@
 """The plan of a video: what is settled before its first frame is followed."""
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
@@ -12,14 +13,16 @@ from propagate.errors import MaskError
 from propagate.feature_cache import frame_bytes
 from propagate.features.backbone import Backbone
 from propagate.features.extract import channel_count, working_size
-from propagate.io.decode.frame_range import first_in_range, places_of
+from propagate.io.decode.frame_range import FrameRange, first_in_range, places_of
 from propagate.io.decode.source import Source
 from propagate.io.decode.video import FrameSource, is_live, open_source
 from propagate.io.masks.files import read_masks
 from propagate.io.masks.given import GivenMask, as_mask
-from propagate.records import Mask
+from propagate.records import Frame, Mask
 from propagate.run_options import RunOptions
 from propagate.two_way import Block, plan_blocks
+
+log = logging.getLogger(__name__)
 
 References = Mapping[int, GivenMask]
 
@@ -53,14 +56,29 @@ def plan_source(
     opened = options.source_options
     given = as_masks(references)
     masks: Mapping[int, Mask] = given
+    first = min(index for index, mask in given.items() if mask.object_ids)
+    can_go_back = opened.follow_timeout_s is None and not is_live(source)
+    only_forwards = options.backwards == "none" or not can_go_back
+    empty = first
     if opened.frame_range is not None:
         # Frames with references are read, wherever they are.
         opened = replace(opened, frame_range=replace(opened.frame_range, also=tuple(given)))
     open_again = partial(open_source, source, opened)
     if opened.may_leave_out:
-        masks = _places_in_range(given, open_again, is_live(source), options.max_frames)
+        masks, empty, is_outside = _places_in_range(
+            given, first, open_again, is_live(source), options.max_frames
+        )
+        if only_forwards and empty and is_outside and _is_past(first, opened.frame_range):
+            raise past_the_range(first)
+    if only_forwards and empty:
+        lie = "frame lies" if empty == 1 else "frames lie"
+        log.warning(
+            "%d %s before the first reference, on frame %d, and nothing is found there, because "
+            "objects are followed forwards only",
+            *(empty, lie, first),
+        )
     blocks: Sequence[Block] = ()
-    if options.backwards != "none" and opened.follow_timeout_s is None and not is_live(source):
+    if not only_forwards:
         blocks = _blocks(masks, options, backbone, config)
     return Plan(open_again, given, masks, blocks)
 
@@ -130,25 +148,67 @@ def check_within(
         )
 
 
+def past_the_range(first: int) -> MaskError:
+    """Say that the first reference lies after all frames that are to be followed."""
+    return MaskError(
+        f"the first reference, on frame {first}, lies after the end of the range, and objects are "
+        "followed forwards only: nothing can be found",
+        "leave out {backwards}, choose a later {end}, or give a mask of an earlier frame",
+    )
+
+
+def _is_past(first: int, wanted: FrameRange | None) -> bool:
+    """Say whether a frame outside a range, some of whose frames come before it, is after its end.
+
+    A frame between two that are read is outside, too.
+    """
+    if wanted is None:
+        return False
+    return (wanted.end is not None and first >= wanted.end) or (
+        wanted.stride == 1 and wanted.fps is None
+    )
+
+
 def _places_in_range(
     masks: Mapping[int, Mask],
+    first: int,
     open_again: Callable[[], FrameSource],
     live: bool,
     max_frames: int | None,
-) -> dict[int, Mask]:
+) -> tuple[dict[int, Mask], int, bool]:
     """Number references by their place among the frames that are read, as a session counts them.
 
     The source is read up to the last of them now, and once more later. A live source cannot be.
+
+    Args:
+        masks: By frame of the source.
+        first: The first of these frames whose mask has an object.
+        open_again: Opens the source.
+        live: Whether it is a live source.
+        max_frames: Where reading stops, if it stops early.
+
+    Returns:
+        The masks by place; how many frames of the range come before `first`; and whether `first`
+        is outside of it.
     """
     if not live:
+        before, is_outside = 0, False
+
+        def watched(frames: Iterable[Frame]) -> Iterator[Frame]:
+            nonlocal before, is_outside
+            for frame in frames:
+                before += frame.in_range and frame.index < first
+                is_outside |= frame.index == first and not frame.in_range
+                yield frame
+
         with open_again() as frames:
-            places = places_of(masks, first_in_range(frames, max_frames))
-        return {places[index]: mask for index, mask in masks.items()}
+            places = places_of(masks, watched(first_in_range(frames, max_frames)))
+        return {places[index]: mask for index, mask in masks.items()}, before, is_outside
     if masks.keys() != {0}:
         raise MaskError(
             "a live source is read only once: with a range, give the mask of its first frame"
         )
-    return dict(masks)
+    return dict(masks), 0, False
 
 
 def _blocks(

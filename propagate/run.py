@@ -15,6 +15,7 @@ from propagate.io.decode.source import Source
 from propagate.io.decode.video import FrameSource
 from propagate.io.masks.describe import describe_mask
 from propagate.io.write.earlier_run import find_finished
+from propagate.io.write.files import local_folder
 from propagate.io.write.layout import PAGE
 from propagate.io.write.run_folder import RunFolder
 from propagate.pipeline import Propagator
@@ -75,12 +76,12 @@ def run_into_folder(
         VideoError, MaskError, OutputError: See there. Frames written so far are kept, and
             `incomplete.json` stands where `result.json` would.
     """
-    started, clock = time.monotonic(), clock or StageClock()
+    started, clock, out = time.monotonic(), clock or StageClock(), local_folder(out)
     plan = plan_source(source, references, options, propagator.backbone, propagator.config)
     with plan.open() as frames:
         check_references(plan.references, frames, options)
         settings = run_settings(propagator, source, plan, options, refine)
-        path = Path(out) / (name or frames.info.name)
+        path = out / (name or frames.info.name)
         if keep_finished and not options.overwrite:
             report = find_finished(path, settings, options.formats, options.overlay)
             if report is not None:

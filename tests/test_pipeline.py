@@ -5,9 +5,11 @@ import threading
 import time
 from fractions import Fraction
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from propagate.config import Config
 from propagate.errors import MaskError, VideoError
@@ -161,3 +163,33 @@ def test_batches_are_cut_where_the_frame_size_changes(color):
     assert [next(results).index for _ in range(3)] == [0, 1, 2]
     with pytest.raises(VideoError, match="frame 3 is 64x96, those before are 64x48"):
         next(results)
+
+
+@pytest.mark.parametrize(
+    "kind", ["arrays", "array", "tensors", "channels first", "pil", "generator"]
+)
+def test_pictures_of_all_kinds_are_followed_as_frames_are(drawn, kind):
+    import PIL.Image
+
+    arrays = [np.asarray(image) for image in drawn.images[:3]]
+    pictures: Any = {
+        "arrays": arrays,
+        "array": np.stack(arrays),
+        "tensors": [torch.from_numpy(array.copy()) for array in arrays],
+        "channels first": [np.moveaxis(array, 2, 0) for array in arrays],
+        "pil": [PIL.Image.fromarray(array) for array in arrays],
+        "generator": (array for array in arrays),
+    }[kind]
+    color = Propagator("color", device="cpu", config=Config(short_side_px=64))
+    frames = [Frame(array, index) for index, array in enumerate(arrays)]
+    expected = list(color.propagate(frames, {0: drawn.truth[0]}))
+    results = list(color.propagate(pictures, {0: drawn.truth[0]}))
+    assert [result.index for result in results] == [0, 1, 2]
+    for one, other in zip(results, expected, strict=True):
+        assert np.array_equal(one.mask, other.mask)
+
+
+def test_what_is_no_picture_is_named(drawn):
+    color = Propagator("color", device="cpu")
+    with pytest.raises(TypeError, match="not str"):
+        list(color.propagate(["frame.png"], {0: drawn.truth[0]}))  # type: ignore[list-item]

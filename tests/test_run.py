@@ -529,3 +529,45 @@ def test_a_killed_run_leaves_whole_files_and_ends_like_another_when_run_again(
     assert len(pngs(folder / "masks")) == 36
     assert pngs(folder / "masks") == pngs(tmp_path / "whole/long/masks")
     assert sorted(path.name for path in folder.iterdir()) == ["masks", "references", "result.json"]
+
+
+@pytest.mark.parametrize(
+    ("option", "limit", "stays"),
+    [
+        ("--overlay", 20_000, ["incomplete.json", "masks", "references"]),
+        ("--overlay", 6000, ["incomplete.json", "masks", "references"]),
+        ("--format=rle", 6000, ["incomplete.json", "references"]),
+    ],
+)
+@pytest.mark.slow
+def test_a_disk_that_is_full_at_the_end_leaves_the_reason(drawn, tmp_path, option, limit, stays):
+    """The limit of a file's size stands for the disk: small files fit, the combined ones do not."""
+    rng = np.random.default_rng(2)
+    frames = tmp_path / "noise"
+    frames.mkdir()
+    for index in range(30):
+        noise = rng.integers(0, 256, (96, 128, 3), np.uint8)
+        Image.fromarray(noise).save(frames / f"{index:05d}.png")
+    mask = np.zeros((96, 128), np.uint8)
+    mask[::2, 3:90] = 1
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    script = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        "from propagate.cli.main import main\n"
+        "main()\n"
+    )
+    command = ["run", str(frames), "-m", str(tmp_path / "mask.png"), "-o", str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *command, "--model=color", "--short-side=64", option],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "cannot be written (file too large)" in done.stderr.splitlines()[-1]
+    there = {path.name for path in (tmp_path / "out" / "noise").iterdir()}
+    assert there - {".run.json", ".state", ".frames.jsonl"} == set(stays)
+    report = json.loads((tmp_path / "out" / "noise" / "incomplete.json").read_text())
+    assert report["complete"] is False
+    assert "file too large" in report["error"]

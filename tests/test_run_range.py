@@ -17,6 +17,7 @@ from propagate.io.decode.frame_range import FrameRange
 from propagate.io.decode.options import SourceOptions
 from propagate.io.decode.video import open_video
 from propagate.pipeline import Propagator
+from propagate.run_options import RunOptions
 
 COLOR = ("--model", "color", "--short-side", 64)
 
@@ -314,3 +315,36 @@ def test_the_command_follows_a_folder_that_grows(propagate, drawn, tmp_path, iso
     assert len(one) == len(drawn.images)
     for name, mask in one.items():
         assert np.array_equal(mask, other[name])
+
+
+# Forwards only, with a reference that is not on the first frame
+
+
+@pytest.mark.parametrize(
+    ("wanted", "empty"),
+    [
+        (None, "5 frames lie"),
+        (FrameRange(start=4), "1 frame lies"),
+        (FrameRange(stride=2), "3 frames lie"),
+    ],
+)
+def test_frames_before_the_first_reference_are_counted(color, drawn, caplog, wanted, empty):
+    options = {"source_options": SourceOptions(frame_range=wanted), "backwards": "none"}
+    results = list(color.propagate(drawn.mp4, {5: drawn.truth[5]}, **options))
+    blank = [result.index for result in results if result.index < 5 and not result.mask.any()]
+    assert f"{empty} before the first reference, on frame 5" in caplog.text
+    assert len(blank) == int(empty.split()[0])
+
+
+def test_nothing_is_said_where_frames_are_followed_backwards_too(color, drawn, caplog):
+    list(color.propagate(drawn.mp4, {5: drawn.truth[5]}))
+    list(color.propagate(drawn.mp4, {0: drawn.truth[0]}, backwards="none"))
+    assert "before the first reference" not in caplog.text
+
+
+@pytest.mark.parametrize("wanted", [FrameRange(end=3), FrameRange.parse(None, "0.12s")])
+def test_a_reference_after_the_range_finds_nothing_forwards(color, drawn, tmp_path, wanted):
+    options = RunOptions(source_options=SourceOptions(frame_range=wanted), backwards="none")
+    with pytest.raises(MaskError, match="on frame 6, lies after the end of the range"):
+        color.run(drawn.mp4, {6: drawn.truth[6]}, tmp_path, options)
+    assert list(tmp_path.iterdir()) == []

@@ -6,6 +6,10 @@ time: a packet that comes before a frame and gave none is a lost frame. Where pa
 from the file itself, a regular clock tells how many.
 
 A file that was not damaged is counted plainly: packets that give no frame are normal there.
+
+If reading is to stop at damage, the first frame that would be listed raises an error instead. A gap
+in time alone is no reason then, because it may be a pause that was recorded: something must show
+the damage, such as a packet that FFmpeg marks, or a container whose parts do not follow each other.
 """
 
 from collections import deque
@@ -16,6 +20,7 @@ from statistics import median
 from typing import Any
 
 from propagate.io.decode.frame_range import DEFAULT_FPS
+from propagate.io.decode.structure import is_whole_between, missing_bytes, transport_is_whole
 from propagate.records import Damage
 
 # A transport stream that goes forward by more than this has another clock, as FFmpeg has it.
@@ -33,14 +38,20 @@ PICTURE_CODECS = ("h264", "hevc", "vvc", "mpeg1video", "mpeg2video")
 # These containers have no index: after damage, reading goes on at the next part that makes sense.
 WITHOUT_INDEX = ("matroska", "mpegts", "mpeg", "flv", "avi", "ogg", "asf")
 
+
 MISSING = "missing from the file"
 NOT_DECODED = "not decoded"
 AFTER_DAMAGE = "refers to a damaged frame"
 
 
+class DamagedError(ValueError):
+    """A frame is lost or concealed, and reading is to stop there."""
+
+
 @dataclass(slots=True)
 class _Packet:
     order: int
+    place: int
     reason: str | None = None
 
 
@@ -113,12 +124,27 @@ class Accounts:
     Args:
         container, stream: Of PyAV.
         name: Of the source, for notes.
-        skipping: Whether reading goes on after damage. Only then can frames be lost.
+        skipping: Whether reading goes on after damage, and lists it. If not, the first frame that
+            would be listed raises a DamagedError.
+        path: The file; None for a source that is none.
         cut_off: Whether the file is known to end before its index does.
+
+    Attributes:
+        clock: The times of the frames.
+        damage: What was lost or concealed so far.
+        skipping: As the argument.
+        has_ended: Set this when the last packet was read; frames that the decoder held back follow.
     """
 
     def __init__(
-        self, container: Any, stream: Any, name: str, *, skipping: bool, cut_off: bool
+        self,
+        container: Any,
+        stream: Any,
+        name: str,
+        *,
+        skipping: bool,
+        cut_off: bool,
+        path: str | None = None,
     ) -> None:
         """Start before the first packet."""
         kinds = container.format.name.split(",")
@@ -129,16 +155,19 @@ class Accounts:
         )
         self.damage: tuple[Damage, ...] = ()
         self.skipping = skipping
+        self.has_ended = False
         self._name, self._stream = name, stream
-        self._is_damaged = cut_off
-        self._guesses = skipping and (cut_off or any(kind in WITHOUT_INDEX for kind in kinds))
+        self._path, self._kind = path or "", kinds[0]
+        self._ends_early = cut_off or missing_bytes(self._path, self._kind) > 0
+        self._is_damaged = cut_off and skipping
+        self._guesses = cut_off or any(kind in WITHOUT_INDEX for kind in kinds)
         self._counts = stream.codec_context.name in PICTURE_CODECS
         self._waiting: dict[int, _Packet] = {}  # by time
         self._failed = deque[str]()  # without a time
         self._order = 0
         # An AVI has no times. Its index says which packet lies where in the file.
         self._places: dict[int, int] = {}
-        if skipping and kinds == ["avi"]:
+        if kinds == ["avi"]:
             self._places = {entry.pos + 8: entry.timestamp for entry in stream.index_entries}
         self._broken: int | None = None  # order of the last damaged packet
         self._keys: deque[tuple[int, int]] = deque(maxlen=64)  # order and time
@@ -147,7 +176,14 @@ class Accounts:
         self._last_stamp: int | None = None
         self._last_time: Fraction | None = None
         self._last_order = 0
+        # Positions in the file, in bytes: of the packets before, and of the one farthest read.
+        self._last_place = self._place_before = self._read_up_to = 0
         self._hidden = 0
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether something showed that the file is damaged."""
+        return self._is_damaged
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -163,19 +199,25 @@ class Accounts:
     def take_packet(self, packet: Any) -> None:
         """Note a packet that goes into the decoder."""
         self._order += 1
-        if self._places and packet.pos in self._places:
+        counted_on = self._places.get(packet.pos)
+        if counted_on is not None and (self.skipping or packet.dts != counted_on):
             # After damage FFmpeg counts on; the index knows better.
-            packet.pts = packet.dts = self._places[packet.pos]
+            packet.pts = packet.dts = counted_on
         stamp = _stamp(packet)
         if self.clock.may_jump and packet.dts is not None:
             self.clock.take_packet(packet.dts * packet.time_base)
-        if packet.is_corrupt and self.skipping:
+        place = packet.pos or 0
+        if packet.is_corrupt and not (
+            self._kind == "mpegts" and transport_is_whole(self._path, self._place_before)
+        ):
             self._is_damaged = True
             self._broken = self._order
+        self._place_before = place
+        self._read_up_to = max(self._read_up_to, place)
         if packet.is_keyframe and stamp is not None:
             self._keys.append((self._order, stamp))
         if stamp is not None and not packet.is_discard and _is_shown(packet, self._stream):
-            self._waiting[stamp] = _Packet(self._order)
+            self._waiting[stamp] = _Packet(self._order, place)
 
     def fail(self, packet: Any, reason: str) -> None:
         """Note that the decoder refused the packet that was taken last."""
@@ -191,28 +233,31 @@ class Accounts:
         """Return the number of a frame that came out, and its time in seconds.
 
         None: it comes too late. A decoder that lost its place gives a frame after later ones.
+
+        Raises:
+            DamagedError: It, or a frame before it, is damaged, and reading is to stop there.
         """
         stamp: int | None = picture.pts
         stated = None if stamp is None else stamp * picture.time_base
         packet = None if stamp is None else self._waiting.pop(stamp, None)
-        if picture.is_corrupt and self.skipping:
+        if picture.is_corrupt:
             self._is_damaged = True
         before = self._last_time
         goes_back = stated is not None and before is not None and stated <= before
-        if goes_back and self.skipping and self._is_damaged and not self.clock.has_jumped:
+        if goes_back and self._is_damaged and not self.clock.has_jumped:
             return None
         if packet and goes_back:
             # The clock went back. What waits from before cannot be told from what comes.
             later = (t for t, other in self._waiting.items() if other.order > packet.order)
             self._waiting = {t: self._waiting[t] for t in later}
-        lost = self._lost_before(stamp, stated)
+        lost = self._lost_before(stamp, stated, packet)
         if packet and MISSING in lost:
             self._broken = max(self._broken or 0, min(self._last_order, packet.order - 1))
         self._lose(lost)
         self._is_damaged |= bool(lost)
         index = self._next
         self._next += 1
-        if picture.is_corrupt or (self.skipping and self._follows_damage(packet, stamp, picture)):
+        if picture.is_corrupt or self._follows_damage(packet, stamp, picture):
             reason = "the decoder filled in parts" if picture.is_corrupt else AFTER_DAMAGE
             self._add(Damage(index, index, "concealed", reason))
         if packet and picture.is_corrupt:
@@ -221,7 +266,8 @@ class Accounts:
         for _ in lost if stated is None else ():
             time = self.clock.time_of(None, index)
         self._last_stamp, self._last_time = stamp, stated
-        self._last_order = packet.order if packet else self._last_order
+        if packet:
+            self._last_order, self._last_place = packet.order, packet.place
         return index, time
 
     def end(self, count: int | None, end_s: Fraction | None, reason: str) -> None:
@@ -232,9 +278,10 @@ class Accounts:
             end_s: Where its last frame should end, in seconds; only a regular clock turns that into
                 a number of frames. None: not known.
             reason: Why nothing follows.
+
+        Raises:
+            DamagedError: A frame is lost, and reading is to stop there.
         """
-        if not self.skipping:
-            return
         lost = self._overtaken(None) if self._is_damaged else []
         lost += list(self._failed)
         usual = self._usual_step()
@@ -244,7 +291,9 @@ class Accounts:
             lost += [reason] * (count - self._next - len(lost))
         self._lose(lost)
 
-    def _lost_before(self, stamp: int | None, stated: Fraction | None) -> list[str]:
+    def _lost_before(
+        self, stamp: int | None, stated: Fraction | None, packet: _Packet | None
+    ) -> list[str]:
         """Return the reasons of the frames that were lost between the last frame and this one."""
         if stamp is None or stated is None:
             lost = list(self._failed)
@@ -255,19 +304,34 @@ class Accounts:
         usual = self._usual_step()
         steps = step / usual if usual and step is not None else None
         is_gap = steps is not None and steps > Fraction(3, 2)
-        if not self.skipping or not (self._is_damaged or (is_gap and self._guesses)):
+        longest = LONGEST_PAUSE_S if self.clock.may_jump else LONGEST_LOSS_S
+        is_gap_to_fill = is_gap and self._guesses and step is not None and step <= longest
+        if is_gap_to_fill and not self.skipping and not self._is_damaged:
+            self._is_damaged = self._is_broken_before(packet)
+        fills = is_gap_to_fill and (self.skipping or self._is_damaged)
+        if not (self._is_damaged or (is_gap and self._guesses and self.skipping)):
             if self._counts and (step is None or is_gap):
                 self._hidden += len(lost)
             lost = []
         if step is not None and steps is not None:
             skipped = max(0, round(steps) - 1)
             lost = lost[:skipped]  # the second field of a picture is a packet too
-            longest = LONGEST_PAUSE_S if self.clock.may_jump else LONGEST_LOSS_S
-            if self._guesses and step <= longest and abs(steps - round(steps)) < Fraction(1, 5):
+            if fills and abs(steps - round(steps)) < Fraction(1, 5):
                 lost += [MISSING] * (skipped - len(lost))
         if step is not None and not lost and step > 0:
             self._steps.append(step)
         return lost
+
+    def is_broken_at_end(self, size: int) -> bool:
+        """Say whether a file of some bytes goes on after the last packet, but makes no sense."""
+        return not is_whole_between(self._path, self._kind, self._read_up_to, size - 1)
+
+    def _is_broken_before(self, packet: _Packet | None) -> bool:
+        """Say whether the file shows that a gap in time before a packet is damage, not a pause."""
+        if self._ends_early and self.has_ended:
+            return True
+        start = min(self._last_place, packet.place if packet else self._last_place)
+        return not is_whole_between(self._path, self._kind, start, self._read_up_to)
 
     def _overtaken(self, stamp: int | None) -> list[str]:
         """Remove the packets before a time, which gave no frame; return why, in order of time."""
@@ -304,7 +368,9 @@ class Accounts:
             self._next += 1
 
     def _add(self, damage: Damage) -> None:
-        """Join it to the last entry, if it continues that."""
+        """Join it to the last entry, if it continues that. To stop there, raise."""
+        if not self.skipping:
+            raise DamagedError(f"frame {damage.first} is {damage.kind}: {damage.reason}")
         if self.damage:
             last = self.damage[-1]
             if (last.kind, last.reason, last.last + 1) == (

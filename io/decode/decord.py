@@ -22,7 +22,7 @@ import av
 import numpy as np
 
 from propagate.io.decode.prefetch import Prefetcher
-from propagate.io.decode.pyav import LOCAL_OPTIONS, decoded_frames, frame_time
+from propagate.io.decode.pyav import LOCAL_OPTIONS, accounts_of, decoded_frames, frame_time
 from propagate.io.decode.rgb import RgbConverter
 
 # In FFmpeg's names. decord cannot count frames in other containers, and loses the first frames of
@@ -126,7 +126,10 @@ def _checked_times(path: Path, images: deque[np.ndarray]) -> list[Fraction]:
     to_rgb = RgbConverter()
     with _open(path) as container:
         frame = size = None
-        for frame in decoded_frames(container, container.streams.best("video")):
+        stream = container.streams.best("video")
+        accounts = accounts_of(container, stream, path.name)
+        for frame in decoded_frames(container, stream, accounts=accounts):
+            accounts.take_frame(frame)
             size = size or (frame.width, frame.height)
             time = frame_time(frame)
             if time is None or len(times) == len(ordered) or size != (frame.width, frame.height):

@@ -1,15 +1,24 @@
 """Grey pictures of more than 8 bits: one rule for all frames of a clip makes them 8-bit."""
 
+import struct
+import warnings
 from dataclasses import dataclass
+from itertools import count as count_from
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 
 from propagate.errors import VideoError
 from propagate.io.decode.pixel_limit import TOO_LARGE_HINT, TooLargeError, open_image
 from propagate.io.decode.source import frames_read
+
+# Formats whose pictures are those of an animation.
+SEQUENCES = ("WEBP", "PNG", "GIF")
+# The tag of TIFF that says what a page is, and its flag of a smaller version.
+SUBFILE_TYPE, REDUCED = 254, 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +74,58 @@ class PictureReader:
             data: Its content, if it lies in an archive. `file` is then its name for messages.
 
         Raises:
-            VideoError: The file is too large, not a picture, or damaged.
+            VideoError: The file is too large, not a picture, or damaged, or it holds several.
         """
         try:
             with open_image(data or file, self._max_pixels) as image:
-                upright = ImageOps.exif_transpose(image)
-                if upright.mode == "F" or upright.mode.startswith("I"):
-                    values = np.asarray(upright)
-                    self.stretch = self.stretch or stretch_of(values)
-                    upright = Image.fromarray(self.stretch.apply(values))
-                return np.array(upright.convert("RGB"))
+                if (count := len(pages_of(image)[0])) > 1:
+                    raise VideoError(
+                        f"{file}: holds {count} pictures, and a frame is one",
+                        "give this file as the video, or save each picture in a file",
+                    )
+                return self.convert(image)
         except TooLargeError as error:
             raise VideoError(f"{file}: {error}", TOO_LARGE_HINT) from error
         except (OSError, ValueError, SyntaxError) as error:
             raise VideoError(
                 f"{file}: cannot be read as an image ({error})",
-                f"{frames_read(index)}; replace or remove the file",
+                (f"{frames_read(index)}; " if index else "") + "replace or remove the file",
             ) from error
+
+    def convert(self, image: Image.Image) -> np.ndarray:
+        """Convert an open picture, as `read` does; raise what Pillow raises."""
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode == "F" or upright.mode.startswith("I"):
+            values = np.asarray(upright)
+            self.stretch = self.stretch or stretch_of(values)
+            upright = Image.fromarray(self.stretch.apply(values))
+        return np.array(upright.convert("RGB"))
+
+
+def pages_of(image: Image.Image) -> tuple[list[int], str | None]:
+    """Find the pictures in an open file; the first of them is shown then.
+
+    Pages of a TIFF that hold another page in small are left out, and so are the previews that
+    cameras put into a JPEG.
+
+    Returns:
+        Their places, and what is wrong after the last of them, if something is.
+    """
+    if not isinstance(image, TiffImageFile):
+        count = getattr(image, "n_frames", 1)
+        return list(range(count)) if image.format in SEQUENCES else [0], None
+    found, fault = [], None
+    with warnings.catch_warnings(action="ignore"):
+        for place in count_from(0):
+            try:
+                image.seek(place)
+                is_small = image.tag_v2.get(SUBFILE_TYPE, 0) & REDUCED
+            except EOFError:
+                break
+            except (OSError, ValueError, SyntaxError, TypeError, KeyError, struct.error) as error:
+                fault = str(error)
+                break
+            if not is_small:
+                found.append(place)
+        image.seek(0)
+    return found or [0], fault

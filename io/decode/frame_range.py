@@ -213,6 +213,7 @@ def _between(
     lead: int | None = None  # index of the first frame that is read before the range
     begin: int | None = None  # index of the first frame of the range
     last = "the source has no frame"
+    before_end = " before its end" if wanted.end is not None or wanted.end_s is not None else ""
     also, stride = wanted.also, wanted.stride
     for frame in frames:
         if frame is None:
@@ -227,7 +228,7 @@ def _between(
             on_the_way = (index - begin) % stride == 0 or index in also
             yield _outside(frame) if on_the_way else None
             continue
-        last = f"the last frame before its end is {index}, at {float(time):.2f} s"
+        last = f"the last frame{before_end} is {index}, at {float(time):.2f} s"
         if index < wanted.start or time < wanted.start_s:
             if also and index >= also[0]:
                 lead = index if lead is None else lead
@@ -240,9 +241,10 @@ def _between(
         else:
             yield _outside(frame) if index in also else None
     if begin is None:
+        ends = wanted.end is not None or wanted.end_s is not None
         raise VideoError(
             f"{display_name}: no frame lies in the range: {last}",
-            "choose an earlier {start}, or a later {end}",
+            "choose an earlier {start}" + (", or a later {end}" if ends else ""),
         )
 
 

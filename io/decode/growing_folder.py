@@ -22,6 +22,7 @@ from propagate.io.decode.image_folder import (
     as_frame,
     folder_info,
     list_images,
+    listed_at,
     natural_key,
     notes_on,
 )
@@ -115,7 +116,7 @@ class GrowingFolder(FrameStream):
                     if ended:
                         raise order.missing_error(file)
                     break
-                listed = Listed(file, order.taken)
+                listed = listed_at(file, order.taken)
                 order.take(file)
                 yield listed
                 quiet_s = time.monotonic()

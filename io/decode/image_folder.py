@@ -26,16 +26,24 @@ FOLDER_FPS = 25
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An image of a folder, not yet read."""
+    """A picture that is to be a frame, not yet read.
+
+    Attributes:
+        file: Its file, for messages; the stem is the name of the frame.
+        index: Of the frame.
+        time: In seconds.
+        in_range: As that of a `Frame`.
+    """
 
     file: Path
     index: int
+    time: Fraction
     in_range: bool = True
 
-    @property
-    def time(self) -> Fraction:
-        """Seconds."""
-        return Fraction(self.index, FOLDER_FPS)
+
+def listed_at(file: Path, index: int) -> Listed:
+    """Return an image of a folder, which has no time of its own."""
+    return Listed(file, index, Fraction(index, FOLDER_FPS))
 
 
 class ImageFolder(FrameStream):
@@ -70,7 +78,7 @@ class ImageFolder(FrameStream):
         self.info = self._range.info(replace(info, notes=notes))
 
     def _read(self) -> Generator[Frame | None, None, None]:
-        listed = (Listed(file, index) for index, file in enumerate(self._files))
+        listed = (listed_at(file, index) for index, file in enumerate(self._files))
         for wanted in select(listed, self._range, self._display_name):
             if wanted is None:
                 yield None
@@ -173,7 +181,7 @@ def notes_on(name: str, files: list[Path], pictures: PictureReader) -> tuple[str
 
 
 def check_names(folder: Path, files: list[Path], allow_gaps: bool) -> None:
-    """Refuse two images of one name, names of several kinds, and missing numbers.
+    """Refuse two images of one name or number, names of several kinds, and missing numbers.
 
     Args:
         folder: Where they lie, for messages.
@@ -188,6 +196,11 @@ def check_names(folder: Path, files: list[Path], allow_gaps: bool) -> None:
     if count > 1:
         raise VideoError(f"{folder}: {count} images are named {stem}", "keep one for each frame")
     _check_kinds(folder, files)
+    for before, after in pairwise(files):
+        if _spelled_alike(before.stem, after.stem):
+            raise VideoError(
+                f"{folder}: {before.name} and {after.name} have one number", "keep one of them"
+            )
     if allow_gaps:
         return
     if gaps := missing_numbers(files):
@@ -196,6 +209,12 @@ def check_names(folder: Path, files: list[Path], allow_gaps: bool) -> None:
             f"{folder}: frame {missing} is missing between {before.name} and {after.name}",
             "add it, or pass {allow_gaps=True} to read the frames that are there",
         )
+
+
+def _spelled_alike(one: str, other: str) -> bool:
+    """Say whether two names differ in leading zeros only."""
+    same = text_and_numbers(one.casefold()) == text_and_numbers(other.casefold())
+    return same and one.casefold() != other.casefold()
 
 
 def _check_kinds(folder: Path, files: list[Path]) -> None:

@@ -27,9 +27,10 @@ class SourceOptions:
             image, in seconds (see `GrowingFolder`). None: read only the images that exist now.
         allow_gaps: Whether numbers may be missing among the images of a folder.
         reconnect_s: How long to try to reach a live source that has stopped, in seconds. 0: never.
-        on_damage: What to do where a video file is damaged. "stop" raises a VideoError after the
-            frames before. "skip" goes on with the next frame that can be decoded; frames keep their
-            numbers and times, and `VideoInfo.damage` lists those that were lost.
+        on_damage: What to do where a video file is damaged. "stop" raises a VideoError at the
+            first frame that is lost or concealed, after the frames before. "skip" goes on with the
+            next frame that can be decoded; frames keep their numbers and times, and
+            `VideoInfo.damage` lists those that were lost or concealed.
 
     Raises:
         ValueError: An unknown decoder, or a limit that is not positive.

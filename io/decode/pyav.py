@@ -20,6 +20,7 @@ from propagate.io.decode.options import OnDamage
 from propagate.io.decode.pixel_limit import MAX_PIXELS, TOO_LARGE_HINT, too_large
 from propagate.io.decode.rgb import RgbConverter
 from propagate.io.decode.source import FrameStream, frames_read
+from propagate.io.decode.structure import missing_bytes
 from propagate.records import Frame, VideoInfo
 
 # A local file may refer to others (playlists, external tracks). Only files on disk are followed, so
@@ -108,12 +109,8 @@ class PyAVReader(FrameStream):
             codec.options = guard
             self._accounts: Accounts | None = None
             if not tolerant:
-                self._accounts = Accounts(
-                    self._container,
-                    self._stream,
-                    display_name,
-                    skipping=on_damage == "skip",
-                    cut_off=not live and is_cut_off(self._container, self._stream),
+                self._accounts = accounts_of(
+                    self._container, self._stream, display_name, on_damage=on_damage, live=live
                 )
             self._pictures = decoded_frames(
                 self._container, self._stream, tolerant=tolerant, accounts=self._accounts
@@ -240,6 +237,25 @@ def video_stream(container: Any, display_name: str) -> Any:
     return stream
 
 
+def accounts_of(
+    container: Any,
+    stream: Any,
+    display_name: str,
+    *,
+    on_damage: OnDamage = "stop",
+    live: bool = False,
+) -> Accounts:
+    """Return the accounts of a stream before its first packet."""
+    return Accounts(
+        container,
+        stream,
+        display_name,
+        skipping=on_damage == "skip",
+        cut_off=not live and is_cut_off(container, stream),
+        path=None if live else container.name,
+    )
+
+
 def decoded_frames(
     container: Any, stream: Any, *, tolerant: bool = False, accounts: Accounts | None = None
 ) -> Iterator[Any]:
@@ -251,9 +267,11 @@ def decoded_frames(
         accounts: Told of every packet. If it skips, damage ends nothing.
 
     Raises:
-        FFmpegError: At the first packet that cannot be decoded, unless it is skipped.
+        FFmpegError: At the first packet that cannot be decoded, unless it is skipped. Frames that
+            the decoder still held come before.
         CutOffError: After the last frame, if the header states more. FFmpeg says nothing when a
             file was cut off.
+        DamagedError: After the last frame, if frames are lost there and `accounts` does not skip.
     """
     skipping = accounts is not None and accounts.skipping
     packets, hidden, end, why = 0, 0, Fraction(0), "the file ends"
@@ -266,36 +284,80 @@ def decoded_frames(
                     end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
                 if accounts is not None:
                     accounts.take_packet(packet)
+            elif accounts is not None and packet.pos is None:
+                accounts.has_ended = True
             try:
                 pictures = packet.decode()
             except FFmpegError as error:
                 is_nonsense = not isinstance(error, ExitError | MemoryError)
+                if accounts is not None and is_nonsense:
+                    accounts.fail(packet, reason(error))
                 if not (skipping and is_nonsense) and not (
                     tolerant and isinstance(error, InvalidDataError)
                 ):
                     raise
-                if accounts is not None:
-                    accounts.fail(packet, reason(error))
                 continue
             yield from pictures
     except FFmpegError as error:
-        if not skipping or isinstance(error, ExitError):
+        if isinstance(error, ExitError):
+            raise
+        if not skipping:
+            yield from _held_back(stream)
             raise
         why = reason(error)
-    cut = _missing_end(stream, packets, end)
-    if accounts is not None and skipping:
+    promised = matroska_duration(stream.metadata)
+    kind = container.format.name.split(",")[0]
+    missing = missing_bytes(container.name, kind)
+    if accounts is not None and promised is not None and not missing and promised > end:
+        missing = int(accounts.is_broken_at_end(container.size))
+    cut = _missing_end(stream, packets, end, promised, missing, kind == "avi")
+    if accounts is not None and (skipping or cut is not None or accounts.is_damaged):
         count = stream.frames - hidden if cut and stream.frames else None
-        accounts.end(count, matroska_duration(stream.metadata), why)
-    elif cut is not None:
+        ending = promised if skipping or cut is not None else None
+        accounts.end(count, ending, why if skipping else cut or why)
+    if cut is not None and not skipping:
         raise CutOffError(cut)
 
 
-def _missing_end(stream: Any, packets: int, end: Fraction) -> str | None:
-    """Say how much of a file is missing at its end, by what its header states."""
-    if stream.frames > packets:
-        return f"the file ends after {packets} of its {stream.frames} packets"
-    promised = matroska_duration(stream.metadata)
-    if promised is not None and promised - end > 1:
+def _held_back(stream: Any) -> Iterator[Any]:
+    """Take the frames out of a decoder that it holds back until it can tell their order."""
+    last = av.Packet()
+    last.stream, last.time_base = stream, stream.time_base
+    try:
+        yield from last.decode()
+    except FFmpegError:
+        return
+
+
+def _missing_end(
+    stream: Any,
+    packets: int,
+    end: Fraction,
+    promised: Fraction | None,
+    missing_bytes: int,
+    is_avi: bool,
+) -> str | None:
+    """Say how much of a file is missing at its end, by what its header states.
+
+    Args:
+        stream: Of PyAV.
+        packets: How many were read.
+        end: When the last of them ends, in seconds.
+        promised: When the last one should end, in seconds; None: not stated.
+        missing_bytes: How many bytes are missing at the end, or cannot be read.
+        is_avi: Whether it is an AVI.
+    """
+    count = stream.frames
+    index = stream.index_entries
+    if is_avi and len(index) and index[-1].timestamp + 1 >= count:
+        count = min(count, len(index))  # empty packets, as for a pause, are counted but not listed
+    if count > packets:
+        return f"the file ends after {packets} of its {count} packets"
+    if promised is None:
+        return f"{missing_bytes} bytes are missing at the end" if missing_bytes else None
+    # What follows the pictures of a file may be missing without harm.
+    slack = Fraction(1, 1000) if missing_bytes else 1
+    if promised - end > slack:
         return f"the file ends at {float(end):.1f} s of {float(promised):.1f} s"
     return None
 

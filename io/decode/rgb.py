@@ -9,6 +9,7 @@ than 8 bits in full range: by one). Planar RGB is the form for which this is fas
 from typing import Any
 
 import numpy as np
+from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 # BITEXACT: the same pixels on every processor.
@@ -31,6 +32,7 @@ MATRICES = {
 }
 # A picture above either of these is HD, which has BT.709 if the file states nothing.
 SD_WIDTH, SD_HEIGHT = 1279, 576
+ONE_DEGREE = 0.0175  # its tangent
 # Levels of limited range in full range.
 WIDENED = np.rint((np.arange(256).clip(16, 235) - 16) * 255 / 219).astype(np.uint8)
 
@@ -45,7 +47,8 @@ class RgbConverter:
     def __call__(self, picture: Any) -> np.ndarray:
         """Convert a decoded picture (`av.VideoFrame`) to (H, W, 3) uint8 RGB, turned upright.
 
-        Only quarter turns are applied. Any other angle comes from a damaged matrix and is ignored.
+        The display matrix is applied if it is one of the eight orientations: turned by quarters,
+        mirrored or both. Any other comes from a damaged file and is ignored.
         Chroma lies in the middle of its luma samples; alpha is ignored.
         """
         kind = picture.format
@@ -62,9 +65,50 @@ class RgbConverter:
         image = np.asarray(converted.to_ndarray(), np.uint8)
         if is_grey(picture) and range_of(picture) == ColorRange.MPEG:
             image = WIDENED[image]  # FFmpeg takes every grey picture for full range
-        if picture.rotation and picture.rotation % 90 == 0:
-            image = np.rot90(image, picture.rotation // 90)
-        return np.ascontiguousarray(image)
+        return np.ascontiguousarray(upright(image, display_matrix(picture)))
+
+
+def display_matrix(picture: Any) -> tuple[int, int, int, int] | None:
+    """Return how a picture is to be shown: (a, b, c, d), or None if nothing is stated.
+
+    The pixel (x, y) is shown at (a x + c y, b x + d y), up to scale and place.
+    """
+    try:
+        stated = picture.side_data.get(SideData.DISPLAYMATRIX)
+    except ValueError:  # PyAV refuses all side data if it does not know one kind, such as EXIF
+        quarters = round(picture.rotation / 90) % 4 if picture.rotation % 90 == 0 else 0
+        return ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))[quarters]
+    if stated is None:
+        return None
+    values = [int(value) for value in np.frombuffer(stated, np.int32)]
+    return (values[0], values[1], values[3], values[4])
+
+
+def upright(image: np.ndarray, matrix: tuple[int, int, int, int] | None) -> np.ndarray:
+    """Turn and mirror an image as a display matrix says.
+
+    Args:
+        image: (H, W, ...).
+        matrix: (a, b, c, d) as of `display_matrix`. None, or one that is none of the eight
+            orientations: the image stays.
+
+    Returns:
+        (H, W, ...) or (W, H, ...), a view of the image.
+    """
+    if matrix is None:
+        return image
+    a, b, c, d = matrix
+    is_straight = _is_much_more(a, b) and _is_much_more(d, c)
+    if not is_straight and not (_is_much_more(b, a) and _is_much_more(c, d)):
+        return image
+    if not is_straight:
+        image, a, d = image.swapaxes(0, 1), c, b
+    return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
+
+def _is_much_more(one: int, other: int) -> bool:
+    """Say whether a direction is within a degree of one axis, as FFmpeg has it."""
+    return abs(other) < abs(one) * ONE_DEGREE
 
 
 def matrix_of(picture: Any) -> Colorspace:

@@ -22,6 +22,7 @@ from propagate.io.decode.image_folder import ImageFolder, folder_name, list_imag
 from propagate.io.decode.isolated import IsolatedSource
 from propagate.io.decode.live import LIVE_DEADLINE_S, LiveSource, live_display_name, live_name
 from propagate.io.decode.options import Decoder, OnDamage, SourceOptions
+from propagate.io.decode.picture_sequence import PictureSequence, is_picture_sequence
 from propagate.io.decode.pixel_limit import MAX_PIXELS
 from propagate.io.decode.pyav import LOCAL_OPTIONS, PyAVReader
 from propagate.io.decode.source import FrameSource, FrameStream, Source
@@ -59,7 +60,8 @@ def open_video(
     Use it in a `with` block or as a plain iterator; it closes itself after the last frame.
 
     Args:
-        source: The path of a video file, of a folder of images or of a ZIP archive of them, the
+        source: The path of a video file (an animated picture or a TIFF of several pages is one
+            too), of a folder of images or of a ZIP archive of them, the
             index of a camera (2 or "2"), or the address of a stream ("rtsp://...", "http://...",
             "udp://...").
         decoder, frame_range, isolate, max_pixels, follow_timeout_s, reconnect_s, allow_gaps,
@@ -185,6 +187,8 @@ def open_here(
         )
     if is_archive(path):
         return ZippedFolder(path, allow_gaps=options.allow_gaps, **limits)
+    if options.decoder != "decord" and is_picture_sequence(path):
+        return PictureSequence(path, **limits)
     return VideoFile(path, options.decoder, read_ahead_bytes, on_damage=options.on_damage, **limits)
 
 

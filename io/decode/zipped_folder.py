@@ -14,10 +14,10 @@ from propagate.io.decode.deep_picture import PictureReader
 from propagate.io.decode.frame_range import FrameRange, select
 from propagate.io.decode.image_folder import (
     SUFFIXES,
-    Listed,
     as_frame,
     check_names,
     folder_info,
+    listed_at,
     natural_key,
     notes_on,
 )
@@ -88,7 +88,7 @@ class ZippedFolder(FrameStream):
 
     def _read(self) -> Generator[Frame | None, None, None]:
         try:
-            listed = (Listed(self._shown(i), i) for i in range(len(self._members)))
+            listed = (listed_at(self._shown(i), i) for i in range(len(self._members)))
             for wanted in select(listed, self._range, str(self._path)):
                 if wanted is None:
                     yield None

@@ -97,7 +97,13 @@ def _of_coco(
     layers: Layers = {}
     names: dict[int, str] = {}
     for one, key in zip(annotations, keys, strict=True):
-        image = images[one["image_id"]]
+        image = images.get(one["image_id"])
+        if image is None:
+            raise MaskError(
+                f"{path}: annotation {one['id']} is of the image {one['image_id']}, which is not "
+                "among its images",
+                "export the images with the annotations",
+            )
         size = _size(path, image, reading)
         of_image = layers.setdefault(PurePosixPath(image["file_name"]).stem, {})
         pixels = _segmentation(one["segmentation"], *size)

@@ -99,6 +99,11 @@ def _read_array(path: Path, reading: MaskReading) -> Pixels:
                 array = loaded[loaded.files[0]]
     except (OSError, ValueError, EOFError, KeyError) as error:
         raise MaskError(f"{path}: no readable array ({error})", "write it by numpy.save") from error
+    if array.dtype == bool and array.ndim == 3 and _has_objects_last(array.shape):
+        raise MaskError(
+            f"{path}: an array of shape {array.shape}, whose last axis seems to be the objects",
+            "save (N, H, W) booleans: numpy.moveaxis(array, 2, 0)",
+        )
     if array.dtype == bool and array.ndim == 3 and array.size:
         array = join_objects(dict(enumerate(array, start=1)), str(path))
     if array.ndim != 2 or not array.size:
@@ -113,6 +118,11 @@ def _read_array(path: Path, reading: MaskReading) -> Pixels:
             raise MaskError(f"{path}: an array of {array.dtype}", "save integers or booleans")
         array = whole_ids(array, str(path), "threshold scores, or renumber the objects")
     return Pixels(str(path), array)
+
+
+def _has_objects_last(shape: tuple[int, ...]) -> bool:
+    """Say whether the last of three axes is by far the shortest, as that of objects is."""
+    return 0 < 4 * shape[2] <= min(shape[:2])
 
 
 def _masks_of(pictures: Sequence[Pixels], reading: MaskReading) -> list[Mask]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from propagate.errors import MaskError, few
-from propagate.io.decode.image_folder import natural_key
+from propagate.io.decode.image_folder import SUFFIXES, list_images, natural_key
 from propagate.io.decode.source import Source
 from propagate.io.decode.video import frame_names, name_of
 from propagate.io.masks.annotations import read_annotations
@@ -26,6 +26,10 @@ _JUNK = ("thumbs.db", "desktop.ini")
 # What people note beside masks.
 _NOTES = (".csv", ".md", ".txt")
 _OTHER_TOOLS = {".xml": "XML, as of CVAT or Pascal VOC", ".txt": "text, as of YOLO"}
+
+
+class BadReferenceError(MaskError):
+    """A text is no reference: it has another form, or names no frame."""
 
 
 def read_references(
@@ -121,13 +125,13 @@ def add_references(
     Args:
         masks: For each source, its masks by frame number.
         entries: "120=b.png": a frame and its mask. The frame is its number, counted from 0, or the
-            name of an image of a folder.
+            name of an image of a folder, with its suffix or without.
         source: The source, if its images have names.
         reading: How masks are read.
 
     Raises:
-        MaskError: If there are several sources, an entry has another form, a frame gets a second
-            mask, or a mask cannot be used.
+        BadReferenceError: An entry has another form, or names no image of the folder.
+        MaskError: There are several sources, a frame gets a second mask, or a mask cannot be used.
     """
     if not entries:
         return masks
@@ -137,15 +141,19 @@ def add_references(
             "put numbered masks into a folder for each source, and give the folder above as {mask}",
         )
     names = None if source is None else frame_names(source)
+    files = {} if source is None or names is None else _frame_files(source, names)
     frames, paths, notes = [], [], []
     for entry in entries:
         place, _, path = entry.partition("=")
+        place = files.get(place, place)
         named = names is not None and place in names
+        if "://" in path:
+            raise MaskError(f"{path}: is an address; a mask is a file on this machine")
         if not path or not (named or re.fullmatch("[0-9]+", place)):
-            raise MaskError(
+            raise BadReferenceError(
                 f"{entry!r}: not a reference",
-                "write FRAME=MASK, the frame's number from 0 and the mask's path, such as "
-                "120=b.png",
+                "write FRAME=MASK, the frame's number from 0 or the name of an image of the "
+                "folder, and the mask's path, such as 120=b.png",
             )
         frame = names.index(place) if names is not None and named else int(place)
         is_other = place.isdecimal() and frame != int(place) < len(names or ())
@@ -158,6 +166,14 @@ def add_references(
             raise second_mask(mask.source, frame, joined[frame].source)
         joined[frame] = replace(mask, notes=(*mask.notes, note)) if note else mask
     return [dict(sorted(joined.items()))]
+
+
+def _frame_files(source: Source, names: Sequence[str]) -> dict[str, str]:
+    """Return the name of each frame by that of its file."""
+    path = Path(str(source))
+    if os.path.isdir(path):
+        return {file.name: file.stem for file in list_images(path)}
+    return {f"{name}{suffix}": name for name in names for suffix in SUFFIXES}
 
 
 def _of_source(path: Path, name: str, several: bool) -> Path:
@@ -253,9 +269,12 @@ def _are_objects(
     if reading.masks_are != "auto":
         return reading.masks_are == "objects"
     is_named = any(stem in (names or ()) for stem in stems)
-    if len(masks) < 2 or is_named or not all(mask.binary for mask in masks):
+    may_be_ids = _are_ids(stems)
+    if len(masks) < 2 or not all(mask.binary for mask in masks):
         return False
-    if all(stem.isdecimal() for stem in stems) or _overlap(masks):
+    if not may_be_ids and (is_named or all(stem.isdecimal() for stem in stems)):
+        return False
+    if _overlap(masks):
         return False
     numbers = [number_in(stem) for stem in stems]
     known = [number for number in numbers if number is not None]
@@ -269,6 +288,14 @@ def _are_objects(
         f"{path}: {len(masks)} black-and-white masks, {stems[0]}, {stems[1]}, ...: objects of one "
         f"frame, or masks of the frames {few([str(number) for number in known], 4)}",
         "pass {masks_are=objects} or {masks_are=frames}",
+    )
+
+
+def _are_ids(stems: Sequence[str]) -> bool:
+    """Say whether names are the ids 1, 2, ...; those of frames have leading zeros, or a 0."""
+    width = max(2, len(str(len(stems))))
+    return all(re.fullmatch("[0-9]+", stem) and len(stem) <= width for stem in stems) and (
+        sorted(map(int, stems)) == list(range(1, len(stems) + 1))
     )
 
 

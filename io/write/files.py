@@ -33,6 +33,23 @@ _HINTS = {
 REPLACE_HINT = "pass {overwrite=True} to replace it, or choose another folder ({out})"
 
 
+def local_folder(out: str | os.PathLike[str]) -> Path:
+    """Return a folder for results as a path.
+
+    Raises:
+        OutputError: It is an address, or empty.
+    """
+    text = os.fspath(out)
+    if "://" in text:
+        raise OutputError(
+            f"{text}: is an address, and this writes into a folder on this machine",
+            "give a folder as {out}; only a batch writes to addresses",
+        )
+    if not text:
+        raise OutputError("the folder for the results has no name", "give one as {out}")
+    return Path(out)
+
+
 class PartialFile:
     """A file under a temporary name, `.<name>.<random>.part`, until `commit` renames it.
 

@@ -174,6 +174,9 @@ class RunFolder:
                 self._prepare(overwrite)
             except BaseException:
                 self._lock.release()
+                # Only an empty folder goes.
+                with suppress(OSError):
+                    self.path.rmdir()
                 raise
         self._count = self._to_rewrite = self.done
 
@@ -406,8 +409,13 @@ class RunFolder:
             if error is not None:
                 self._end_with(error)
                 return
-            self._combined.close()
-            self._write_report(REPORT, complete=True)
+            try:
+                self._combined.close()
+                self._write_report(REPORT, complete=True)
+            except OutputError as failure:
+                self._combined.discard()
+                self._end_with(failure)
+                raise
             remove_work_files(self.path)
         finally:
             self._log.close()
@@ -436,6 +444,13 @@ class RunFolder:
             # The first error is the cause; on a full disk, writing fails here again.
             error.add_note(str(second))
             self._combined.discard()
+            # Its space may be enough for the report, or for one without frames.
+            try:
+                self._write_report(INCOMPLETE, complete=False, error=reason)
+            except OutputError:
+                entries = {**self._report, "complete": False, "error": reason}
+                with suppress(OutputError):
+                    write_report(self.path / INCOMPLETE, {**entries, "frames": self._count}, [])
         if not (self.path / STATE).exists():
             with suppress(OSError):
                 (self.path / FRAMES).unlink(missing_ok=True)

@@ -379,7 +379,10 @@ def _class_names(value: Any) -> dict[int, str]:
 
 
 def _frame_range(row: Mapping[str, Any]) -> FrameRange:
-    stride = _positive(row.get("stride", 1))
+    try:
+        stride = _positive(row.get("stride", 1))
+    except ValueError as error:
+        raise ValueError(f"stride: {error}") from error
     texts = {name: str(row[name]) for name in ("start", "end", "fps") if name in row}
     return FrameRange.parse(**texts, stride=stride)
 

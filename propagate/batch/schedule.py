@@ -31,8 +31,9 @@ from propagate.batch.manifest import SUMMARY, BatchVideo
 from propagate.batch.remote import RemoteOutput, is_url, scratch_of
 from propagate.batch.status import VideoStatus, write_status
 from propagate.batch.tasks import BatchSettings, Task
-from propagate.errors import ClusterError, OutputError, PropagateError
-from propagate.io.write.files import guard_output_folder, write_atomically
+from propagate.errors import ClusterError, ModelError, OutputError, PropagateError
+from propagate.features.registry import takes_text
+from propagate.io.write.files import guard_output_folder, local_folder, write_atomically
 from propagate.io.write.lock import take_lock
 
 PlainEventHandler = Callable[[dict[str, Any]], None]
@@ -120,6 +121,7 @@ def run_batch(
         on_event: Called with every event as plain values: "event", "time", "video", ...
 
     Raises:
+        ModelError: A video names classes, and the model takes no text.
         OutputError: Another batch writes there, or nothing can be written.
         ClusterError: Videos are to be decoded in separate processes, which this system lacks.
         ValueError: A number is too small, or two videos share a folder.
@@ -131,11 +133,25 @@ def run_batch(
     if len({video.folder for video in videos}) < len(videos):
         raise ValueError("videos: two of them share a folder")
     settings = settings or BatchSettings()
+    named = next((video for video in videos if video.names), None)
+    if named is not None and takes_text(settings.model) is False:
+        raise ModelError(
+            f"{named.place or named.folder}: names classes, and model {settings.model} takes no "
+            "text",
+            "leave the names out, or pass another {model}",
+        )
     if sys.platform == "win32" and settings.run.source_options.isolate:
         raise ClusterError(
             "decoding in a separate process works on Linux and macOS only", "pass {isolate=False}"
         )
+    if is_url(out) and out.startswith("memory:"):
+        raise OutputError(
+            f"{out}: lasts only as long as one process, and every worker is another",
+            "give a folder, or an address such as s3://bucket/folder",
+        )
     store = RemoteOutput(out) if is_url(out) else None
+    if not is_url(out):
+        local_folder(out)
     out = out if is_url(out) else Path(out)
     # URLs have no locks: only batches on the same machine exclude each other.
     home = scratch_of(out)

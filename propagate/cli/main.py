@@ -5,6 +5,7 @@ interrupted by Ctrl-C or SIGTERM. Heavy imports stand inside the commands, so th
 at once.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from types import FrameType
 from typing import Annotated
 
 import typer
+from typer.main import get_command
 
 from propagate.cli.batch import batch, status
 from propagate.cli.benchmark import benchmark_app
@@ -28,9 +30,12 @@ from propagate.cli.run import run
 from propagate.cli.segment import segment
 from propagate.cli.studio import studio
 from propagate.cli.terminal import Interrupted, say, say_error
-from propagate.errors import PropagateError, hide_secrets
+from propagate.cli.usage import USAGE_ERROR, refuse_addresses, show_usage_error
+from propagate.errors import DeviceError, PropagateError, hide_secrets, is_out_of_memory
 
 INTERRUPTED = 130
+# What writing says where there is no room.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 app = typer.Typer(
     name="propagate",
@@ -46,6 +51,7 @@ app.add_typer(eval_app, name="eval")
 app.add_typer(benchmark_app, name="benchmark")
 for command in (run, prompt, studio, batch, status, report, models, features, find, segment):
     app.command()(command)
+refuse_addresses(app)
 
 
 def _show_version(wanted: bool) -> None:
@@ -108,7 +114,23 @@ def main() -> None:
     debug = "--debug" in sys.argv[1:]
     _on_signals(_interrupt)
     try:
-        app()
+        status = get_command(app)(standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(status if isinstance(status, int) else 0)
+    except typer.Abort:
+        sys.exit(1)
+    except USAGE_ERROR as error:
+        sys.exit(show_usage_error(error, sys.argv))
+    except OSError as error:
+        if debug or error.errno not in FULL or not _stdout_is_full():
+            raise
+        say_error(PropagateError(f"standard output: cannot be written ({error.strerror})"))
+        sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        if debug or not is_out_of_memory(error):
+            raise
+        say_error(DeviceError("there is not enough memory", "pass a smaller {short_side_px}"))
+        sys.exit(1)
     except PropagateError as error:
         if debug:
             # Libraries put addresses into the errors that caused this one.
@@ -121,6 +143,18 @@ def main() -> None:
             raise
         say("; ".join(["interrupted", *getattr(stop, "__notes__", [])]))
         sys.exit(INTERRUPTED)
+
+
+def _stdout_is_full() -> bool:
+    """Say whether stdout takes not even a line. What it still holds is dropped then."""
+    try:
+        sys.stdout.flush()
+        os.write(sys.stdout.fileno(), b"\n")
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _interrupt(number: int, _frame: object) -> None:

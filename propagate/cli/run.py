@@ -21,6 +21,7 @@ from propagate.cli.options import (
 from propagate.cli.prompt_choice import PromptChoice
 from propagate.cli.terminal import (
     CONTINUE,
+    error_text,
     if_interrupted,
     progress_of,
     say,
@@ -72,7 +73,7 @@ def run(
             "--reference",
             metavar="FRAME=MASK",
             help="Mask of any frame, counted from 0: 120=b.png. An image of a folder may be named: "
-            "img_0120=b.png. May be repeated.",
+            "img_0120=b.png or img_0120.jpg=b.png. May be repeated.",
         ),
     ] = None,
     names: Annotated[
@@ -202,7 +203,11 @@ def _references(
     marked: bool,
 ) -> "list[dict[int, Mask]]":
     """Read the masks of each source."""
-    from propagate.io.masks.references import add_references, masks_of_sources
+    from propagate.io.masks.references import (
+        BadReferenceError,
+        add_references,
+        masks_of_sources,
+    )
 
     if masks is None and not named and not marked:
         raise typer.BadParameter(
@@ -213,7 +218,11 @@ def _references(
     given = [{} for _ in sources]
     if masks is not None:
         given = masks_of_sources(masks, list(sources), reading=reading)
-    return add_references(given, list(named), source=sources[0], reading=reading)
+    try:
+        return add_references(given, list(named), source=sources[0], reading=reading)
+    except BadReferenceError as error:
+        text = error_text(error.message, error.hint)
+        raise typer.BadParameter(text, param_hint="--reference") from error
 
 
 def _marked_frames(

@@ -78,7 +78,7 @@ def segment(
             max=1,
             metavar="SCORE",
             help="With method default: lowest score of a picture that shows an object; others get "
-            "no mask of it. 0 finds every object in every picture. [0.43]",
+            "no mask of it. With 0 no picture is left out by its score. [0.43]",
         ),
     ] = None,
     short_side: Annotated[
@@ -139,6 +139,7 @@ def segment(
         find_pictures,
         output_names,
         segment_files,
+        without_objects,
     )
     from propagate.io.decode.one_frame import read_frame
 
@@ -165,7 +166,10 @@ def segment(
         failures = segment_files(
             segmenter, found, out, settings, options, overlay=overlay, progress=progress
         )
-    print(f"{out}: {counted(len(found) - len(failures), 'mask')}, result.json")
+    empty = without_objects(out)
+    shows = "shows" if empty == 1 else "show"
+    note = f" ({empty} {shows} no object)" if empty else ""
+    print(f"{out}: {counted(len(found) - len(failures), 'mask')}{note}, result.json")
     for failure in failures:
         say_error(failure)
     if len(failures) > 1:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from propagate.config import Config
-from propagate.errors import DeviceError
+from propagate.errors import DeviceError, is_out_of_memory
 from propagate.features.backbone import Backbone, SemanticBackbone
 from propagate.features.batch_size import frames_at_once, remember_batch
 from propagate.features.colors import COLOR_CHANNELS, cell_colors
@@ -44,6 +44,20 @@ def extract_features(backbone: Backbone, config: Config, frames: Sequence[Image]
     refuse_fork(backbone.name)
     height, width = frame_pixels(frames[0]).shape[:2]
     size = working_size(height, width, config, backbone.multiple)
+    try:
+        return _at_size(backbone, config, frames, size)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeviceError(
+            f"a frame of {size[1]}x{size[0]} does not fit into memory",
+            "choose a smaller {short_side_px}",
+        ) from error
+
+
+def _at_size(
+    backbone: Backbone, config: Config, frames: Sequence[Image], size: tuple[int, int]
+) -> torch.Tensor:
     # Resize one by one, because a float32 batch of full-size frames would fill the memory.
     images = torch.cat([_resized(frame, size, backbone.device) for frame in frames])
     extract = backbone.extract

@@ -1,5 +1,6 @@
 """Load backbones by name."""
 
+import os
 from collections.abc import Sequence
 
 import torch
@@ -95,6 +96,24 @@ def is_stable_diffusion(model: str) -> bool:
         return False
     folder = open_model_folder(model, preset.source, preset.unet_weights)
     return folder.unet_class != PIXEL_UNET
+
+
+def takes_text(model: str) -> bool | None:
+    """Whether a model takes class names, as far as that is known without loading it.
+
+    Args:
+        model: See `load_backbone`.
+
+    Returns:
+        None: it may have to be downloaded to know.
+
+    Raises:
+        ModelError: There is no such model, or parts of it are missing.
+    """
+    source = find_preset(model).source
+    if source is None:
+        return False
+    return is_stable_diffusion(model) if os.path.isdir(source) else None
 
 
 def as_backbone(

@@ -77,8 +77,8 @@ class Segmentation:
         scores: Per object id: how surely the picture shows it. "default": `Target.score`, 0..1.
             "paper": the mean of S_DF, which the paper ranks by; it has no scale. "official": the
             mean of the vote map, 0..1.
-        present: Per object id: whether the picture shows it. Only "default" can say no; then the
-            mask has no pixel of the object.
+        present: Per object id: whether the picture shows it, which is whether the mask has a pixel
+            of the object. Only "default" leaves an object out by its score.
         maps: Per object id: (h, w) float32, what the masks are made of; 0.5 is the boundary.
     """
 
@@ -224,6 +224,7 @@ class Segmenter:
                 own = mask == object_id
                 kept = without_specks(own) if present[object_id] else np.zeros_like(own)
                 mask[own & ~kept] = 0
+        present = {i: is_shown and bool((mask == i).any()) for i, is_shown in present.items()}
         return Segmentation(
             mask=mask,
             scores=dict(zip(self._object_ids, scores, strict=True)),

@@ -21,7 +21,7 @@ import numpy as np
 from propagate.errors import OutputError, VideoError
 from propagate.images.segment import Segmentation, Segmenter
 from propagate.io.decode.image_folder import SUFFIXES
-from propagate.io.decode.one_frame import read_frame
+from propagate.io.decode.one_frame import read_picture
 from propagate.io.decode.options import SourceOptions
 from propagate.io.masks.display_colours import DisplayColours
 from propagate.io.masks.png import mask_file, write_mask
@@ -118,7 +118,7 @@ def segment_files(
 ) -> list[VideoError]:
     """Write the mask of each picture, then the report. Existing files are replaced.
 
-    A picture that cannot be read is left out.
+    A picture that cannot be read is left out, and so is a file of several pictures.
 
     Args:
         segmenter: Knows the instances.
@@ -142,7 +142,7 @@ def segment_files(
     failures: list[VideoError] = []
     for done, (picture, name) in enumerate(zip(pictures, names, strict=True), start=1):
         try:
-            image = read_frame(picture, options=options).image
+            image = read_picture(picture, options).image
         except VideoError as error:
             failures.append(error)
         else:
@@ -167,6 +167,12 @@ def segment_files(
     }
     write_atomically(out / REPORT, (json.dumps(report, indent=1) + "\n").encode())
     return failures
+
+
+def without_objects(out: Path) -> int:
+    """Count the pictures in which no object was found, by the report of `segment_files`."""
+    pictures = json.loads((out / REPORT).read_text())["pictures"].values()
+    return sum(not any(o["present"] for o in one["objects"].values()) for one in pictures)
 
 
 def _prepare(out: Path, names: Sequence[str], overlay: bool) -> None:

@@ -310,3 +310,11 @@ def test_the_choice_at_damage_is_a_column(tmp_path):
     table.write_text("video,mask,on_damage\na.mp4,a.png,perhaps\n")
     with pytest.raises(ManifestError, match="on_damage: 'perhaps': one of stop, skip"):
         read_manifest(table)
+
+
+@pytest.mark.parametrize("value", ["0", "2.5", "x"])
+def test_a_bad_stride_names_its_column(tmp_path, value):
+    table = tmp_path / "clips.csv"
+    table.write_text(f"video,mask,stride\na.mp4,a.png,{value}\n")
+    with pytest.raises(ManifestError, match=f"stride: '{value}': 1 or more"):
+        read_manifest(table)

@@ -268,3 +268,37 @@ def test_perseg_names_what_is_missing(perseg, tmp_path) -> None:
     (perseg / "Images" / "blue" / "00.png").unlink()
     with pytest.raises(EvaluationError, match=r"blue: 2 pictures, and each object needs its re"):
         evaluate_perseg(perseg, tmp_path / "pred")
+
+
+def test_what_no_picture_shows_is_counted(propagate, scene) -> None:
+    Image.new("RGB", (64, 48)).save(scene.photos / "black.png")
+    finished = propagate(
+        *("segment", scene.reference, scene.photos, "-m", scene.mask, "-o", scene.out, *COLOR),
+        *("--present-from", "0"),
+    )
+    assert finished.status == 0, finished.stderr
+    report = json.loads((scene.out / "result.json").read_text())
+    empty = 0
+    for name, picture in report["pictures"].items():
+        ids = np.asarray(Image.open(scene.out / f"{name}.png"))
+        for object_id, found in picture["objects"].items():
+            assert found["pixels"] == (ids == int(object_id)).sum()
+            assert found["present"] == bool(found["pixels"])
+        empty += not ids.any()
+    assert empty == 1
+    assert finished.stdout == f"{scene.out}: 3 masks (1 shows no object), result.json\n"
+
+
+def test_a_target_is_one_picture(propagate, drawn, scene) -> None:
+    first, *others = [Image.fromarray(image) for image in drawn.images[:3]]
+    first.save(scene.root / "moving.webp", save_all=True, append_images=others)
+    (scene.root / "broken.png").write_text("x")
+    finished = propagate(
+        *("segment", scene.reference, drawn.mp4, scene.root / "moving.webp"),
+        *(scene.root / "broken.png", "-m", scene.mask, "-o", scene.out, *COLOR),
+    )
+    assert finished.status == 1
+    assert "clip.mp4: holds several pictures, as a video does" in finished.stderr
+    assert "moving.webp: holds several pictures" in finished.stderr
+    assert "broken.png: cannot be read as an image" in finished.stderr
+    assert "frames were read" not in finished.stderr

@@ -296,3 +296,155 @@ def test_every_cut_of_a_file_ends_in_good_frames(tmp_path, name):
 @pytest.mark.parametrize(("suffix", "codec"), [("mp4", "libx264"), ("mkv", "libx264")])
 def test_cuts_of_a_drawn_file_end_in_good_frames(tmp_path, suffix, codec):
     check_cuts(draw(tmp_path, suffix, codec, 30), [0.3, 0.55, 0.8, 0.95], tmp_path)
+
+
+# Damage that ends the reading: where `skip` would first list a frame
+
+
+def first_listed(info):
+    return min(listed(info, "lost", "concealed"), default=None)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [*KINDS, ("ts", "mpeg2video"), ("flv", "flv1"), ("flv", "libx264"), ("webm", "libvpx-vp9")],
+)
+@pytest.mark.parametrize("start", [0.5, 0.7])
+def test_reading_stops_where_skipping_lists_the_first_frame(tmp_path, suffix, codec, start):
+    path = blank(draw(tmp_path, suffix, codec), start, 700)
+    skipped, info, _ = read(path, on_damage="skip")
+    first = first_listed(info)
+    assert first is not None
+    try:
+        frames, _, error = read(path)
+    except VideoError as caught:
+        frames, error = {}, str(caught)
+    assert error is not None
+    assert list(frames) == list(range(first))
+    for index, frame in frames.items():
+        assert frame.time == skipped[index].time
+        assert np.array_equal(frame.image, skipped[index].image)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mkv", "libx264"), ("webm", "libvpx-vp9")])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_matroska_file_that_is_cut_off_ends_with_an_error(tmp_path, suffix, codec, share):
+    """A clip of 2.4 s: less than a second of it is missing where 90 % are left."""
+    path = draw(tmp_path, suffix, codec)
+    cut = path.with_name(f"cut.{suffix}")
+    cut.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    frames, _, error = read(cut)
+    assert error is not None
+    assert f"after frame {len(frames) - 1} (" in error
+    assert len(frames) == first_listed(read(cut, on_damage="skip")[1])
+
+
+def test_a_matroska_file_that_lacks_only_its_index_is_whole(tmp_path):
+    path = draw(tmp_path, "mkv", "libx264")
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    last = max((packet.pos or 0) + 4 + packet.size for packet in packets)  # 4: the head of a block
+    cut = path.with_name("cut.mkv")
+    cut.write_bytes(path.read_bytes()[:last])
+    frames, _, error = read(cut)
+    assert error is None
+    assert len(frames) == 60
+
+
+def test_a_matroska_file_without_a_stated_end_says_how_much_is_missing(tmp_path):
+    path = draw(tmp_path, "mkv", "libx264")
+    data = path.read_bytes().replace(b"DURATION", b"duratioX")
+    cut = path.with_name("cut.mkv")
+    cut.write_bytes(data[: len(data) * 6 // 10])
+    assert f"{len(data) - len(data) * 6 // 10} bytes are missing" in (read(cut)[2] or "")
+
+
+PAUSE = [40 * i if i < 30 else 40 * i + 1200 for i in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [
+        ("ts", "libx264"),
+        ("mkv", "libx264"),
+        ("flv", "flv1"),
+        ("flv", "libx264"),
+    ],
+)
+def test_a_pause_in_a_regular_clock_does_not_end_the_reading(tmp_path, suffix, codec):
+    path = encode(tmp_path / f"pause.{suffix}", 60, codec=codec, pts=PAUSE)
+    frames, info, error = read(path)
+    assert error is None
+    assert list(frames) == list(range(60))
+    assert info.damage == ()
+    assert frames[59].time - frames[0].time == pytest.approx(Fraction(PAUSE[59], 1000))
+
+
+def test_a_pause_in_an_avi_does_not_end_the_reading(tmp_path):
+    """An AVI has no times; FFmpeg writes empty chunks for the frames of a pause."""
+    times = [40 * i if i < 30 else 40 * (i + 10) for i in range(60)]
+    path = tmp_path / "pause.avi"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for index, time_ms in enumerate(times):
+            shade = np.full((96, 128, 3), 3 * index, np.uint8)
+            frame = av.VideoFrame.from_ndarray(shade, format="rgb24")
+            frame.pts, frame.time_base = time_ms // 40, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    frames, info, error = read(path)
+    assert error is None
+    assert len(frames) == 60
+    assert info.damage == ()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "pix_fmt"),
+    [("mkv", "ffv1", "bgr0"), ("avi", "mjpeg", "yuvj420p"), ("flv", "flashsv", "bgr24")],
+)
+def test_bytes_that_make_no_sense_are_told_from_a_pause(tmp_path, suffix, codec, pix_fmt):
+    """Every frame is a keyframe, so no decoder notices that some are missing."""
+    path = tmp_path / f"whole.{suffix}"
+    encode(path, 40, codec=codec, pix_fmt=pix_fmt, codec_options={"g": "1"})
+    with av.open(str(path)) as container:
+        places = sorted(packet.pos or 0 for packet in container.demux(video=0) if packet.size)
+    data = bytearray(path.read_bytes())
+    at, until = places[20] - 30, places[22] + 8
+    data[at:until] = b"\x11" * (until - at)
+    damaged = path.with_name(f"damaged.{suffix}")
+    damaged.write_bytes(data)
+    first = first_listed(read(damaged, on_damage="skip")[1])
+    assert first in (19, 20)
+    frames, _, error = read(damaged)
+    assert error is not None
+    assert list(frames) == list(range(first))
+
+
+@pytest.mark.parametrize("tune", [{}, {"tune": "zerolatency"}])
+def test_segments_whose_counters_begin_again_are_whole(tmp_path, tune):
+    """Segments that were joined: the time goes on, the counters of the packets do not."""
+    parts = []
+    for number in range(3):
+        part = tmp_path / f"part{number}.ts"
+        with av.open(str(part), "w", options={"muxdelay": "0"}) as container:
+            stream: Any = container.add_stream("libx264", rate=25, options=tune)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            stream.time_base = stream.codec_context.time_base = Fraction(1, 25)
+            for index in range(15):
+                shade = np.full((48, 64, 3), 10 * index + 5 * number, np.uint8)
+                frame = av.VideoFrame.from_ndarray(shade, format="rgb24")
+                frame.pts, frame.time_base = index + 15 * number + 25, Fraction(1, 25)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        parts.append(part.read_bytes())
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(parts))
+    for on_damage in ("stop", "skip"):
+        frames, info, error = read(path, on_damage=on_damage)
+        assert error is None
+        assert list(frames) == list(range(45))
+        assert info.damage == ()
+        assert [frame.time - frames[0].time for frame in frames.values()] == [
+            Fraction(i, 25) for i in range(45)
+        ]

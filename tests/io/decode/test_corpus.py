@@ -14,6 +14,13 @@ from tests.paths import SHARED
 CORPUS = SHARED / "data" / "dev" / "decode"
 EXPECTED = CORPUS / "expected_pyav.csv"
 
+# The first frame that is lost, or of which the decoder fills in parts. PyAV goes on all the same.
+WHOLE = {
+    "decord__corrupted.mp4": 29,
+    "fate__mpeg2video__roundup997.mp4": 3,
+    "mp4parse__no_timescale.mp4": 0,
+}
+
 
 def corpus_rows():
     if not EXPECTED.is_file():
@@ -32,11 +39,20 @@ def plain_pyav_loop(path):
     frames, to_rgb = [], RgbConverter()
     try:
         with av.open(str(path), metadata_errors="replace") as container:
-            for frame in container.decode(container.streams.video[0]):
-                image = to_rgb(frame)
-                assert frame.pts is not None
-                assert frame.time_base is not None
-                frames.append((digest(image), frame.pts * frame.time_base))
+            stream = container.streams.video[0]
+            base = stream.time_base
+            assert base is not None
+            for packet in container.demux(stream):
+                try:
+                    pictures, is_last = packet.decode(), False
+                except av.error.FFmpegError:  # pyright: ignore[reportAttributeAccessIssue]
+                    # What the decoder holds back comes before the error.
+                    pictures, is_last = stream.codec_context.decode(None), True
+                for frame in pictures:
+                    assert frame.pts is not None
+                    frames.append((digest(to_rgb(frame)), frame.pts * base))
+                if is_last:
+                    break
     # An index error is what asking for a video stream that is not there gives.
     except (av.error.FFmpegError, IndexError):  # pyright: ignore[reportAttributeAccessIssue]
         pass
@@ -62,9 +78,11 @@ def read(path, decoder):
 def test_frames_and_times_are_those_of_a_plain_loop_and_damage_is_one_error(row, decoder):
     path = CORPUS / row["file"]
     frames, error = read(path, decoder)
-    assert frames == plain_pyav_loop(path)
-    assert len(frames) == int(row["frames_decoded"] or 0)
-    if row["error"] or not frames:
+    expected = plain_pyav_loop(path)
+    whole = WHOLE.get(row["file"], len(expected))
+    assert frames == expected[:whole]
+    assert whole < len(expected) or len(frames) >= int(row["frames_decoded"] or 0)
+    if row["error"] or not frames or whole < len(expected):
         assert error is not None
         assert str(path) in error
         assert "\n" not in error

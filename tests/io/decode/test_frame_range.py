@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from propagate.errors import VideoError
-from propagate.io.decode.frame_range import FrameRange
+from propagate.io.decode.frame_range import FrameRange, select
 from propagate.io.decode.video import open_video
+from propagate.records import Frame
 
 COUNT = 40
 
@@ -134,7 +135,7 @@ def test_times_rounded_to_milliseconds_lose_no_frame_at_their_own_rate(tmp_path)
 def test_a_range_past_the_end_is_one_error(sources, kind):
     with (
         open_video(sources[kind], frame_range=FrameRange(start=100)) as frames,
-        pytest.raises(VideoError, match=r"no frame lies in the range.*its end is 39, at 1\.56 s"),
+        pytest.raises(VideoError, match=r"no frame lies in the range.*is 39, at 1\.56 s"),
     ):
         next(frames)
 
@@ -198,3 +199,18 @@ def test_a_range_is_the_same_after_being_plain_values():
 def test_a_range_that_means_nothing_is_refused(given, message):
     with pytest.raises(ValueError, match=message):
         FrameRange(**given)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "hint"),
+    [
+        (FrameRange(start=50), "the last frame is 2, at 0.08 s; choose an earlier start"),
+        (FrameRange(start=50, end=60), "choose an earlier start, or a later end"),
+    ],
+)
+def test_a_start_past_the_end_is_named(wanted, hint):
+    image = np.zeros((2, 2, 3), np.uint8)
+    frames = [Frame(image, index, Fraction(index, 25)) for index in range(3)]
+    with pytest.raises(VideoError) as caught:
+        list(select(frames, wanted, "clip"))
+    assert str(caught.value).endswith(hint)

@@ -117,3 +117,11 @@ def test_folders_as_people_have_them():
         images = [frame.image for frame in frames]
     assert (images[0].min(), images[0].max()) == (0, 255)
     assert min(image.std() for image in images) > 20
+
+
+@pytest.mark.parametrize("names", [("1", "01", "2"), ("f_1", "f_001"), ("00000", "0")])
+def test_two_images_of_one_number_are_refused(tmp_path, names):
+    for name in names:
+        Image.new("RGB", (8, 6)).save(tmp_path / f"{name}.png")
+    with pytest.raises(VideoError, match=r"have one number; keep one of them"):
+        open_video(tmp_path)

@@ -1,5 +1,6 @@
 """Colours are those of the standards' own equations, in whatever form a file holds them."""
 
+import struct
 from fractions import Fraction
 from typing import Any
 
@@ -209,3 +210,57 @@ def test_both_decoders_and_a_child_process_give_the_same_pixels(tmp_path, pix_fm
             )
     for other in shown[1:]:
         assert np.array_equal(shown[0], other)
+
+
+# Which pixel of the coded picture is shown at (row, column), written out; h and w of the coded one.
+ORIENTATIONS = {
+    "identity": ((1, 0, 0, 1), lambda i, j, h, w: (i, j)),
+    "mirrored": ((-1, 0, 0, 1), lambda i, j, h, w: (i, w - 1 - j)),
+    "upside_down": ((1, 0, 0, -1), lambda i, j, h, w: (h - 1 - i, j)),
+    "half_turn": ((-1, 0, 0, -1), lambda i, j, h, w: (h - 1 - i, w - 1 - j)),
+    "clockwise": ((0, 1, -1, 0), lambda i, j, h, w: (h - 1 - j, i)),
+    "anticlockwise": ((0, -1, 1, 0), lambda i, j, h, w: (j, w - 1 - i)),
+    "transposed": ((0, 1, 1, 0), lambda i, j, h, w: (j, i)),
+    "other_diagonal": ((0, -1, -1, 0), lambda i, j, h, w: (h - 1 - j, w - 1 - i)),
+}
+
+
+def lossless_clip(path, matrix):
+    """Two frames of noise with whole chroma, and a display matrix in the header of the track."""
+    rng = np.random.default_rng(3)
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25, options={"qp": "0"})
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv444p"
+        for _ in range(2):
+            image = rng.integers(0, 256, (32, 48, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    data = bytearray(path.read_bytes())
+    start = data.index(b"tkhd") + 44
+    a, b, c, d = matrix
+    values = [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30]
+    data[start : start + 36] = struct.pack(">9i", *values)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+@pytest.mark.parametrize("name", ORIENTATIONS)
+def test_all_eight_orientations_are_applied_to_every_pixel(tmp_path, name, decoder):
+    plain = [frame.image for frame in open_video(lossless_clip(tmp_path / "a.mp4", (1, 0, 0, 1)))]
+    matrix, source_of = ORIENTATIONS[name]
+    with open_video(lossless_clip(tmp_path / "b.mp4", matrix), decoder=decoder) as opened:
+        shown = [frame.image for frame in opened]
+        assert (opened.info.height, opened.info.width) == shown[0].shape[:2]
+    for image, coded in zip(shown, plain, strict=True):
+        assert image.shape == ((48, 32, 3) if matrix[0] == 0 else (32, 48, 3))
+        for i in range(image.shape[0]):
+            for j in range(image.shape[1]):
+                assert (image[i, j] == coded[source_of(i, j, 32, 48)]).all()
+
+
+@pytest.mark.parametrize("matrix", [(1, 1, -1, 1), (0, 0, 0, 0), (1, 0, 1, 0)])
+def test_a_matrix_that_is_no_orientation_is_ignored(tmp_path, matrix):
+    plain = [frame.image for frame in open_video(lossless_clip(tmp_path / "a.mp4", (1, 0, 0, 1)))]
+    shown = [frame.image for frame in open_video(lossless_clip(tmp_path / "b.mp4", matrix))]
+    assert all(np.array_equal(one, other) for one, other in zip(plain, shown, strict=True))

@@ -138,7 +138,16 @@ def test_files_without_numbers_are_the_objects_of_one_frame(tmp_path):
     assert "1 is cat, 2 is dog" in mask.notes[0]
 
 
-@pytest.mark.parametrize("names", [("thing-0", "thing-1", "thing-2"), ("obj1", "obj2")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("thing-0", "thing-1", "thing-2"),
+        ("obj1", "obj2"),
+        ("1", "2"),
+        ("1", "2", "3"),
+        ("01", "02"),
+    ],
+)
 def test_masks_that_may_be_objects_or_frames_are_refused_with_both_readings(tmp_path, names):
     folder = write_objects(tmp_path / "m", *names)
     refusal(
@@ -155,10 +164,30 @@ def test_masks_that_may_be_objects_or_frames_are_refused_with_both_readings(tmp_
 
 
 @pytest.mark.parametrize(
-    ("names", "touching"), [(("00000", "00001"), False), (("clip_0", "clip_1"), True)]
+    ("names", "touching", "frames"),
+    [
+        (("00000", "00001"), False, [0, 1]),
+        (("clip_0", "clip_1"), True, [0, 1]),
+        (("0", "1"), False, [0, 1]),
+        (("1", "2"), True, [1, 2]),
+        (("1", "3"), False, [1, 3]),
+        (("00001", "00002"), False, [1, 2]),
+    ],
 )
-def test_black_and_white_masks_of_several_frames_stay_so(tmp_path, names, touching):
+def test_black_and_white_masks_of_several_frames_stay_so(tmp_path, names, touching, frames):
     found = read_references(write_objects(tmp_path / "m", *names, touching=touching))
+    assert list(found) == frames
+
+
+@pytest.mark.parametrize("frame_name", ["{}", "{:05d}"])
+def test_masks_named_by_id_are_refused_where_frames_have_these_names(tmp_path, frame_name):
+    clip = tmp_path / "clip"
+    clip.mkdir()
+    for number in (1, 2, 3):
+        Image.new("RGB", (40, 20)).save(clip / f"{frame_name.format(number)}.png")
+    folder = write_objects(tmp_path / "m", "1", "2")
+    refusal(lambda: read_references(folder, source=clip), "objects of one frame, or masks of")
+    found = read_references(folder, source=clip, reading=MaskReading(masks_are="frames"))
     assert list(found) == [0, 1]
 
 
@@ -232,7 +261,7 @@ def test_youtube_vis_is_read(tmp_path):
         ({"a.jpg1": {"regions": []}}, "VGG"),
         ({"x": 1}, "unknown"),
         (coco(annotations=[]), "no annotation"),
-        (coco(images=[]), "damaged"),
+        (coco(images=[]), "not among its images"),
         (coco(images=[{"id": 7, "file_name": "0.jpg", "width": 9**9, "height": 9}]), "limit"),
     ],
 )
@@ -261,3 +290,39 @@ def test_folders_as_people_have_them(source, masks, frames):
 @pytest.mark.parametrize("masks", ["m/labelstudio", "m/mixed_png_jpg"])
 def test_folders_that_are_not_clear_are_refused(masks):
     refusal(lambda: read_references(INPUTS / masks, source=INPUTS / "base/clip.mp4"), masks[2:])
+
+
+def test_a_frame_may_be_named_with_its_suffix(tmp_path):
+    clip = tmp_path / "clip"
+    clip.mkdir()
+    for number in (5, 7):
+        Image.new("RGB", (8, 6)).save(clip / f"{number:05d}.jpg")
+    mask = tmp_path / "m.png"
+    Image.fromarray(np.eye(6, 8, dtype=np.uint8)).save(mask)
+    for name in ("00007.jpg", "00007"):
+        (found,) = add_references([{}], [f"{name}={mask}"], source=clip)
+        assert list(found) == [1]
+    refusal(
+        lambda: add_references([{}], [f"00009.jpg={mask}"], source=clip),
+        "not a reference",
+        "the name of an image of the folder",
+    )
+
+
+def test_an_annotation_of_an_image_that_is_not_listed_is_named(tmp_path):
+    path = tmp_path / "coco.json"
+    content = coco()
+    content["annotations"][0]["image_id"] = 99
+    path.write_text(json.dumps(content))
+    refusal(lambda: read_references(path), "is of the image 99, which is not among its images")
+
+
+def test_objects_on_the_last_axis_are_told(tmp_path):
+    ids = np.zeros((20, 30, 3), bool)
+    ids[2:8, 2:8, 0] = ids[10:15, 10:15, 1] = True
+    np.save(tmp_path / "m.npy", ids)
+    refusal(
+        lambda: read_references(tmp_path / "m.npy"), "(20, 30, 3)", "numpy.moveaxis(array, 2, 0)"
+    )
+    np.save(tmp_path / "m.npy", np.moveaxis(ids, 2, 0)[:2])
+    assert read_references(tmp_path / "m.npy")[0].object_ids == (1, 2)
