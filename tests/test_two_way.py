@@ -492,10 +492,6 @@ def test_forward_only_leaves_the_frames_before_empty(run, masks, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["x={1}"], "write FRAME=MASK, the frame's number from 0"),
-        (["-1={1}"], "write FRAME=MASK"),
-        (["{1}"], "write FRAME=MASK"),
-        (["3="], "write FRAME=MASK"),
         (["3={1}", "3={2}"], "mask2.png: frame 3 has a second mask, "),
         (["3=no.png"], "no.png: no such mask; check the path"),
     ],
@@ -506,6 +502,14 @@ def test_a_bad_reference_is_one_line(run, masks, tmp_path, options, message):
     assert finished.status == 1
     assert finished.stderr.count("\n") == 1
     assert message in finished.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", ["x={1}", "-1={1}", "{1}", "3="])
+def test_a_reference_of_another_form_is_wrong_usage(run, masks, tmp_path, option):
+    finished = run("--reference", option.format(*masks))
+    assert finished.status == 2
+    assert "write FRAME=MASK, the frame's number from 0" in " ".join(finished.stderr.split())
     assert not (tmp_path / "out").exists()
 
 

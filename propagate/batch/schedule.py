@@ -144,11 +144,6 @@ def run_batch(
         raise ClusterError(
             "decoding in a separate process works on Linux and macOS only", "pass {isolate=False}"
         )
-    if is_url(out) and out.startswith("memory:"):
-        raise OutputError(
-            f"{out}: lasts only as long as one process, and every worker is another",
-            "give a folder, or an address such as s3://bucket/folder",
-        )
     store = RemoteOutput(out) if is_url(out) else None
     if not is_url(out):
         local_folder(out)

@@ -25,7 +25,7 @@ from propagate.cli.options import (
     spread,
 )
 from propagate.cli.terminal import CONTINUE, error_text, if_interrupted, say, show
-from propagate.errors import counted, hide_secrets
+from propagate.errors import OutputError, counted, hide_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,6 +126,12 @@ def batch(
         raise typer.BadParameter("more than 0", param_hint="--stall")
     if address is not None and engine is not EngineName.ray:
         raise typer.BadParameter("with --engine ray only", param_hint="--address")
+
+    if out.startswith("memory://"):
+        raise OutputError(
+            f"{out}: lasts only as long as one process, and every worker is another",
+            "give a folder, or an address such as s3://bucket/folder",
+        )
 
     from propagate.batch.manifest import read_manifest
     from propagate.batch.schedule import run_batch
