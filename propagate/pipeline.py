@@ -11,25 +11,24 @@ yields the masks, and `run` also writes them.
 """
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
-from fractions import Fraction
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from propagate.config import Config
 from propagate.features.backbone import Backbone
-from propagate.features.extract import Image, frame_pixels
+from propagate.features.extract import Image, numbered_frames
 from propagate.features.read_ahead import with_features
 from propagate.features.registry import as_backbone
 from propagate.io.decode.frame_range import first_in_range, note_indices
-from propagate.io.decode.image_folder import FOLDER_FPS
 from propagate.io.decode.options import SourceOptions
 from propagate.io.decode.source import Source
 from propagate.plan import References, as_masks, check_within, plan_source
+from propagate.prompts.prompter import TakesPrompts
 from propagate.records import Frame, Mask, OnResult, Progress, Result
 from propagate.run_options import FEATURE_CACHE_BYTES, Backwards, RunOptions
 from propagate.session import Session
@@ -37,14 +36,11 @@ from propagate.stage_clock import StageClock
 from propagate.two_way import Block, follow_both_ways
 
 if TYPE_CHECKING:
-    from propagate.prompts.prompt import PromptFrame
-    from propagate.prompts.records import Prompt
-    from propagate.prompts.sam import SamPrompter
     from propagate.refine.refiner import Refiner
     from propagate.run_summary import RunSummary
 
 
-class Propagator:
+class Propagator(TakesPrompts):
     """A loaded model and settings. Follows objects through any number of videos."""
 
     def __init__(
@@ -69,85 +65,16 @@ class Propagator:
         Raises:
             ModelError, DeviceError, ValueError, TypeError: See `as_backbone`.
         """
+        super().__init__()
         self.dtype, self.config = dtype, config or Config()
         self.backbone = as_backbone(
             model, device=device, dtype=dtype, compile=compile, config=self.config
         )
         self.model = model if isinstance(model, str) else self.backbone.name
-        self._sams: dict[str, SamPrompter] = {}
 
     def session(self, *, probabilities: bool = False) -> Session:
         """Start a video: feed it frames with `step`. See `propagate` for `probabilities`."""
         return Session(self.backbone, self.config, probabilities)
-
-    def prompt_frame(self, frame: Image) -> "PromptFrame":
-        """Compute once what all prompts of a frame need: its features.
-
-        Give the result to `prompt` in place of the frame, and each further prompt takes a fraction
-        of the time.
-
-        Args:
-            frame: (H, W, 3) uint8 RGB, in any form that `Session.step` takes.
-
-        Raises:
-            ModelError: The features are not finite.
-            DeviceError: The frame does not fit into the memory of the device.
-        """
-        from propagate.prompts.prompt import read_prompt_frame
-
-        return read_prompt_frame(frame, self.backbone, self.config)
-
-    def prompt(
-        self,
-        frame: "Image | PromptFrame",
-        prompts: "Sequence[Prompt]",
-        method: Literal["walker", "sam"] = "walker",
-        *,
-        sam: str = "sam2",
-    ) -> Mask:
-        """Make a mask from boxes, points, strokes and polygons.
-
-        Painted pixels come out exactly as painted, and outside its box there is nothing of an
-        object; the rest is found.
-
-        Args:
-            frame: (H, W, 3) uint8 RGB, in any form that `Session.step` takes; or what
-                `prompt_frame` made of it.
-            prompts: All of this frame, of any number of objects, in the order of painting: where
-                two meet, the later one counts.
-            method: "walker": a random walker on this model's features and the frame's colours.
-                "sam": SAM or SAM 2, see `sam`.
-            sam: For "sam": see `load_refiner`. It is loaded once, and keeps the last frame.
-
-        Raises:
-            MaskError: A prompt reaches out of the frame or cannot be used.
-            ModelError: The features are not finite, or there is no such SAM.
-            DeviceError: The frame does not fit into the memory of the device.
-            ValueError: There is no such method.
-        """
-        from propagate.features.extract import frame_pixels
-        from propagate.prompts.prompt import PromptFrame, prompt_mask, read_prompt_frame
-        from propagate.prompts.records import check_prompts
-
-        if method not in ("walker", "sam"):
-            raise ValueError(f'method: "walker" or "sam", not {method!r}')
-        known = isinstance(frame, PromptFrame)
-        pixels = frame.image if known else frame_pixels(frame).cpu().numpy()
-        check_prompts(prompts, *pixels.shape[:2])
-        if method == "sam":
-            return self._sam(sam).prompt(pixels, prompts)
-        read = frame if known else read_prompt_frame(frame, self.backbone, self.config)
-        return prompt_mask(read, prompts)
-
-    def _sam(self, name: str) -> "SamPrompter":
-        """Load a SAM on the device of the model, once."""
-        if name not in self._sams:
-            from propagate.prompts.sam import SamPrompter
-            from propagate.refine.refiner import load_refiner
-
-            device = str(self.backbone.device)
-            self._sams[name] = SamPrompter(load_refiner(name, device=device, dtype=self.dtype).sam)
-        return self._sams[name]
 
     def propagate(
         self,
@@ -198,7 +125,7 @@ class Propagator:
         elif source_options is not None:
             raise ValueError("source_options apply to a path, a camera or a stream, not to frames")
         else:
-            opened = nullcontext(_numbered(source))
+            opened = nullcontext(numbered_frames(source))
         return self._results(opened, masks, blocks, options, probabilities)
 
     def _results(
@@ -316,16 +243,3 @@ class Propagator:
     ) -> Generator[tuple[Frame, torch.Tensor], None, None]:
         """Yield each frame with its features (C, h, w), which are computed ahead in batches."""
         return with_features(frames, self.backbone, self.config, batch_size=batch_size, clock=clock)
-
-
-def _numbered(pictures: Iterable[Image]) -> Iterator[Frame]:
-    """Make frames of plain pictures, 25 in a second as those of a folder; frames stay as they are.
-
-    Raises:
-        TypeError, ValueError: One is no picture, see `frame_pixels`.
-    """
-    for index, picture in enumerate(pictures):
-        if isinstance(picture, Frame):
-            yield picture
-        else:
-            yield Frame(frame_pixels(picture).cpu().numpy(), index, Fraction(index, FOLDER_FPS))

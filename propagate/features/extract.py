@@ -1,7 +1,8 @@
 """Features of frames of any size: the working size, the channels, the batch that fits."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fractions import Fraction
 from functools import partial
 from typing import cast
 
@@ -16,6 +17,7 @@ from propagate.features.backbone import Backbone, SemanticBackbone
 from propagate.features.batch_size import frames_at_once, remember_batch
 from propagate.features.colors import COLOR_CHANNELS, cell_colors
 from propagate.features.fork import refuse_fork
+from propagate.io.decode.image_folder import FOLDER_FPS
 from propagate.records import Frame
 
 log = logging.getLogger(__name__)
@@ -160,3 +162,16 @@ def frame_pixels(frame: Image) -> torch.Tensor:
         # Read-only arrays are copied: PyTorch has no such tensors, and warns.
         frame = torch.from_numpy(np.require(frame, requirements=["C", "W"]))
     return frame.permute(1, 2, 0) if channels_first else frame
+
+
+def numbered_frames(pictures: Iterable[Image]) -> Iterator[Frame]:
+    """Make frames of plain pictures, 25 in a second as those of a folder; frames stay as they are.
+
+    Raises:
+        TypeError, ValueError: One is no picture, see `frame_pixels`.
+    """
+    for index, picture in enumerate(pictures):
+        if isinstance(picture, Frame):
+            yield picture
+        else:
+            yield Frame(frame_pixels(picture).cpu().numpy(), index, Fraction(index, FOLDER_FPS))
