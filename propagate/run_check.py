@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from os import PathLike
+from pathlib import Path
 
 from propagate.config import Config
+from propagate.io.decode.packet_count import most_frames
 from propagate.io.decode.source import Source
 from propagate.io.decode.video import FrameSource, is_live, name_of, open_source
 from propagate.io.masks.ids import check_size
@@ -43,6 +45,13 @@ def check_before_loading(
         return
     with open_source(source, options.source_options) as frames:
         check_references(given, frames, options)
+        claimed = frames.info.frame_count
+    past_claim = claimed is not None and max(given) >= claimed
+    if past_claim and options.source_options.frame_range is None and Path(str(source)).is_file():
+        # What a container claims may be wrong, so the packets are counted before it is believed.
+        most = most_frames(str(source))
+        if most is not None and max(given) >= most:
+            check_within(given, most, options.max_frames)
     if not options.overwrite and not options.update:
         settings = settings_without_model(model, config, source, given, options)
         refuse_finished(out / name_of(source), settings, unless_same=True)

@@ -315,11 +315,12 @@ def test_a_reference_past_the_end_of_a_folder_is_told_before_anything_is_written
     assert not (tmp_path / "out").exists()
 
 
-def test_a_reference_past_the_end_of_a_video_is_told_at_its_end(run, drawn, tmp_path):
-    # A container's frame count is an estimate, so only the last frame tells.
+def test_a_reference_past_the_end_of_a_video_is_told_before_anything_is_written(
+    run, drawn, tmp_path
+):
     line = error_line(run("--reference", f"40={drawn.mask}"))
     assert "the reference on frame 40 is past the end: there are 12 frames, 0 to 11; name" in line
-    assert_kept(tmp_path / "out/clip", 12)
+    assert not (tmp_path / "out").exists()
 
 
 # Output

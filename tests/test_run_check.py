@@ -36,6 +36,8 @@ def test_what_cannot_be_done_is_refused(drawn, tmp_path):
         check(drawn.mp4, {0: np.ascontiguousarray(mask[::2, ::2])}, tmp_path)
     with pytest.raises(MaskError, match="past the end: there are 12 frames"):
         check(drawn.folder, {12: mask}, tmp_path)
+    with pytest.raises(MaskError, match="past the end: there are 12 frames"):
+        check(drawn.mp4, {0: mask, 12: mask}, tmp_path)
     with pytest.raises(MaskError, match="reading stops after 3"):
         check(drawn.mp4, {5: mask}, tmp_path, max_frames=3)
 
