@@ -20,6 +20,7 @@ from scipy import ndimage
 from skimage.color import rgb2lab
 
 from propagate.io.masks.palette import palette
+from propagate.report.doubtful import doubtful_frames
 from tests.paths import ROOT
 
 PAGE = ROOT / "propagate" / "studio" / "page"
@@ -256,8 +257,25 @@ def test_doubtful_frames(page: Any) -> None:
         }""",
         [state, margin],
     )
-    # 2 and 10: lowest of a stretch below 0.2; 4: unsure begins; 7: absent begins.
+    # 2 and 10: lowest of those around, and below 0.2; 4: unsure begins; 7: absent begins.
     assert found == [[2, 4, 7, 10], []]
+
+
+def test_doubtful_frames_are_those_of_the_report(page: Any) -> None:
+    rng = np.random.default_rng(6)
+    states = {"t": "tracked", "u": "unsure", "a": "absent"}
+    for _ in range(20):
+        state = rng.choice(["t", "t", "t", "u", "a"], 60).tolist()
+        margin = (rng.integers(0, 8, 60) / 20).tolist()
+        found = page.evaluate(
+            """async (track) => (await import("/doubt.js")).doubtfulIn(track)""",
+            {"state": state, "margin": margin, "score": []},
+        )
+        per_frame = [
+            {"name": "", "objects": {"1": {"state": states[s], "margin": m, "score": 1.0}}}
+            for s, m in zip(state, margin, strict=True)
+        ]
+        assert found == [doubt.position for doubt in doubtful_frames({"per_frame": per_frame})]
 
 
 def test_cielab_is_that_of_scikit_image(page: Any) -> None:

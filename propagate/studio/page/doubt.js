@@ -7,8 +7,8 @@
 export const LOW_MARGIN = 0.2;
 
 /**
- * Frames where an object becomes unsure or absent, or where its margin is lowest in a stretch below
- * `LOW_MARGIN`.
+ * Frames where an object becomes unsure or absent, or where its margin is below `LOW_MARGIN` and a
+ * local minimum: the rule of `propagate/report/doubtful.py`.
  * @param {Tracks} tracks
  * @param {ReadonlySet<number>} objects  ids that count
  * @returns {number[]} in order
@@ -29,19 +29,29 @@ export function doubtful(tracks, objects) {
 export function doubtfulIn({ state, margin }) {
   /** @type {number[]} */
   const frames = [];
-  let lowest = -1;
-  for (let i = 0; i <= state.length; i++) {
-    const here = state[i] ?? null;
-    if ((here === "u" || here === "a") && here !== (state[i - 1] ?? null)) frames.push(i);
-    const value = here && here !== "a" ? (margin[i] ?? null) : null;
-    if (value !== null && value < LOW_MARGIN) {
-      if (lowest < 0 || value < (margin[lowest] ?? 1)) lowest = i;
-    } else if (lowest >= 0) {
-      frames.push(lowest);
-      lowest = -1;
-    }
-  }
+  const margins = state.map((here, i) => (here && here !== "a" ? (margin[i] ?? null) : null));
+  state.forEach((here, i) => {
+    const begins = (here === "u" || here === "a") && here !== (state[i - 1] ?? null);
+    if (begins || isLowest(margins, i)) frames.push(i);
+  });
   return frames;
+}
+
+/**
+ * Whether a margin is low, and the first of a local minimum.
+ * @param {(number|null)[]} margins
+ * @param {number} i
+ */
+function isLowest(margins, i) {
+  const own = margins[i] ?? null;
+  if (own === null || own >= LOW_MARGIN) return false;
+  const before = margins[i - 1] ?? null;
+  if (before !== null && before <= own) return false;
+  for (let k = i + 1; k < margins.length; k++) {
+    const after = margins[k] ?? null;
+    if (after !== own) return after === null || after > own;
+  }
+  return true;
 }
 
 /**
