@@ -169,7 +169,8 @@ class Sitting:
 
     def _keep_reference(self, frame: Frame) -> None:
         mask = self._plan.references.get(frame.index)
-        self._folder.keep_reference(frame, None if mask is None else mask.ids)
+        if mask is not None:
+            self._folder.keep_reference(frame, mask.ids)
 
     def _start_session(self) -> None:
         """Start following at the next frame."""

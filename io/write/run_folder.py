@@ -351,16 +351,15 @@ class RunFolder:
             ids[decode_mask(counts, *size)] = int(object_id)
         return ids
 
-    def keep_reference(self, frame: Frame, ids: np.ndarray | None) -> None:
-        """Write the mask that was given for a frame; without one, remove that of an earlier run.
+    def keep_reference(self, frame: Frame, ids: np.ndarray) -> None:
+        """Write the mask that was given for a frame, (H, W) uint8 ids.
+
+        Those of other frames stay: a person may have drawn them, and run with others meanwhile.
 
         Raises:
             OutputError: If it cannot be written.
         """
         path = mask_file(self.path / REFERENCES, frame.name)
-        if ids is None:
-            path.unlink(missing_ok=True)
-            return
         path.parent.mkdir(exist_ok=True)
         write_mask(path, ids)
 
