@@ -193,12 +193,13 @@ class Propagator(TakesPrompts):
         Args:
             session: A new one, or one that a saved state was loaded into.
             frames: In order. They are read, and their features computed, ahead.
-            references: Frame index -> mask.
+            references: Frame index -> mask; may be empty, if this is a part of a video.
             first: How many frames of the video the session has seen. References count from the
                 video's first frame.
             batch_size: See `RunOptions`. `clock` measures each stage.
         """
-        clock, masks, count = clock or StageClock(), as_masks(references), first
+        clock, count = clock or StageClock(), first
+        masks = as_masks(references, of_part=True)
         with closing(self._read(frames, batch_size, clock)) as read:
             for frame, features in read:
                 with clock("match"):

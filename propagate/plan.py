@@ -83,8 +83,12 @@ def plan_source(
     return Plan(open_again, given, masks, blocks)
 
 
-def as_masks(references: References) -> dict[int, Mask]:
+def as_masks(references: References, *, of_part: bool = False) -> dict[int, Mask]:
     """Check references before the first frame is decoded.
+
+    Args:
+        references: Frame index -> mask.
+        of_part: Whether they are those of a part of a video, which may have none.
 
     Raises:
         MaskError: There is none, or one cannot be used.
@@ -95,7 +99,7 @@ def as_masks(references: References) -> dict[int, Mask]:
             f"references must map frame numbers to masks, as in {{0: mask}}, not be "
             f"{type(references).__name__}"
         )
-    if not references:
+    if not references and not of_part:
         raise MaskError("no reference: give the mask of at least one frame")
     for index in references:
         if isinstance(index, bool) or not isinstance(index, int | np.integer):
@@ -109,7 +113,7 @@ def as_masks(references: References) -> dict[int, Mask]:
         int(index): read.get(index) or as_mask(mask, f"mask of frame {index}")
         for index, mask in references.items()
     }
-    if not any(mask.object_ids for mask in masks.values()):
+    if not of_part and not any(mask.object_ids for mask in masks.values()):
         first = next(iter(masks.values()))
         raise MaskError(
             f"{first.source}: no object in {'this mask' if len(masks) == 1 else 'any reference'}",

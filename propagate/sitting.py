@@ -170,7 +170,7 @@ class Sitting:
     def _keep_reference(self, frame: Frame) -> None:
         mask = self._plan.references.get(frame.index)
         if mask is not None:
-            self._folder.keep_reference(frame, mask.ids)
+            self._folder.keep_reference(frame, mask)
 
     def _start_session(self) -> None:
         """Start following at the next frame."""

@@ -70,9 +70,10 @@ def expected_files():
     for package in TABLE["packages"]:
         for file in folder_of(package).glob("*.py"):
             names.add(f"{package.replace('.', '/')}/{file.name}")
-    for file in (ROOT / "eval" / "report").iterdir():
-        if file.suffix in (".css", ".html", ".js", ".svg"):
-            names.add(f"propagate/eval/report/{file.name}")
+    for folder in ("propagate/eval/report", "propagate/report"):
+        for file in (ROOT / folder).iterdir():
+            if file.suffix in (".css", ".html", ".js", ".svg"):
+                names.add(f"{folder}/{file.name}")
     for file in (ROOT / "propagate" / "studio" / "page").iterdir():
         names.add(f"propagate/studio/page/{file.name}")
     models = ROOT / "propagate" / "models" / "tiny"

@@ -371,7 +371,7 @@ def test_another_video_of_the_same_name_is_refused(small, drawn, write_video, tm
     with pytest.raises(OutputError, match="frame 6 of the source has changed"):
         run(small, clip, {0: drawn.truth[0]}, tmp_path, overlay=overlay)
     write_video(clip, drawn.images[:4])
-    with pytest.raises(VideoError, match="frame 4 was there before this run was interrupted"):
+    with pytest.raises(VideoError, match="frame 4 was there when this source was followed before"):
         run(small, clip, {0: drawn.truth[0]}, tmp_path, overlay=overlay)
     shutil.copy(drawn.mp4, clip)
     assert run(small, clip, {0: drawn.truth[0]}, tmp_path, overlay=overlay).resumed_at[-1] == 7

@@ -232,6 +232,36 @@ def test_what_decides_a_mask_is_told_by_the_settings(color, clip, truth, tmp_pat
     assert [i for i in range(1, FRAMES) if keys[i] != keys[i - 1]] == [9, 15]
 
 
+def test_a_mask_that_somebody_removed_is_computed_again(color, clip, truth, tmp_path):
+    first, then = {6: truth[6]}, {6: truth[6], 10: truth[10]}
+    for references, backwards in ((first, "new"), (then, "none")):
+        for given in (first, references):
+            follow(color, clip, given, tmp_path / "out", backwards=backwards, overwrite=True)
+            (tmp_path / "out/clip/masks/00002.png").unlink()
+            follow(
+                *(color, clip, references, tmp_path / "out"),
+                backwards=backwards,
+                keep_finished=True,
+            )
+            follow(color, clip, references, tmp_path / "new", backwards=backwards, overwrite=True)
+            assert masks_in(tmp_path / "out/clip") == masks_in(tmp_path / "new/clip")
+
+
+def test_a_source_may_be_spelled_in_another_way(color, clip, truth, tmp_path, monkeypatch):
+    def stop(frame, result):
+        if frame.index == 8:
+            raise Stopped("stopped")
+
+    references = {0: truth[0]}
+    with pytest.raises(Stopped):
+        color.run(clip, references, tmp_path / "out", on_result=stop)
+    monkeypatch.chdir(clip.parent)
+    summary = color.run(clip.name, references, tmp_path / "out")
+    assert summary.resumed_at == (9,)
+    again = color.run(str(clip), references, tmp_path / "out", keep_finished=True)
+    assert again.was_finished
+
+
 def test_options_that_do_not_go_together(color, clip, truth, tmp_path):
     with pytest.raises(ValueError, match="formats has none"):
         follow(color, clip, {0: truth[0]}, tmp_path, formats=("rle",))

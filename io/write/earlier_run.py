@@ -72,6 +72,7 @@ def find_finished(
         report is None
         or differences(report, settings)
         or not all((path / name).exists() for name, is_wanted in wanted.items() if is_wanted)
+        or (wanted[MASKS] and _count_masks(path / MASKS) < report.get("frames", 0))
     ):
         return None
     if any((path / name).exists() for name in (*_WORK_FILES, LOCK)):
@@ -113,8 +114,14 @@ def refuse_others(path: Path, settings: Mapping[str, Any], marker: bytes) -> Non
     if REPORT in present:
         refuse_finished(path, settings)
     file = path / MARKER
-    if present and not (file.exists() and file.read_bytes() == marker):
-        _refuse_unfinished(path, settings, _settings_in(file))
+    before = _settings_in(file)
+    # Of the same settings, only the source may be spelled in another way.
+    is_same = before is not None and (
+        file.read_bytes() == marker
+        or (before.keys() == settings.keys() and not differences(before, settings))
+    )
+    if present and not is_same:
+        _refuse_unfinished(path, settings, before)
 
 
 def _refuse_unfinished(
@@ -284,6 +291,11 @@ def _settings_in(marker: Path) -> Mapping[str, Any] | None:
         return dict(json.loads(marker.read_bytes())["settings"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def _count_masks(folder: Path) -> int:
+    """Count the masks that nobody has taken away."""
+    return sum(1 for _ in folder.glob(f"*{SUFFIX}"))
 
 
 def remove_work_files(path: Path) -> None:

@@ -1,6 +1,7 @@
 """`result.json`, the report of a run."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str)
     found = []
     for name, value in now.items():
         old = before.get(name)
-        if old == value:
+        if old == value or (name == "source" and not prefix and _are_same_file(old, value)):
             continue
         if isinstance(old, Mapping) and isinstance(value, Mapping) and value:
             found += _differences(old, value, f"{prefix}{name}.")
@@ -94,3 +95,11 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str)
         else:
             found.append(f"{prefix}{name} differs")
     return found
+
+
+def _are_same_file(one: Any, other: Any) -> bool:
+    """Whether two paths lead to one file, however they are spelled."""
+    try:
+        return os.path.samefile(one, other)
+    except (OSError, TypeError, ValueError):
+        return False

@@ -57,7 +57,7 @@ from propagate.io.write.run_state import (
     read_log,
     write_state,
 )
-from propagate.records import Frame, Result
+from propagate.records import Frame, Mask, Result
 
 log = logging.getLogger(__name__)
 
@@ -351,17 +351,20 @@ class RunFolder:
             ids[decode_mask(counts, *size)] = int(object_id)
         return ids
 
-    def keep_reference(self, frame: Frame, ids: np.ndarray) -> None:
-        """Write the mask that was given for a frame, (H, W) uint8 ids.
+    def keep_reference(self, frame: Frame, mask: Mask) -> None:
+        """Write the mask that was given for a frame.
 
-        Those of other frames stay: a person may have drawn them, and run with others meanwhile.
+        One that was read from there is left alone: a person may have changed the file, or taken it
+        away, since the run began. Masks of other frames stay too.
 
         Raises:
             OutputError: If it cannot be written.
         """
         path = mask_file(self.path / REFERENCES, frame.name)
+        if Path(mask.source).absolute() == path.absolute():
+            return
         path.parent.mkdir(exist_ok=True)
-        write_mask(path, ids)
+        write_mask(path, mask.ids)
 
     def _are_new(self, states: Mapping[int, str]) -> bool:
         """Whether a frame shows an object that has no colour yet."""

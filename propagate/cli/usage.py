@@ -34,12 +34,13 @@ def refuse_addresses(app: typer.Typer) -> None:
                     info.parser = path_here
 
 
-def path_here(text: str) -> Path:
-    """Read a path on this machine.
+def path_here(given: str | Path) -> Path:
+    """Read a path on this machine; a default is one already.
 
     Raises:
         BadParameter: It is an address, or empty.
     """
+    text = str(given)
     if not text:
         raise typer.BadParameter("is empty; give a path")
     if "://" in text:

@@ -13,6 +13,11 @@ from propagate.records import MAX_OBJECT_ID
 XY = tuple[float, float]
 
 
+# No frame is larger, and no hand draws more.
+MAX_RADIUS_PX = 10_000
+MAX_STROKE_POINTS = 10_000
+
+
 @dataclass(frozen=True, slots=True)
 class Box:
     """The object lies inside this box, and no pixel of it outside.
@@ -92,8 +97,14 @@ class Stroke:
         _check(self, self.points)
         if not self.points:
             raise MaskError(f"{self}: has no point", "give at least one")
-        if not (math.isfinite(self.radius) and self.radius > 0):
-            raise MaskError(f"{self}: a radius above 0, not {self.radius:g}")
+        if not 0 < self.radius <= MAX_RADIUS_PX:
+            raise MaskError(
+                f"{self}: a radius above 0, and {MAX_RADIUS_PX} at most, not {self.radius:g}"
+            )
+        if len(self.points) > MAX_STROKE_POINTS:
+            raise MaskError(
+                f"{self}: a stroke of {MAX_STROKE_POINTS} points at most, not {len(self.points)}"
+            )
 
     @property
     def corners(self) -> tuple[XY, ...]:

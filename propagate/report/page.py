@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from propagate.errors import counted
+from jinja2.exceptions import UndefinedError
+
+from propagate.errors import OutputError, counted
 from propagate.eval.report.page import templates_in
 from propagate.io.decode.options import SourceOptions
 from propagate.io.masks.display_colours import to_hex
@@ -26,7 +28,8 @@ MOST_STRETCHES = 60
 MOST_NAMED = 40
 # Of the report, what the page shows elsewhere.
 _NOT_SETTINGS = (
-    *("per_frame", "timing", "versions", "objects", "references_sha256", "notes", "damage", "gaps"),
+    *("per_frame", "timing", "versions", "objects", "references_sha256", "reference_objects"),
+    *("notes", "damage", "gaps"),
     *("error", "frames", "complete", "object_ids"),
 )
 _fill = templates_in(Path(__file__).parent)
@@ -64,7 +67,14 @@ def write_report(
         if not overwrite:
             refuse_existing([page])
         make_output_folder(page.parent)
-    write_atomically(page, html_of(run, options).encode())
+    try:
+        content = html_of(run, options)
+    except (AttributeError, LookupError, TypeError, ValueError, UndefinedError) as error:
+        raise OutputError(
+            f"{run.folder}: its report is not as a run writes it ({type(error).__name__})",
+            "run the video again with {overwrite=True}",
+        ) from error
+    write_atomically(page, content.encode())
     return page
 
 

@@ -23,6 +23,7 @@ async def json_body(request: Request) -> dict[str, Any]:
     data = await request.body()
     try:
         body = json.loads(data, parse_constant=_refuse_constant)
+        json.dumps(body, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError):
         raise Refused(400, "the body is not JSON") from None
     if not isinstance(body, dict):

@@ -17,7 +17,15 @@ import numpy as np
 from propagate.dependence import Dependence
 from propagate.errors import MaskError
 from propagate.io.masks.png import mask_file, read_ids, write_mask
-from propagate.io.write.layout import MASKS, REFERENCES
+from propagate.io.write.layout import (
+    FRAMES,
+    KEPT,
+    MARKER,
+    MASKS,
+    REFERENCES,
+    REPORT,
+    STATE,
+)
 from propagate.records import Mask
 from propagate.studio.answers import Refused
 from propagate.studio.events import Events
@@ -235,6 +243,7 @@ class Project:
         table = np.arange(256, dtype=np.uint8)
         table[[a, b]] = b, a
         with self._writes:
+            self._forget_half_a_run(frames is None)
             before = self._references.known
             for index in [i for i in before if first <= i <= last]:
                 self._references.write(index, table[self._references.read(index)])
@@ -247,10 +256,12 @@ class Project:
                 if np.isin(ids, (a, b)).any():
                     write_mask(self._mask_file(index), table[ids])
             if frames is None:
-                made_with |= {
+                # Masks whose reference is not the one of the run belong to none any more.
+                made_with = {
                     i: after[i].checksum
-                    for i, checksum in made_with.items()
                     if i in before and before[i].checksum == checksum
+                    else f"exchanged {checksum}"
+                    for i, checksum in made_with.items()
                 }
             names = {self.frames.name_of(index) for index in computed}
             swap_in_report(self.folder, (a, b), names, made_with)
@@ -258,6 +269,22 @@ class Project:
             write_project(self.folder, self.source, self.objects)
             self._read_run()
         self.tell_change()
+
+    def _forget_half_a_run(self, everywhere: bool) -> None:
+        """Let a run that was stopped start again, because what it has saved has other ids.
+
+        Raises:
+            MaskError: Ids are to be exchanged on some frames only, and would be found as before.
+        """
+        if (self.folder / REPORT).exists() or not (self.folder / MARKER).exists():
+            return
+        if not everywhere:
+            raise MaskError(
+                f"{self.name}: following has not come to its end",
+                "press Follow first, then exchange ids on some frames",
+            )
+        for name in (STATE, FRAMES, KEPT):
+            (self.folder / name).unlink(missing_ok=True)
 
     def _name(self, object_ids: Sequence[int]) -> bool:
         """Add objects that have no name yet; return whether there is one."""

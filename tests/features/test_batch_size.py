@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-import propagate.run
+import propagate.sitting
 from propagate.batch.manifest import BatchVideo
 from propagate.batch.tasks import BatchSettings
 from propagate.batch.worker import Runner, device_of
@@ -191,10 +191,10 @@ def test_an_interrupted_run_goes_on_with_its_batch_size(
     drawn: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
     """Whatever memory is free by then: the same batches, so the same masks."""
-    monkeypatch.setattr(propagate.run, "batches_matter", lambda device: True)
+    monkeypatch.setattr(propagate.sitting, "batches_matter", lambda device: True)
 
     def follow(out: str, room: int, batch_size: int, **options: Any) -> list[int]:
-        monkeypatch.setattr(propagate.run, "choose_batch_size", lambda *_: batch_size)
+        monkeypatch.setattr(propagate.sitting, "choose_batch_size", lambda *_: batch_size)
         backbone = SmallDevice(room)
         follower = Propagator(backbone, config=Config(short_side_px=96))
         follower.run(drawn.mp4, {0: drawn.truth[0]}, tmp_path / out, save_every_s=0, **options)

@@ -365,3 +365,12 @@ def test_times_are_minutes_seconds_and_hundredths():
         "1:05.20",
         "-0:01.50",
     ]
+
+
+@pytest.mark.parametrize("change", [{"per_frame": [{"name": "0"}]}, {"object_ids": None}])
+def test_a_report_that_no_run_wrote_is_one_line(tmp_path, change):
+    entries = {"frames": 0, "config": {}, "object_ids": [], "per_frame": [], **change}
+    (tmp_path / "result.json").write_text(json.dumps(entries))
+    with pytest.raises(OutputError) as error:
+        write_report(tmp_path)
+    assert "\n" not in str(error.value)

@@ -125,6 +125,37 @@ def test_a_run_that_fails_says_so_in_one_line_and_the_server_goes_on(client, pro
     assert (client.studio.settings.out / "clip/references/00000.png").exists()
 
 
+def test_what_is_labelled_while_following_stays(client, project, drawn):
+    for index in (0, 8, 10):
+        label(client, project, index, drawn.truth[index])
+    other = np.where(drawn.truth[8] == 1, 1, 0).astype(np.uint8)
+    stream = client.events(project)
+    assert client.post(f"/api/projects/{project}/follow").status == 202
+    label(client, project, 6, drawn.truth[6])
+    label(client, project, 8, other)
+    client.post(f"/api/projects/{project}/references/10/delete")
+    stream.until(lambda name, data: name == "job" and data["state"] != "running")
+    stream.close()
+    np.testing.assert_array_equal(mask(client, project, 6, "references"), drawn.truth[6])
+    np.testing.assert_array_equal(mask(client, project, 8, "references"), other)
+    folder = client.studio.settings.out / "clip/references"
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["00000.png", "00006.png", "00008.png"]
+
+
+def test_exchanged_masks_are_not_taken_for_those_of_a_label_that_is_put_back(
+    client, project, drawn
+):
+    label(client, project, 0, drawn.truth[0])
+    followed(client, project)
+    label(client, project, 0, np.roll(drawn.truth[0], 2, axis=1))
+    body = {"a": 1, "b": 2, "frames": None}
+    assert client.post(f"/api/projects/{project}/swap", body).status == 200
+    assert label(client, project, 0, drawn.truth[0])["stale"] == [[0, 11]]
+    followed(client, project)
+    np.testing.assert_array_equal(mask(client, project, 0), drawn.truth[0])
+
+
 def test_ids_are_exchanged_in_a_range(client, project, drawn):
     label(client, project, 0, drawn.truth[0])
     followed(client, project)

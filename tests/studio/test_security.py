@@ -133,6 +133,19 @@ def test_without_the_cookie_only_the_page_and_the_login_answer(client, project):
     assert client.ask("GET", "/page/none.js", headers={"Cookie": None}).status == 404
 
 
+def test_cookies_of_other_programs_do_not_lock_anybody_out(client):
+    for other in ('prefs={"a": 1}', "a b=c", "ok=1", "=;;=", "x"):
+        for header in (f"{other}; {client.cookie}", f"{client.cookie}; {other}"):
+            assert client.ask("GET", "/api/state", headers={"Cookie": header}).status == 200
+
+
+def test_half_a_surrogate_pair_is_no_text(client, project):
+    body = b'{"token": "\\ud800"}'
+    assert client.ask("POST", "/api/login", body).status == 400
+    body = b'{"objects": [{"id": 1, "name": "\\ud800", "colour": "#ffffff"}]}'
+    assert client.ask("POST", f"/api/projects/{project}/objects", body).status == 400
+
+
 @pytest.mark.parametrize("token", ["", "x", None, 0, [], {"a": 1}, "é"])
 def test_a_wrong_token_buys_no_cookie(client, token):
     answer = client.ask("POST", "/api/login", {"token": token}, headers={"Cookie": None})

@@ -32,7 +32,7 @@ async function ask(url, options) {
     response = await fetch(url, { credentials: "same-origin", ...options });
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
-    throw new ApiError(GONE, "Start it again with: propagate studio", 0);
+    throw new ApiError(GONE, "Start propagate studio again, and open the address that it prints", 0);
   }
   if (response.ok) return response;
   let message = `The program answered ${response.status} to ${url.split("?")[0]}.`;

@@ -9,7 +9,7 @@
  */
 export function hintOf(state) {
   const { project, connected, active, frame } = state;
-  if (!connected) return "The program does not answer. The page connects again when it is back.";
+  if (!connected) return "The program does not answer. Start propagate studio again, and open the address that it prints.";
   if (!project) return "Open a video";
   if (project.job?.kind === "export") return "The export is being written";
   if (project.job) return "Watch; stop any time";
@@ -24,7 +24,7 @@ export function hintOf(state) {
       ? "Press Follow, or mend the mask first: the right button takes away"
       : "Press Follow";
   }
-  if (project.stale.length) return "Press Follow: only the hatched frames are computed again";
+  if (project.stale.length) return "Press Follow: of the frames with masks, only the hatched ones are computed again";
   const last = project.computed.at(-1)?.[1] ?? 0;
   if (project.counted && last < project.frame_count - 1) return "Press Follow to go on";
   return "Something wrong? Paint on that frame and press Follow again";

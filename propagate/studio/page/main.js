@@ -229,7 +229,7 @@ function startListening(project) {
 function tellDoubts() {
   const { tracks, project } = store.state;
   const count = doubtful(tracks, new Set(project?.objects.map(({ id }) => id))).length;
-  info(count ? `Done. N goes to the next of ${count} doubtful frame${count > 1 ? "s" : ""}.` : "Done. No frame is doubtful.");
+  info(count ? `Done. N goes to the next of ${count} doubtful frame${count > 1 ? "s" : ""}.` : "Done. No frame stands out by its scores; look through the video all the same.");
 }
 
 /**
