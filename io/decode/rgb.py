@@ -43,6 +43,7 @@ class RgbConverter:
     def __init__(self) -> None:
         """Make a converter without tables; the first picture gives them."""
         self._reformatter = VideoReformatter()
+        self._matrices: dict[float, tuple[int, int, int, int] | None] = {}
 
     def __call__(self, picture: Any) -> np.ndarray:
         """Convert a decoded picture (`av.VideoFrame`) to (H, W, 3) uint8 RGB, turned upright.
@@ -65,7 +66,18 @@ class RgbConverter:
         image = np.asarray(converted.to_ndarray(), np.uint8)
         if is_grey(picture) and range_of(picture) == ColorRange.MPEG:
             image = WIDENED[image]  # FFmpeg takes every grey picture for full range
-        return np.ascontiguousarray(upright(image, display_matrix(picture)))
+        return np.ascontiguousarray(upright(image, self._matrix(picture)))
+
+    def _matrix(self, picture: Any) -> tuple[int, int, int, int] | None:
+        """Return the display matrix of a picture.
+
+        PyAV frees a picture whose side data was asked for late, so it is asked for once for each
+        rotation, which a stream rarely changes.
+        """
+        rotation = picture.rotation
+        if rotation not in self._matrices:
+            self._matrices[rotation] = display_matrix(picture)
+        return self._matrices[rotation]
 
 
 def display_matrix(picture: Any) -> tuple[int, int, int, int] | None:

@@ -99,7 +99,7 @@ class Stroke:
             raise MaskError(f"{self}: has no point", "give at least one")
         if not 0 < self.radius <= MAX_RADIUS_PX:
             raise MaskError(
-                f"{self}: a radius above 0, and {MAX_RADIUS_PX} at most, not {self.radius:g}"
+                f"{self}: a radius above 0, {MAX_RADIUS_PX} at most, not {self.radius:g}"
             )
         if len(self.points) > MAX_STROKE_POINTS:
             raise MaskError(

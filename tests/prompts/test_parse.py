@@ -55,7 +55,7 @@ def test_another_form_is_refused_with_the_right_one(kind, text):
         ("box", "1=5,2,5,4", "is empty; give left, top, right and bottom in this order"),
         ("point", "255=1,2", "an object id is one of 1..254, not 255"),
         ("point", "1=nan,2", "coordinates are finite numbers"),
-        ("stroke", "1=1,2@0", "a radius above 0, not 0"),
+        ("stroke", "1=1,2@0", "a radius above 0, 10000 at most, not 0"),
         ("polygon", "1=1,2:3,4", "has 2 corners; give at least three"),
     ],
 )

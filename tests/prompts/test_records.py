@@ -19,7 +19,10 @@ from propagate.prompts.records import Box, Point, Polygon, Stroke, check_prompts
         (lambda: Box(3, 5, 2, 5, 4), "box 3=5,2,5,4: is empty"),
         (lambda: Box(3, 9, 2, 5, 4), "box 3=9,2,5,4: is empty"),
         (lambda: Stroke(1, ()), "stroke 1=: has no point"),
-        (lambda: Stroke(1, ((1, 2),), radius=0), "stroke 1=1,2: a radius above 0, not 0"),
+        (
+            lambda: Stroke(1, ((1, 2),), radius=0),
+            "stroke 1=1,2: a radius above 0, 10000 at most, not 0",
+        ),
         (lambda: Polygon(1, ((1, 2), (3, 4))), "polygon 1=1,2:3,4: has 2 corners"),
         (lambda: Polygon(1, (1, 2, 3)), "points: pairs of x and y"),  # type: ignore[arg-type]
     ],
