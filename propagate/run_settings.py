@@ -68,7 +68,8 @@ def settings_without_model(
     options: RunOptions,
 ) -> dict[str, Any]:
     """Give those settings of a run that are known before its model is loaded."""
-    settings: dict[str, Any] = {
+    opened = options.source_options
+    return {
         "source": live_display_name(str(source)) if is_live(source) else str(source),
         "model": model,
         "config": config.to_json(),
@@ -80,12 +81,10 @@ def settings_without_model(
             str(index): list(mask.object_ids) for index, mask in sorted(references.items())
         },
         "max_frames": options.max_frames,
+        # Stated where they are left out too: a run of a part must not pass for one of the whole.
+        "frame_range": None if opened.frame_range is None else opened.frame_range.to_json(),
+        "on_damage": opened.on_damage,
     }
-    if (frame_range := options.source_options.frame_range) is not None:
-        settings["frame_range"] = frame_range.to_json()
-    if options.source_options.on_damage != "stop":
-        settings["on_damage"] = options.source_options.on_damage
-    return settings
 
 
 @cache

@@ -52,6 +52,17 @@ def test_a_finished_run_of_other_settings_is_refused(propagate, drawn, tmp_path)
     assert report["max_frames"] == 2
 
 
+def test_a_finished_run_of_a_part_is_not_one_of_the_whole(propagate, drawn, tmp_path):
+    command = ("run", drawn.mp4, "-m", drawn.mask, "--model", "color", "-o", tmp_path)
+    part = ("--start", 2, "--on-damage", "skip")
+    assert propagate(*command, *part).status == 0
+    assert "left as it is" in propagate(*command, *part).stdout
+    for other in ((), ("--start", 2), ("--on-damage", "skip")):
+        refused = propagate(*command, *other)
+        assert refused.status == 1
+        assert "a finished run is in this folder with other settings" in refused.stderr
+
+
 @pytest.mark.parametrize("what", ["source", "size", "finished"])
 def test_the_command_does_not_load_the_model_first(propagate, drawn, tmp_path, what):
     """A model folder that is incomplete would be the error otherwise."""
