@@ -27,7 +27,7 @@ from propagate.io.decode.video import FrameSource
 from propagate.io.write.run_folder import RunFolder
 from propagate.pipeline import Propagator
 from propagate.plan import Plan, check_within
-from propagate.records import Frame, OnResult, Progress, Result
+from propagate.records import Frame, Mask, OnResult, Progress, Result
 from propagate.run_options import RunOptions
 from propagate.run_settings import versions
 from propagate.run_summary import RunSummary
@@ -70,11 +70,11 @@ class Sitting:
         self._goes_on = False  # whether the session has seen the frames so far
         # What a session needs that starts later.
         self._first: Frame | None = None
-        self._first_reference: Frame | None = None
+        self._first_reference: tuple[Frame, Mask] | None = None
         self._saves = Saves(options.save_every_s)
         # Frames that were written, and frames that the session has seen: those outside the range
         # are not written.
-        self._done, self._seen, self._seconds = folder.done, 0, 0.0
+        self._done, self._seen, self._seconds = 0, 0, 0.0
         self._total = _at_most(frames.info.frame_count, options.max_frames)
         backbone, info = propagator.backbone, frames.info
         self._size = working_size(info.height, info.width, propagator.config, backbone.multiple)
@@ -106,16 +106,7 @@ class Sitting:
             self._goes_on = True
             self._clock.seconds.update(folder.stage_s)
             self._started -= folder.seconds
-        number = 0
-        for frame in self._read_again(self._beside):
-            if frame.in_range:
-                number += 1
-                self._keep(frame)
-                self._report(number)
-            else:
-                self._see(frame)
-        if self._beside is not self._frames:
-            deque(self._read_again(self._frames), maxlen=0)
+        self._take_over(folder.done)
 
     def write_frames(self, refine: "Refiner | None") -> None:
         """Compute and write all frames that are not there, and take over the others."""
@@ -126,7 +117,7 @@ class Sitting:
                 self._dependence, self._seen, folder.kept, folder.frame_count, self._goes_on
             )
         for stretch in stretches:
-            self._pass_to(stretch.replay)
+            self._take_over(stretch.replay - self._seen)
             if not self._goes_on:
                 self._start_session()
             self._goes_on = False
@@ -134,7 +125,7 @@ class Sitting:
             with closing(self._results(stretch)) as results:
                 self._write(results, stretch.start, refine)
         if folder.frame_count is not None:
-            self._pass_to(folder.frame_count)
+            self._take_over(folder.frame_count - self._seen)
             if next(iter(self._frames), None) is not None:
                 raise VideoError(
                     f"there are more than the {folder.frame_count} frames that there were when "
@@ -143,14 +134,13 @@ class Sitting:
                 )
         check_within(self._plan.masks, self._seen)
 
-    def _pass_to(self, index: int) -> None:
-        """Take over the masks of the frames up to one of them."""
-        if (count := index - self._seen) <= 0:
-            return
+    def _take_over(self, count: int) -> None:
+        """Take over the masks of the next frames of the range."""
         for frame in self._read_again(self._beside, count):
-            self._keep(frame)
-            self._done += 1
-            self._tell(frame, None)
+            if frame.in_range:
+                self._keep(frame)
+            else:
+                self._see(frame)
         if self._beside is not self._frames:
             deque(self._read_again(self._frames, count), maxlen=0)
 
@@ -159,12 +149,15 @@ class Sitting:
         self._folder.rewrite(frame)
         self._keep_reference(frame)
         self._see(frame)
+        self._done += 1
+        self._tell(frame, None)
 
     def _see(self, frame: Frame) -> None:
         if self._seen == 0:
             self._first = frame
-        if self._seen == self._dependence.first:
-            self._first_reference = frame
+        mask = self._plan.masks.get(self._seen)
+        if self._first_reference is None and mask is not None and mask.object_ids:
+            self._first_reference = frame, mask
         self._seen += 1
 
     def _keep_reference(self, frame: Frame) -> None:
@@ -178,8 +171,8 @@ class Sitting:
         if self._first is None:
             return
         (features,), reference = self._session.extract([self._first]), None
-        if (frame := self._first_reference) is not None:
-            mask = self._plan.masks[self._dependence.first or 0]
+        if self._first_reference is not None:
+            frame, mask = self._first_reference
             reference = self._session.extract([frame])[0], mask
         self._session.start_at(self._seen, self._first.image.shape[:2], features, reference)
 
@@ -195,8 +188,6 @@ class Sitting:
                 self._see(frame)
             elif self._seen < start:
                 self._keep(frame)
-                self._done += 1
-                self._tell(frame, None)
             else:
                 self._see(frame)
                 refined = self._refined(refine, frame, result)
@@ -323,17 +314,13 @@ class Sitting:
             return True
         return self._seen % (self._batch_size or 1) == 0
 
-    def _read_again(self, frames: Iterable[Frame], count: int | None = None) -> Iterator[Frame]:
-        """Read frames whose masks are there, with the deadline of all reading.
-
-        Args:
-            frames: Of the source.
-            count: How many; None: those of earlier sittings.
-        """
+    def _read_again(self, frames: Iterable[Frame], count: int) -> Iterator[Frame]:
+        """Read so many frames of the range, whose masks are there, with the usual deadline."""
+        if count <= 0:
+            return
         propagator, found = self._propagator, 0
-        wanted = self._folder.done if count is None else count
         read = batch_frames(
-            first_in_range(frames, wanted),
+            first_in_range(frames, count),
             propagator.backbone,
             propagator.config,
             batch_size=1,
@@ -343,7 +330,7 @@ class Sitting:
             for (frame,) in read:
                 found += frame.in_range
                 yield frame
-        if found < wanted:
+        if found < count:
             raise VideoError(
                 f"frame {self._seen} was there when this source was followed before, and is gone",
                 "pass {overwrite=True} to start again",
