@@ -291,8 +291,11 @@ def _compare(
         folder = Path(place) / name
         folder.mkdir()
         (folder / REPORT).write_bytes(report)
-        for top in {file.split("/")[0] for file in output.files(name)} - {REPORT}:
-            (folder / top).touch()
+        for file in output.files(name):
+            if file.split("/")[0] not in _OF_RUNS or ".." in file:
+                continue
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).touch()
         try:
             return run(out=Path(place), overwrite=False)
         except OutputError as error:
