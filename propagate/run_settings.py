@@ -1,6 +1,5 @@
 """Everything that decides the masks of a run, as plain values for its report."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from propagate.features.origin import made_of
 from propagate.io.decode.live import live_display_name
 from propagate.io.decode.source import Source
 from propagate.io.decode.video import is_live
+from propagate.io.masks.ids import checksum
 from propagate.plan import Plan
 from propagate.records import Mask
 from propagate.run_options import RunOptions
@@ -74,8 +74,7 @@ def settings_without_model(
         "model": model,
         "config": config.to_json(),
         "references_sha256": {
-            str(index): hashlib.sha256(mask.ids.tobytes()).hexdigest()
-            for index, mask in sorted(references.items())
+            str(index): checksum(mask.ids) for index, mask in sorted(references.items())
         },
         "reference_objects": {
             str(index): list(mask.object_ids) for index, mask in sorted(references.items())

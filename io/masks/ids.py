@@ -4,6 +4,7 @@ H, W are the rows and columns of the frame. The value of a pixel is an id: 0 bac
 objects, 255 void (neither object nor background).
 """
 
+import hashlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,6 +12,11 @@ from PIL import Image, ImageFilter
 
 from propagate.errors import MaskError
 from propagate.records import BACKGROUND_ID, MAX_OBJECT_ID, VOID_ID, Mask
+
+
+def checksum(ids: np.ndarray) -> str:
+    """Return the SHA-256 of ids, (H, W) uint8, by which reports name a reference."""
+    return hashlib.sha256(ids.tobytes()).hexdigest()
 
 
 def mask_from_array(array: np.ndarray, source: str = "mask") -> Mask:

@@ -8,7 +8,6 @@
 Finished runs are not run again, so a benchmark that was stopped continues with the same call.
 """
 
-import hashlib
 import json
 import os
 import time
@@ -33,6 +32,7 @@ from propagate.features.origin import will_be_made_of
 from propagate.features.presets import find_preset
 from propagate.features.recipes import check_recipe
 from propagate.io.decode.image_folder import ImageFolder
+from propagate.io.masks.ids import checksum
 from propagate.io.write.files import make_output_folder, write_atomically
 from propagate.io.write.report import differences, read_report
 from propagate.io.write.run_folder import RunFolder
@@ -251,8 +251,7 @@ class _Runs:
             "model": self.configuration.model,
             "frames_given": len(self.dataset.images(sequence)),
             "references_sha256": {
-                str(index): hashlib.sha256(mask.ids.tobytes()).hexdigest()
-                for index, mask in references.items()
+                str(index): checksum(mask.ids) for index, mask in references.items()
             },
         }
         if self.configuration.model == FIRST_MASK:

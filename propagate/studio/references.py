@@ -1,6 +1,5 @@
 """The masks that a person gave, one index PNG for each labelled frame."""
 
-import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from propagate.errors import MaskError, PropagateError
-from propagate.io.masks.ids import check_size
+from propagate.io.masks.ids import check_size, checksum
 from propagate.io.masks.places import places_by_name
 from propagate.io.masks.png import SUFFIX, mask_file, read_ids, write_mask
 from propagate.io.write.files import make_output_folder
@@ -31,8 +30,7 @@ class Reference:
 
 def describe(ids: np.ndarray) -> Reference:
     """Describe ids, (H, W) uint8."""
-    checksum = hashlib.sha256(np.ascontiguousarray(ids).tobytes()).hexdigest()
-    return Reference(Mask(ids=ids).object_ids, checksum)
+    return Reference(Mask(ids=ids).object_ids, checksum(ids))
 
 
 class References:
