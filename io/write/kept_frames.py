@@ -88,9 +88,9 @@ def reported_entries(report: Mapping[str, Any]) -> Entries:
 
 
 def ranges_of(indices: Iterable[int]) -> list[tuple[int, int]]:
-    """Join increasing numbers to ranges: 3, 4, 5, 9 are (3, 5), (9, 9)."""
+    """Join numbers to ranges: 3, 9, 4, 5 are (3, 5), (9, 9)."""
     ranges: list[tuple[int, int]] = []
-    for index in indices:
+    for index in sorted(indices):
         if ranges and index == ranges[-1][1] + 1:
             ranges[-1] = (ranges[-1][0], index)
         else:

@@ -85,7 +85,7 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str)
     found = []
     for name, value in now.items():
         old = before.get(name)
-        if old == value or (name == "source" and not prefix and _are_same_file(old, value)):
+        if old == value or (name == "source" and not prefix and are_same_file(old, value)):
             continue
         if isinstance(old, Mapping) and isinstance(value, Mapping) and value:
             found += _differences(old, value, f"{prefix}{name}.")
@@ -97,7 +97,7 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str)
     return found
 
 
-def _are_same_file(one: Any, other: Any) -> bool:
+def are_same_file(one: Any, other: Any) -> bool:
     """Whether two paths lead to one file, however they are spelled."""
     try:
         return os.path.samefile(one, other)

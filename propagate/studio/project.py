@@ -17,6 +17,7 @@ import numpy as np
 from propagate.dependence import Dependence
 from propagate.errors import MaskError
 from propagate.io.masks.png import mask_file, read_ids, write_mask
+from propagate.io.write.kept_frames import ranges_of
 from propagate.io.write.layout import (
     FRAMES,
     KEPT,
@@ -39,7 +40,7 @@ from propagate.studio.project_file import (
 )
 from propagate.studio.references import References, describe
 from propagate.studio.run_files import Track, read_run_files, swap_in_report
-from propagate.studio.stale import dependence_of, ranges_of, stale_frames
+from propagate.studio.stale import dependence_of, stale_frames
 
 
 class Project:

@@ -1,12 +1,11 @@
 """Which masks the references given since a run will change."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from propagate.dependence import Dependence
 from propagate.studio.references import Reference
 from propagate.two_way import plan_blocks
 
-Range = tuple[int, int]
 # Longer than any video: the page does not know where the feature cache would be full.
 _NO_LIMIT = 2**31
 
@@ -27,19 +26,3 @@ def stale_frames(before: Dependence, now: Dependence, computed: Collection[int])
         computed: The frames that have a mask.
     """
     return {i for i in computed if before.mask_key(i) != now.mask_key(i)}
-
-
-def joined(ranges: Iterable[Range]) -> list[Range]:
-    """Join ranges that overlap or touch."""
-    result: list[Range] = []
-    for first, last in sorted(ranges):
-        if result and first <= result[-1][1] + 1:
-            result[-1] = result[-1][0], max(last, result[-1][1])
-        elif first <= last:
-            result.append((first, last))
-    return result
-
-
-def ranges_of(frames: Iterable[int]) -> list[Range]:
-    """Write a set of frames as ranges."""
-    return joined((frame, frame) for frame in frames)

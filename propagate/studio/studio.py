@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from propagate.errors import MaskError, PropagateError, Spelling
 from propagate.features.hub import cached
 from propagate.io.decode.video import name_of
+from propagate.io.write.report import are_same_file
 from propagate.records import Frame, Mask, Result
 from propagate.refine.names import REFINERS
 from propagate.studio.answers import Refused, not_found
@@ -101,7 +102,7 @@ class Studio:
         self.browser.check(path)
         with self._opening:
             for project in self._projects.values():
-                if _is_same(project.source, path):
+                if are_same_file(project.source, path):
                     return project
             if len(self._projects) >= MOST_PROJECTS:
                 raise Refused(409, f"{MOST_PROJECTS} videos are open", "start the studio again")
@@ -128,7 +129,7 @@ class Studio:
             source = source_of_run(folder) or read_project(folder)[0]
             if source is None:
                 return folder, _shortest(path)
-            if _is_same(source, path):
+            if are_same_file(source, path):
                 return folder, source
         raise PropagateError(f"{name}: 999 videos have this name", "choose another folder ({out})")
 
@@ -270,13 +271,6 @@ class _Following:
         finally:
             if self._begun:
                 project.end_run()
-
-
-def _is_same(source: str, path: Path) -> bool:
-    try:
-        return os.path.samefile(source, path)
-    except OSError:
-        return False
 
 
 def _shortest(path: Path) -> str:

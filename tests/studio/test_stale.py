@@ -2,8 +2,9 @@
 
 import pytest
 
+from propagate.io.write.kept_frames import ranges_of
 from propagate.studio.references import Reference
-from propagate.studio.stale import dependence_of, joined, ranges_of, stale_frames
+from propagate.studio.stale import dependence_of, stale_frames
 
 BOTH, ONE, NONE = (1, 2), (1,), ()
 
@@ -48,6 +49,6 @@ def test_the_ranges_that_change(before, now, named, expected):
 
 
 def test_ranges_are_joined_where_they_touch():
-    assert joined([(5, 9), (0, 2), (3, 3), (9, 12), (20, 10)]) == [(0, 3), (5, 12)]
+    assert ranges_of([*range(5, 10), *range(3), 3, 10, 11, 12]) == [(0, 3), (5, 12)]
     assert ranges_of({4, 1, 2, 9}) == [(1, 2), (4, 4), (9, 9)]
     assert ranges_of(()) == []
