@@ -1,19 +1,19 @@
 """`project.json`: the names and colours of a project's objects."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from propagate.errors import MaskError
+from propagate.io.masks.display_colours import from_hex, to_hex
 from propagate.io.masks.palette import palette
 from propagate.io.write.files import make_output_folder, write_atomically
 from propagate.io.write.layout import PROJECT
+from propagate.io.write.project import parse_looks
 from propagate.records import MAX_OBJECT_ID
 
-_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 LONGEST_NAME = 200
 
 
@@ -32,8 +32,10 @@ class ProjectObject:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or len(self.name) > LONGEST_NAME:
             raise MaskError(f"a name of an object is a text of at most {LONGEST_NAME} characters")
-        if not isinstance(self.colour, str) or not _COLOUR.fullmatch(self.colour):
-            raise MaskError(f"{self.colour!r}: not a colour", "write it as #rrggbb")
+        try:
+            from_hex(self.colour)
+        except (TypeError, ValueError) as error:
+            raise MaskError(f"{self.colour!r}: not a colour", "write it as #rrggbb") from error
 
 
 def colour_of(object_id: int) -> str:
@@ -55,14 +57,16 @@ def read_project(folder: Path) -> tuple[str | None, dict[int, ProjectObject]]:
     """Read the source and the objects of a project; nothing if there is no readable file."""
     try:
         content: Any = json.loads((folder / PROJECT).read_bytes())
-        objects = {
-            int(key): ProjectObject(value["name"], value["colour"])
-            for key, value in content["objects"].items()
-            if is_object_id(int(key))
-        }
-        return str(content["source"]), objects
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, MaskError):
+        looks = parse_looks(content.get("objects") or {})
+        objects: dict[int, ProjectObject] = {}
+        for i in sorted({*looks.names, *looks.colours}):
+            plain = default_object(i)
+            colour = to_hex(looks.colours[i]) if i in looks.colours else plain.colour
+            objects[i] = ProjectObject(looks.names.get(i, plain.name), colour)
+        source = content.get("source")
+    except (OSError, ValueError, AttributeError, RecursionError, MaskError):
         return None, {}
+    return source if isinstance(source, str) else None, objects
 
 
 def write_project(folder: Path, source: str, objects: Mapping[int, ProjectObject]) -> None:
