@@ -100,6 +100,23 @@ export function iconButton(name, label, act) {
   return button;
 }
 
+/**
+ * Make a function that asks for work at the next refresh of the screen, once for each refresh.
+ * @param {() => void} work
+ * @returns {() => void}
+ */
+export function onceARefresh(work) {
+  let waiting = false;
+  return () => {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => {
+      waiting = false;
+      work();
+    });
+  };
+}
+
 /** Put the icon into every element that names one as `data-icon`. */
 export function placeIcons() {
   for (const place of document.querySelectorAll("[data-icon]")) {

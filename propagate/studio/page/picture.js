@@ -4,6 +4,7 @@
  */
 
 import { edgeOf, luminance, rgbOf } from "./colours.js";
+import { onceARefresh } from "./dom.js";
 import { outlines } from "./outline.js";
 import { View } from "./view.js";
 
@@ -34,7 +35,11 @@ export class Picture {
   #colours = new Uint32Array(256);
   /** @type {ReturnType<typeof outlines>|null} */
   #lines = null;
-  #waiting = false;
+  /** Draw at the next refresh of the screen. */
+  draw = onceARefresh(() => {
+    this.#drawNow();
+    this.onDrawn();
+  });
   /** Draws what the tools show. @type {(context: CanvasRenderingContext2D, view: View) => void} */
   onOverlay = () => undefined;
   /** Called after each drawing. @type {() => void} */
@@ -96,17 +101,6 @@ export class Picture {
     this.#look = { ...before, ...look };
     if (before.objects !== this.#look.objects || before.solo !== this.#look.solo) this.#paintTint();
     this.draw();
-  }
-
-  /** Draw at the next refresh of the screen. */
-  draw() {
-    if (this.#waiting) return;
-    this.#waiting = true;
-    requestAnimationFrame(() => {
-      this.#waiting = false;
-      this.#drawNow();
-      this.onDrawn();
-    });
   }
 
   /**

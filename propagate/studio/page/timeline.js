@@ -4,7 +4,7 @@
  */
 
 import { doubtful, LOW_MARGIN } from "./doubt.js";
-import { make } from "./dom.js";
+import { make, onceARefresh } from "./dom.js";
 import { contextOf } from "./picture.js";
 
 const RULER = 26;
@@ -17,7 +17,8 @@ const PAD = 10;
 /** @typedef {{text: string, faint: string, line: string, accent: string, warn: string, surface: string}} Ink */
 
 export class Timeline {
-  #waiting = false;
+  /** Draw at the next refresh of the screen. */
+  draw = onceARefresh(() => this.#drawNow());
   /** The doubtful frames of the tracks that were drawn last. */
   #doubts = { tracks: {}, objects: /** @type {unknown} */ (null), frames: /** @type {number[]} */ ([]) };
 
@@ -52,15 +53,6 @@ export class Timeline {
     element.addEventListener("scroll", () => this.draw());
     new ResizeObserver(() => this.draw()).observe(element);
     store.watch(["project", "frame", "tracks", "active", "solo"], () => this.draw());
-  }
-
-  draw() {
-    if (this.#waiting) return;
-    this.#waiting = true;
-    requestAnimationFrame(() => {
-      this.#waiting = false;
-      this.#drawNow();
-    });
   }
 
   /** @param {Project} project */
