@@ -97,8 +97,27 @@ class Dependence:
         """Name what the state of a session depends on that has seen the frames before this one."""
         return _digest(self._forwards(frame - 1))
 
+    @cached_property
+    def _bounds(self) -> list[int]:
+        """Frames at which the references that decide a mask may change."""
+        ends = {end for block in self.blocks for end in (block.start, block.end + 1)}
+        return sorted({*self._frames, *ends})
+
+    @cached_property
+    def _keys(self) -> dict[int, str]:
+        return {}
+
     def mask_key(self, frame: int) -> str:
-        """Name what the mask of a frame depends on: two runs with equal keys give equal masks."""
+        """Name what the mask of a frame depends on: two runs with equal keys give equal masks.
+
+        Between two bounds it is one, and computed once: it is asked for every frame of a video.
+        """
+        piece = bisect_right(self._bounds, frame)
+        if piece not in self._keys:
+            self._keys[piece] = self._mask_key(frame)
+        return self._keys[piece]
+
+    def _mask_key(self, frame: int) -> str:
         block = self.block_of(frame)
         if block is None:
             return _digest(self._forwards(frame))
