@@ -27,7 +27,8 @@ from propagate.io.masks.given import as_mask
 from propagate.io.masks.ids import check_object, check_size
 from propagate.matching.cells import channel_statistics, join_colors, normalize
 from propagate.matching.labels import labels_from_ids
-from propagate.matching.top_k import Matches, global_top_k
+from propagate.matching.matches import Matches
+from propagate.matching.top_k import global_top_k
 from propagate.matching.votes import propagate_labels
 from propagate.records import Mask
 

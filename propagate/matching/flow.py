@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from propagate.matchers import FlowSettings
-from propagate.matching.top_k import Matches
+from propagate.matching.matches import Matches
 
 
 def compose(flows: torch.Tensor, step: torch.Tensor) -> torch.Tensor:

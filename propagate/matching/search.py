@@ -7,16 +7,12 @@ import torch
 from propagate.matchers import FlowSettings, Matcher, SearchSettings
 from propagate.matching.cells import RememberedFrames, centroid, dilate, within_reach
 from propagate.matching.flow import compose, flow_of_best, flow_of_tiles, penalize
+from propagate.matching.matches import Frames, Matches, SearchResult, best_of_each, merge_top_k
 from propagate.matching.top_k import (
-    Frames,
-    Matches,
-    SearchResult,
-    Tiles,
-    best_of_each,
+    Query,
     global_top_k,
     local_top_k,
     local_top_k_of_each,
-    merge_top_k,
     top_k_around,
 )
 from propagate.matching.votes import propagate_labels
@@ -39,8 +35,8 @@ def search_memory(cells: torch.Tensor, known: RememberedFrames, matcher: Matcher
     else:
         window = (matcher.vote.top_k, settings.radius, settings.window)
         needed = within_reach(searched.labels, settings.radius)
-        tiles = Tiles(cells, settings.tile_cells)
-        matches = local_top_k(tiles, searched.cells, *window, needed)
+        query = Query(cells, settings.tile_cells)
+        matches = local_top_k(query, searched.cells, *window, needed)
     return SearchResult(matches, matches, searched.labels, known.flows)
 
 
@@ -106,8 +102,8 @@ def _search_whole_references(
     others = known.cells[known.reference_count :]
     if not others:
         return matches
-    tiles = Tiles(cells, settings.tile_cells)
-    recent = local_top_k(tiles, others, top_k, settings.radius, settings.window)
+    query = Query(cells, settings.tile_cells)
+    recent = local_top_k(query, others, top_k, settings.radius, settings.window)
     first = known.reference_count * height * width
     return merge_top_k(matches, Matches(recent.cosines, recent.cells + first))
 
@@ -128,7 +124,7 @@ def _search_along_flow(
         matcher, flow: How to match.
     """
     settings = matcher.search
-    tiles = Tiles(cells, settings.tile_cells)
+    query = Query(cells, settings.tile_cells)
     window = (flow.candidates, settings.radius, settings.window)
     last = len(flows) - 1
     references = min(searched.reference_count, last)
@@ -137,7 +133,7 @@ def _search_along_flow(
     hidden = within_reach(_labels_of_hidden(searched.labels[: last + 1]), settings.radius)
     labels = searched.labels[last : last + 1]
     reach = hidden | reached_from(searched.cells[last], labels[0], cells, matcher, flow)
-    newest = local_top_k_of_each(tiles, searched.cells[last : last + 1], *window, reach)
+    newest = local_top_k_of_each(query, searched.cells[last : last + 1], *window, reach)
     votes = propagate_labels(newest, labels, matcher.vote.temperature)
     # An object smaller than a cell is faint even where it was given.
     peaks = searched.labels.amax((0, 1, 2))  # (L,)
@@ -153,13 +149,13 @@ def _search_along_flow(
     # References are searched around the cell itself. Their flow adds up over many frames and may be
     # wrong, and then they are what the object is found again by. The same goes for shifted ones.
     if references:
-        found.append(local_top_k_of_each(tiles, searched.cells[:references], *window, near))
+        found.append(local_top_k_of_each(query, searched.cells[:references], *window, near))
     if references < last:
         older = slice(references, last)
         # Where objects meet, the flow is that of the front one, which would miss the other.
         unshifted = near & (hidden | (around_objects.sum(0) > 1))
-        offsets = flow_of_tiles(expected[older], votes[0, ..., 0] < 0.5, tiles.side)
-        found.append(_follow_flow(tiles, searched.cells[older], offsets, near, unshifted, matcher))
+        offsets = flow_of_tiles(expected[older], votes[0, ..., 0] < 0.5, query.side)
+        found.append(_follow_flow(query, searched.cells[older], offsets, near, unshifted, matcher))
     found.append(newest)
     for position in range(last + 1, len(searched.cells)):
         shifted = slice(position, position + 1)
@@ -167,7 +163,7 @@ def _search_along_flow(
         there = (hidden | around_objects[its].any(0)) & within_reach(
             searched.labels[shifted], settings.radius
         )
-        found.append(local_top_k_of_each(tiles, searched.cells[shifted], *window, there))
+        found.append(local_top_k_of_each(query, searched.cells[shifted], *window, there))
     similar = Matches(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
     remembered = Matches(similar.cosines[: last + 1], similar.cells[: last + 1])
@@ -211,15 +207,15 @@ def reached_from(
     """
     settings = matcher.search
     owned = (last_labels[..., 1:] > 0).any(-1)
-    tiles = Tiles(last_cells, settings.tile_cells)
-    places = local_top_k(tiles, [cells], 1, settings.radius, settings.window, owned).cells
+    query = Query(last_cells, settings.tile_cells)
+    places = local_top_k(query, [cells], 1, settings.radius, settings.window, owned).cells
     reached = owned.clone()
     reached.view(-1)[places[owned]] = True
     return dilate(reached[None], flow.near_cells)[0]
 
 
 def _follow_flow(
-    tiles: Tiles,
+    query: Query,
     frames: Frames,
     offsets: torch.Tensor,
     near: torch.Tensor,
@@ -229,7 +225,7 @@ def _follow_flow(
     """Search older frames around the places where the flow leads.
 
     Args:
-        tiles: Of the query.
+        query: The frame.
         frames: M frames (h, w, C).
         offsets: (M, rows, columns, 2) the flow of each tile to each frame.
         near: (h, w) bool, the cells to search for.
@@ -240,10 +236,10 @@ def _follow_flow(
     settings, top_k = matcher.search, matcher.flow.candidates
     radius = min(matcher.flow.radius, settings.radius)
     shifted = near & ~unshifted
-    found = top_k_around(tiles, frames, offsets, top_k, radius, settings.window, shifted)
+    found = top_k_around(query, frames, offsets, top_k, radius, settings.window, shifted)
     if not unshifted.any():
         return found
     window = (top_k, settings.radius, settings.window)
-    at_place = local_top_k_of_each(tiles, frames, *window, unshifted)
+    at_place = local_top_k_of_each(query, frames, *window, unshifted)
     here = unshifted[..., None]
     return Matches(*(torch.where(here, a, b) for a, b in zip(at_place, found, strict=True)))

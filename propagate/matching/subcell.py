@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from propagate.matchers import SubcellSettings
 from propagate.matching.cells import FrameCells, RememberedFrames, Subcells
-from propagate.matching.top_k import Matches
+from propagate.matching.matches import Matches
 from propagate.matching.votes import propagate_labels
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from propagate.matchers import BackgroundVoteSettings, VoteSettings
 from propagate.matching.cells import RememberedFrames
 from propagate.matching.labels import give_to_background
-from propagate.matching.top_k import Matches, SearchResult
+from propagate.matching.matches import Matches, SearchResult
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,7 @@ from propagate.matching.flow import (
     median_filter,
     penalize,
 )
-from propagate.matching.top_k import Matches
+from propagate.matching.matches import Matches
 
 SETTINGS = FlowSettings(weight=0.15, tolerance_cells=8, aside_cells=3)
 

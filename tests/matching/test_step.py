@@ -17,11 +17,12 @@ from propagate.matchers import (
     ReappearanceSettings,
 )
 from propagate.matching.cells import FrameCells, RememberedFrames, frame_cells, within_reach
+from propagate.matching.matches import Matches
 from propagate.matching.motion import Motion, winning
 from propagate.matching.references import reduce_mask
 from propagate.matching.step import Track, step
 from propagate.matching.subcell import label_subcells
-from propagate.matching.top_k import Matches, local_top_k
+from propagate.matching.top_k import local_top_k
 from propagate.matching.votes import propagate_labels
 from propagate.memory import TemporalMemory
 from propagate.session import Session

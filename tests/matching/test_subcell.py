@@ -10,8 +10,9 @@ import torch
 from propagate.config import MATCHERS, Config
 from propagate.matchers import MemorySettings, SubcellSettings
 from propagate.matching.cells import FrameCells, Subcells
+from propagate.matching.matches import Matches
 from propagate.matching.subcell import boundary, label_subcells
-from propagate.matching.top_k import Matches, local_top_k
+from propagate.matching.top_k import local_top_k
 from propagate.memory import TemporalMemory
 from propagate.pipeline import Propagator
 from tests.matching.drawn_cells import remembered as frames_of

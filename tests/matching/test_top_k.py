@@ -1,22 +1,38 @@
 """The search for the most similar cells against slow literal loops over single cells."""
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from propagate.matching import window_search
+from propagate.matching.matches import Matches, best_of_each, merge_top_k
 from propagate.matching.top_k import (
     TILE,
-    Matches,
-    best_of_each,
+    Query,
     global_top_k,
     local_top_k,
     local_top_k_of_each,
-    merge_top_k,
     top_k_around,
 )
 from propagate.matching.votes import propagate_labels
+from tests.paths import ROOT
+
+
+@pytest.fixture(params=["compiled", "tensors"])
+def _way(request, monkeypatch):
+    """Search by the compiled loop or by tensor operations."""
+    if request.param == "tensors":
+        monkeypatch.setattr(window_search, "is_available", lambda: False)
+    else:
+        assert window_search.is_available()
+
+
+both_ways = pytest.mark.usefixtures("_way")
 
 
 def random_cells(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -42,6 +58,7 @@ def literal_top_k(query, memory, top_k, radius, window):
     return found
 
 
+@both_ways
 @pytest.mark.parametrize("window", ["square", "circle"])
 @pytest.mark.parametrize(
     ("height", "width", "frames", "radius", "top_k"),
@@ -66,6 +83,7 @@ def test_local_top_k_finds_what_a_loop_over_all_cells_finds(
         assert (values[y, x, count:] == -math.inf).all()
 
 
+@both_ways
 @pytest.mark.parametrize("window", ["square", "circle"])
 def test_each_frame_is_searched_as_if_it_were_alone(window):
     query, memory = random_cells(13, 18, 6), random_cells(3, 13, 18, 6, seed=1)
@@ -78,6 +96,7 @@ def test_each_frame_is_searched_as_if_it_were_alone(window):
         assert cells[frame].equal(alone[1])
 
 
+@both_ways
 @pytest.mark.parametrize("window", ["square", "circle"])
 @pytest.mark.parametrize(("height", "width", "radius"), [(19, 27, 3), (TILE + 1, 5, 4)])
 @pytest.mark.slow
@@ -113,6 +132,7 @@ def test_shifted_windows_find_what_a_loop_over_all_cells_finds(height, width, ra
                 assert (values[frame, y, x, count:] == -math.inf).all()
 
 
+@both_ways
 def test_windows_that_are_not_shifted_find_what_every_other_search_finds():
     query, memory = random_cells(20, 27, 8), random_cells(3, 20, 27, 8, seed=1)
     still = torch.zeros(3, 3, 4, 2, dtype=torch.int64)
@@ -122,6 +142,7 @@ def test_windows_that_are_not_shifted_find_what_every_other_search_finds():
     assert cells.equal(expected[1])
 
 
+@both_ways
 def test_the_best_of_each_frame_are_the_best_of_all():
     query, memory = random_cells(6, 7, 6), random_cells(3, 6, 7, 6, seed=1)
     values, cells = best_of_each(local_top_k_of_each(query, memory, 5, 2), 5)
@@ -132,6 +153,7 @@ def test_the_best_of_each_frame_are_the_best_of_all():
     assert fewer.shape == (6, 7, 2)
 
 
+@both_ways
 def test_local_top_k_sees_all_of_a_large_grid():
     """A cell moved by exactly the radius is found; one moved farther is not."""
     memory = random_cells(1, 40, 50, 16)
@@ -174,3 +196,66 @@ def test_merged_matches_are_the_best_of_both():
     values, cells = merge_top_k(first, second)
     assert values.tolist() == [[[pytest.approx(0.9), 0.5]]]
     assert cells.tolist() == [[[3, 10]]]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("height", "width", "side", "radius", "window"),
+    [(37, 53, 8, 15, "square"), (33, 70, 6, 12, "circle"), (21, 15, 5, 30, "square")],
+)
+def test_the_compiled_loop_finds_what_tensor_operations_find(
+    monkeypatch, threads, height, width, side, radius, window
+):
+    """Also where tiles do not fit the grid, with shifted windows, and in several threads."""
+    query = Query(random_cells(height, width, 19), side)
+    memory = random_cells(2, height, width, 19, seed=1)
+    shape = 2, math.ceil(height / side), math.ceil(width / side), 2
+    rng = torch.Generator().manual_seed(3)
+    offsets = torch.randint(-width, width, shape, generator=rng)
+    needed = torch.rand(height, width, generator=rng) < 0.01
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    monkeypatch.setattr(window_search, "RUNS_OF_A_THREAD", 2)
+    try:
+        compiled = (
+            local_top_k(query, memory, 7, radius, window, needed),
+            top_k_around(query, memory, offsets, 5, radius, window, needed),
+        )
+    finally:
+        torch.set_num_threads(before)
+    monkeypatch.setattr(window_search, "is_available", lambda: False)
+    by_tensors = (
+        local_top_k(query, memory, 7, radius, window, needed),
+        top_k_around(query, memory, offsets, 5, radius, window, needed),
+    )
+    for found, expected in zip(compiled, by_tensors, strict=True):
+        assert found.cells.equal(expected.cells)
+        torch.testing.assert_close(found.cosines, expected.cosines, rtol=0, atol=1e-6)
+
+
+def test_the_keys_of_a_frame_go_with_it():
+    """They take as much memory as the frame, which is remembered for a while only."""
+    query, frame = random_cells(8, 8, 6), random_cells(8, 8, 6, seed=1)
+    before = len(window_search._keys)
+    local_top_k(query, [frame], 1, 2)
+    assert len(window_search._keys) == before + 1
+    del frame
+    assert len(window_search._keys) == before
+
+
+@pytest.mark.slow
+def test_where_nothing_can_be_written_the_loop_is_compiled_each_time(tmp_path):
+    """As an administrator installed it, for a user without a home."""
+    package = tmp_path / "window_loop.py"
+    package.write_text((ROOT / "propagate/matching/window_loop.py").read_text())
+    (tmp_path / "__pycache__").write_text("a file, so that no folder can be made here")
+    code = (
+        "import numpy as np, window_loop; values = np.array([1, 3, 2], np.float32);"
+        "print(window_loop.highest(values, 0, 3))"
+    )
+    nowhere = tmp_path / "window_loop.py" / "home"
+    environment = {**os.environ, "HOME": str(nowhere), "XDG_CACHE_HOME": str(nowhere)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "3.0", done.stderr

@@ -7,7 +7,7 @@ import torch
 
 from propagate.config import MATCHERS
 from propagate.matchers import BackgroundVoteSettings, VoteSettings
-from propagate.matching.top_k import Matches, SearchResult
+from propagate.matching.matches import Matches, SearchResult
 from propagate.matching.votes import (
     best_cosines,
     count_votes,

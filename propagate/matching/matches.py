@@ -1,0 +1,104 @@
+"""Matches: what a search finds, and how results are joined. Shapes: see `cells.py`.
+
+A cell of the memory has one number: m * h * w + y * w + x.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from propagate.matchers import Window
+
+Frames = Sequence[torch.Tensor] | torch.Tensor
+
+
+class Windows(NamedTuple):
+    """Where cells are searched for, and how many matches are kept.
+
+    Attributes:
+        top_k: Matches of a cell.
+        radius: Reach of the window in cells.
+        shape: "square" or "circle", as for `local_top_k`.
+    """
+
+    top_k: int
+    radius: int
+    shape: Window = "square"
+
+
+class Matches(NamedTuple):
+    """The most similar memory cells of some query cells.
+
+    Attributes:
+        cosines: (..., k) in falling order; -inf where there is no match.
+        cells: (..., k) int64, the numbers of the memory cells; 0 where there is no match.
+    """
+
+    cosines: torch.Tensor
+    cells: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchResult:
+    """What the search of the memory found for a frame.
+
+    Attributes:
+        matches: (h, w, k) the best matches; those far from the flow count less.
+        by_similarity: (h, w, k) the best matches by cosine alone; the same object as `matches` if
+            the flow does not count.
+        labels: (M', h, w, L) soft labels of the searched frames, in which matches are numbered.
+        flows: (M, h, w, 2) from the frame to each remembered frame.
+    """
+
+    matches: Matches
+    by_similarity: Matches
+    labels: torch.Tensor
+    flows: torch.Tensor
+
+
+def merge_top_k(first: Matches, second: Matches) -> Matches:
+    """Keep the k best of two results (..., k) that number cells alike."""
+    values, place = torch.cat([first.cosines, second.cosines], dim=-1).topk(first.cells.shape[-1])
+    return Matches(values, torch.cat([first.cells, second.cells], dim=-1).gather(-1, place))
+
+
+def best_of_each(found: Matches, top_k: int) -> Matches:
+    """Keep the best of the matches (M, h, w, k) that `local_top_k_of_each` found in all frames.
+
+    Returns:
+        Matches (h, w, top_k), or as many as there are, numbered as in `local_top_k`.
+    """
+    frames, height, width, _ = found.cells.shape
+    first = torch.arange(frames, device=found.cells.device) * (height * width)
+    numbered = found.cells + first[:, None, None, None]
+    values, numbered = (part.movedim(0, 2).flatten(2) for part in (found.cosines, numbered))
+    values, best = values.topk(min(top_k, values.shape[-1]))
+    return Matches(values, numbered.gather(-1, best))
+
+
+def group_size(keys: int, top_k: int) -> int:
+    """Choose how many keys share one maximum: about sqrt(keys / top_k) sorts the fewest numbers."""
+    return 2 ** max(2, round(math.log2(keys / top_k) / 2))
+
+
+def top_of_rows(similarity: torch.Tensor, k: int, group: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the exact top k of each row of (n, m); m is a multiple of `group`.
+
+    The k best keys lie in the k groups with the best maxima. A group is every (m / group)-th key,
+    because maxima over whole rows of keys are cheap. Fewer than k keys are padded with -inf.
+    """
+    groups = similarity.unflatten(1, (group, -1))  # (n, group, m / group)
+    kept = min(k, groups.shape[2])
+    _, held = groups.amax(1).topk(kept, sorted=False)  # (n, kept)
+    pooled = groups.gather(2, held[:, None].expand(-1, group, -1)).flatten(1)
+    found = min(k, similarity.shape[1])
+    best, place = pooled.topk(found)  # (n, found)
+    column = place // kept * groups.shape[2] + held.gather(1, place % kept)
+    if found < k:
+        best = F.pad(best, (0, k - found), value=-torch.inf)
+        column = F.pad(column, (0, k - found))
+    return best, column
