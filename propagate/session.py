@@ -324,11 +324,14 @@ class Session:
             named = torch.isin(ids, told)
             ids = torch.where(named, 0, ids)
             ids = torch.where((exact != 0) & (exact != VOID_ID), exact, ids)
-        pixels = ids.flatten().int()
+        # Rows without an object say nothing about any.
+        rows = ids.any(1).nonzero().flatten().tolist()
+        shown = slice(rows[0], rows[-1] + 1) if rows else slice(0)
+        pixels = ids[shown].flatten().int()
         areas = pixels.bincount(minlength=VOID_ID + 1)
 
         def means(weights: torch.Tensor) -> dict[int, float]:
-            sums = pixels.bincount(weights=weights.flatten(), minlength=VOID_ID + 1)
+            sums = pixels.bincount(weights=weights[shown].flatten(), minlength=VOID_ID + 1)
             by_id = (sums / areas.clamp_min(1)).tolist()
             sure = () if given is None else given.object_ids
             return {i: 1.0 if i in sure else min(1.0, by_id[i]) for i in object_ids}

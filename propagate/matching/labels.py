@@ -61,20 +61,16 @@ def ids_from_labels(
     """
     height, width, _ = labels.shape
     area = (height * stride, width * stride) if settings.through_grid else size
-    winner = torch.zeros(area, dtype=torch.uint8, device=labels.device)
-    strength = labels.new_zeros(area)
-    best = labels.new_full(area, -torch.inf)
-    first, second = labels.new_zeros(area), labels.new_zeros(area)
-    # One label at a time, and only where it is not zero: a hundred objects need no hundred maps.
     maps = labels.permute(2, 0, 1)
-    for soft, object_id, box in zip(maps, (0, *object_ids), _boxes(maps, area), strict=True):
-        large = F.interpolate(soft[None, None], area, mode="bilinear")[0, 0]
-        rival = inside = large[box]
+    background = _enlarged(maps[0], area)
+    winner = torch.zeros(area, dtype=torch.uint8, device=labels.device)
+    best = _stretched(background, *background.aminmax(), settings).clone()
+    strength, first, second = background, background.clone(), torch.zeros_like(background)
+    # One label at a time, and only where it is not zero: a hundred objects need no hundred maps.
+    for soft, object_id, box in zip(maps[1:], object_ids, _boxes(maps[1:], area), strict=True):
+        inside = _enlarged(soft, area)[box]
         low, high = inside.aminmax() if inside.shape == area else (0, inside.amax())
-        # A label that is the same everywhere, but for rounding, has no shape to stretch.
-        threshold = settings.stretch_above
-        if threshold is not None and high >= threshold and high - low > 1e-6 * high:
-            rival = (inside - low) / (high - low)
+        rival = _stretched(inside, low, high, settings)
         better = rival > best[box]
         torch.maximum(rival, best[box], out=best[box])
         torch.where(better, inside, strength[box], out=strength[box])
@@ -90,14 +86,30 @@ def ids_from_labels(
     return winner, strength, margin
 
 
+def _enlarged(soft: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Enlarge a map (h, w) to (H, W)."""
+    return F.interpolate(soft[None, None], size, mode="bilinear")[0, 0]
+
+
+def _stretched(
+    soft: torch.Tensor, low: torch.Tensor | int, high: torch.Tensor, settings: MaskSettings
+) -> torch.Tensor:
+    """Stretch a map (H, W) from its range, low to high, to 0..1, if it is to be stretched."""
+    threshold = settings.stretch_above
+    # A label that is the same everywhere, but for rounding, has no shape to stretch.
+    if threshold is not None and high >= threshold and high - low > 1e-6 * high:
+        return (soft - low) / (high - low)
+    return soft
+
+
 def _boxes(maps: torch.Tensor, size: tuple[int, int]) -> list[tuple[slice, slice]]:
     """Bound the places where maps (N, h, w), enlarged to a size, can be above zero.
 
     Returns:
-        Rows and columns for each map. The first map is background, which competes everywhere.
+        Rows and columns for each map.
     """
-    boxes = [(slice(0, size[0]), slice(0, size[1]))]
-    held = maps[1:] != 0
+    boxes = []
+    held = maps != 0
     for across in zip(held.any(2).tolist(), held.any(1).tolist(), strict=True):
         spans = []
         for cells, pixels in zip(across, size, strict=True):

@@ -72,12 +72,20 @@ def best_of_each(found: Matches, top_k: int) -> Matches:
     Returns:
         Matches (h, w, top_k), or as many as there are, numbered as in `local_top_k`.
     """
-    frames, height, width, _ = found.cells.shape
+    frames, height, width, kept = found.cells.shape
     first = torch.arange(frames, device=found.cells.device) * (height * width)
-    numbered = found.cells + first[:, None, None, None]
-    values, numbered = (part.movedim(0, 2).flatten(2) for part in (found.cosines, numbered))
-    values, best = values.topk(min(top_k, values.shape[-1]))
-    return Matches(values, numbered.gather(-1, best))
+    top_k = min(top_k, frames * kept)
+    cosines = found.cosines.new_full((height, width, top_k), -torch.inf)
+    cells = torch.zeros_like(cosines, dtype=torch.int64)
+    # Most cells of a frame are not searched for.
+    matched = (found.cosines > -torch.inf).any(-1).any(0)
+    numbered = found.cells[:, matched] + first[:, None, None]  # (M, n, k)
+    values, numbered = (
+        part.movedim(0, 1).flatten(1) for part in (found.cosines[:, matched], numbered)
+    )
+    values, best = values.topk(top_k)
+    cosines[matched], cells[matched] = values, numbered.gather(1, best)
+    return Matches(cosines, cells)
 
 
 def group_size(keys: int, top_k: int) -> int:
