@@ -1,5 +1,7 @@
 """The soft label of one object: a walk from its seeds, and the boundary that the frame shows best.
 
+Boxes of an object that lie apart hold a part of it each, and each part is found by itself.
+
 n: cells; h, w: the grid.
 """
 
@@ -27,7 +29,8 @@ def label_object(
     Args:
         grid: Of the frame.
         seeds: (n,) 1 object, 0 background, -1 free.
-        in_box: (n,) bool: cells that touch a box of the object; None if it has none.
+        in_box: (n,) bool: cells that touch a box of the object; None if it has none. In each of
+            its connected parts there is some of the object.
         has_off: Whether paint says where the object is not.
         s: The constants.
 
@@ -41,10 +44,25 @@ def label_object(
         if not s.choices:
             return labels
         return _at_best_boundary(grid, labels, seeds, has_off, s)
-    labels = _walk_in_box(grid, seeds, in_box, s)
+    parts, count = ndimage.label(in_box.reshape(grid.shape))  # type: ignore[misc]
+    labels = [_label_in_box(grid, seeds, in_box, parts.ravel() == i + 1, s) for i in range(count)]
+    return np.max(labels, axis=0)
+
+
+def _label_in_box(
+    grid: Grid, seeds: np.ndarray, in_box: np.ndarray, part: np.ndarray, s: PromptSettings
+) -> np.ndarray:
+    """Label the object in one connected part of its boxes, (n,) bool; it is nowhere else: (n,).
+
+    The cells of the other parts are neither of this one nor of what is around it.
+    """
+    seeds = np.where(part, seeds, 0)
+    if not (seeds == FREE).any():
+        return (seeds == 1).astype(float)
+    labels = _walk_in_box(grid, seeds, part, in_box, s)
     if not s.box_choices:
         return labels
-    return _at_best_boundary_in_box(grid, labels, seeds, in_box, s)
+    return _at_best_boundary_in_box(grid, labels, seeds, part, s)
 
 
 def affinities(grid: Grid, s: PromptSettings) -> np.ndarray:
@@ -139,11 +157,14 @@ def _cosine_across(grid: Grid, region: np.ndarray) -> float:
 
 
 def _walk_in_box(
-    grid: Grid, seeds: np.ndarray, in_box: np.ndarray, s: PromptSettings
+    grid: Grid, seeds: np.ndarray, in_box: np.ndarray, in_any: np.ndarray, s: PromptSettings
 ) -> np.ndarray:
-    """Walk inside a box, pulled by votes for what is unlike the cells around it: (n,)."""
+    """Walk inside a box, pulled by votes for what is unlike the cells around it: (n,).
+
+    Cells in any other box of the object, (n,) bool, do not count as around.
+    """
     inside = np.flatnonzero(in_box)
-    around = _sample(_around(grid.shape, in_box, s.box_around))
+    around = _sample(_around(grid.shape, in_box, in_any, s.box_around))
     like_around = _nearest_cosine(grid.cells[inside], around, _NEAREST, grid.cells)
     unlike_color = _nearest_color(grid.colors, inside, around)
     middle = s.box_center * (0.8 - _eccentricity(grid.shape, in_box)[inside])
@@ -168,17 +189,19 @@ def _walk_in_box(
     return labels
 
 
-def _around(shape: tuple[int, int], in_box: np.ndarray, width: float) -> np.ndarray:
-    """Find the cells around a box; of a box that fills the frame, its own outermost cells."""
+def _around(
+    shape: tuple[int, int], in_box: np.ndarray, in_any: np.ndarray, width: float
+) -> np.ndarray:
+    """Find the cells around a box and in no other; if there are none, its own outermost cells."""
     box = in_box.reshape(shape)
     rows, columns = np.flatnonzero(box.any(1)), np.flatnonzero(box.any(0))
     reach = max(4.0, width * max(np.ptp(rows), np.ptp(columns)))
-    if box.all():
+    if in_any.all():
         ring = np.ones(shape, bool)
         ring[1:-1, 1:-1] = False
         return np.flatnonzero(ring)
     distance = np.asarray(ndimage.distance_transform_edt(~box))
-    return np.flatnonzero((distance > 0) & (distance <= reach))
+    return np.flatnonzero((distance <= reach) & ~in_any.reshape(shape))
 
 
 def _eccentricity(shape: tuple[int, int], in_box: np.ndarray) -> np.ndarray:

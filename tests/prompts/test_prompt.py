@@ -66,6 +66,17 @@ def test_two_objects_are_found(propagator, frame, prompts):
         assert iou(mask.ids == i, i == TRUE) > 0.85
 
 
+def test_two_boxes_of_one_object_hold_a_part_each(propagator, frame):
+    boxes = [Box(1, 14, 22, 58, 66), Box(1, 66, 26, 118, 78)]
+    both = propagator.prompt(frame, boxes).ids == 1
+    alone = [propagator.prompt(frame, [box]).ids == 1 for box in boxes]
+    assert all(part.sum() > 1000 for part in alone)  # of 1256 and 1812
+    assert iou(both, alone[0] | alone[1]) > 0.98
+    assert iou(both, TRUE > 0) > 0.9
+    corrected = propagator.prompt(frame, [*boxes, Point(1, 36, 44), Point(1, 92, 52)]).ids == 1
+    assert iou(corrected, TRUE > 0) > 0.85
+
+
 def test_what_is_painted_comes_out_exactly(propagator, frame):
     on = Stroke(1, ((10, 90), (120, 90)), 3)  # on nothing, and through all of the frame
     off = Stroke(2, ((92, 30), (92, 74)), 2, on=False)
