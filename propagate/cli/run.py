@@ -27,6 +27,7 @@ from propagate.cli.terminal import (
     say,
     say_error,
     say_what_is_logged,
+    saying_what_is_slow,
     speed_text,
 )
 from propagate.errors import DeviceError, MaskError, ModelError, PropagateError, counted
@@ -159,7 +160,8 @@ def run(
             check_before_loading(path, given, out, options, model=model.model, config=config)
         propagator, refiner = load()
         if marked:
-            found = prompts.masks(propagator, frames, marked)
+            with saying_what_is_slow() as now:
+                found = prompts.masks(propagator, frames, marked, now)
             given = dict(sorted({**given, **_joined(given, found)}.items()))
         return propagator.run(
             path, given, out, options, refine=refiner, keep_finished=True, **watched

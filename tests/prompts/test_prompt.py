@@ -9,9 +9,7 @@ import torch
 import propagate
 from propagate import Box, Frame, MaskError, Point, Polygon, Stroke
 from propagate.prompts.paint import pixels_of
-from propagate.prompts.prompt import PROMPT_SETTINGS
 from propagate.prompts.settings import PromptSettings
-from propagate.prompts.sharpen import sharpen
 
 HEIGHT, WIDTH = 96, 128
 
@@ -155,17 +153,6 @@ def test_settings_check_themselves():
         PromptSettings(box_pull=-1)
 
 
-def test_sharpening_moves_the_outline_to_the_edge_of_the_colours():
-    lab = np.zeros((40, 40, 3), np.float32)
-    lab[:, 21:, 0] = 60
-    labels = np.zeros((5, 5))
-    labels[:, :3], labels[:, 3:] = 1, 0  # cells of eight pixels: the outline is at 24, not at 21
-    found = sharpen(labels, lab, PROMPT_SETTINGS) >= 0.5
-    assert (found == (np.arange(40) < 21)).all()
-    unmoved = sharpen(labels, lab, PromptSettings(sharpen_px=0)) >= 0.5
-    assert (unmoved == (np.arange(40) < 24)).all()
-
-
 @pytest.mark.slow
 def test_a_second_dab_on_a_frame_of_854x480_is_quick():
     propagator = propagate.Propagator("tiny", device="cpu")
@@ -178,3 +165,16 @@ def test_a_second_dab_on_a_frame_of_854x480_is_quick():
         propagator.prompt(frame, prompts)
         spent.append(time.process_time() - started)
     assert min(spent) < 0.6  # of all threads together; 0.1 to 0.2 s on a free machine
+
+
+def test_a_frame_whose_colours_are_sampled_has_the_same_objects(propagator, monkeypatch):
+    large = np.kron(IMAGE, np.ones((5, 5, 1), np.uint8))
+    prompts = [Point(1, 180, 220), Box(2, 340, 140, 580, 380)]
+    whole = propagator.prompt(large, prompts).ids
+    monkeypatch.setattr("propagate.prompts.colours.MOST_WHOLE", 100_000)
+    monkeypatch.setattr("propagate.prompts.colours.SAMPLED", 40_000)
+    frame = propagator.prompt_frame(large)
+    assert frame.colours.lab.shape == (160, 214, 3)  # every third row and column
+    sampled = propagator.prompt(frame, prompts).ids
+    for i in (1, 2):
+        assert iou(sampled == i, whole == i) > 0.97
