@@ -385,7 +385,9 @@ class RunFolder:
         """Name what is in the folder, for people: "masks/ (80 PNG)", "overlay.mp4", ..."""
         masks = [f"{folder.name}/ ({self._count} PNG)" for folder in self._mask_folders]
         files = (RUN_LENGTHS, OVERLAY, REPORT, INCOMPLETE, PAGE)
-        return masks + [name for name in files if (self.path / name).exists()]
+        given = len(list((self.path / REFERENCES).glob("*.png")))
+        references = [f"{REFERENCES}/ ({given} PNG)"] if given else []
+        return masks + references + [name for name in files if (self.path / name).exists()]
 
     # --- the end ---------------------------------------------------------------------------------
 
