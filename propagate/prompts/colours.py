@@ -10,9 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from skimage.color import rgb2lab
 
-# Frames of up to 4K are converted whole; of a larger one, about half as many pixels.
-MOST_WHOLE = 4096 * 2160
-SAMPLED = 2160 * 1920
+from propagate.prompts.settings import PromptSettings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,7 +20,7 @@ class Colours:
     Attributes:
         image: (H, W, 3) uint8, RGB.
         lab: (H', W', 3) float32 Lab: of every pixel, or of every n-th row and column of a frame of
-            more than `MOST_WHOLE` pixels.
+            more than `PromptSettings.most_whole_px`.
     """
 
     image: np.ndarray
@@ -40,13 +38,14 @@ class Colours:
         return _to_lab(self.image[rows, columns])
 
 
-def read_colours(image: np.ndarray) -> Colours:
-    """Convert a frame, (H, W, 3) uint8 RGB."""
+def read_colours(image: np.ndarray, s: PromptSettings) -> Colours:
+    """Convert a frame, (H, W, 3) uint8 RGB, or some of its pixels if it is large."""
     height, width = image.shape[:2]
     step = 1
-    if height * width > MOST_WHOLE:
-        # A side shorter than this many steps stays as it is.
-        step = min(math.ceil(math.sqrt(height * width / SAMPLED)), max(1, min(height, width) // 64))
+    if height * width > s.most_whole_px:
+        # Cells need pixels: 64 rows and columns stay at least.
+        wanted = math.ceil(math.sqrt(height * width / s.sampled_px))
+        step = min(wanted, max(1, min(height, width) // 64))
     return Colours(image, _to_lab(image[::step, ::step]))
 
 

@@ -12,11 +12,6 @@ from propagate.prompts.grid import Grid
 from propagate.prompts.settings import PromptSettings
 from propagate.prompts.walker import FREE, solve_walker
 
-# Cells that stand for a region when features are compared, and how many of the nearest count.
-_SAMPLE = 400
-_NEAREST = 5
-# The fewest cells of an object that is chosen by its boundary, unless its paint covers fewer.
-_FEWEST = 4
 # Labels are kept this far from 0 and 1 where their odds are taken.
 _SMALLEST = 1e-6
 
@@ -78,15 +73,15 @@ def _walk_from_paint(grid: Grid, seeds: np.ndarray, has_off: bool, s: PromptSett
     Where enough is painted on the object and off it, every cell is also pulled to the seeds that it
     is like.
     """
-    like = _nearest_cosine(grid.cells, _sample(np.flatnonzero(seeds == 1)), 2)
+    like = _nearest_cosine(grid.cells, _sample(np.flatnonzero(seeds == 1), s), 2)
     unlike = 1 / (1 + np.exp(s.like_slope * (like - s.like_from)))
     border = np.ones(grid.shape, bool)
     border[1:-1, 1:-1] = False
     lost = s.leak + s.border_leak * border.ravel() * unlike
     pull = np.zeros(len(seeds))
     if has_off and min((seeds == 1).sum(), (seeds == 0).sum()) >= s.vote_seeds:
-        own = _nearest_cosine(grid.cells, _sample(np.flatnonzero(seeds == 1)), _NEAREST)
-        other = _nearest_cosine(grid.cells, _sample(np.flatnonzero(seeds == 0)), _NEAREST)
+        own = _nearest_cosine(grid.cells, _sample(np.flatnonzero(seeds == 1), s), s.nearest_cells)
+        other = _nearest_cosine(grid.cells, _sample(np.flatnonzero(seeds == 0), s), s.nearest_cells)
         chance = 1 / (1 + np.exp(-s.vote_slope * (own - other)))
         pull, lost = s.vote_pull * chance, lost + s.vote_pull * (1 - chance)
     near = grid.neighbours
@@ -103,7 +98,7 @@ def _at_best_boundary(
     counts, with some weight for how likely and how large it is.
     """
     count, on = len(labels), seeds == 1
-    fewest = min(count, max(_FEWEST, int(on.sum())))
+    fewest = min(count, max(s.fewest_cells, int(on.sum())))
     most = max(fewest, int(s.largest_share * count))
     sizes = np.unique(np.geomspace(fewest, most, s.choices).round().astype(int))
     best, chosen, level = -np.inf, on, 0.5
@@ -164,10 +159,10 @@ def _walk_in_box(
     Cells in any other box of the object, (n,) bool, do not count as around.
     """
     inside = np.flatnonzero(in_box)
-    around = _sample(_around(grid.shape, in_box, in_any, s.box_around))
-    like_around = _nearest_cosine(grid.cells[inside], around, _NEAREST, grid.cells)
-    unlike_color = _nearest_color(grid.colors, inside, around)
-    middle = s.box_center * (0.8 - _eccentricity(grid.shape, in_box)[inside])
+    around = _sample(_around(grid.shape, in_box, in_any, s.box_around), s)
+    like_around = _nearest_cosine(grid.cells[inside], around, s.nearest_cells, grid.cells)
+    unlike_color = _nearest_color(grid.colors, inside, around, s.box_nearest_colors)
+    middle = s.box_center * (s.box_middle - _eccentricity(grid.shape, in_box)[inside])
     by_color = s.box_color_votes * (unlike_color - np.median(unlike_color))
     votes = s.box_feature_votes * (np.median(like_around) - like_around) + by_color + middle
     near, links = grid.neighbours, affinities(grid, s)
@@ -180,11 +175,11 @@ def _walk_in_box(
         if turn == s.box_rounds:
             break
         likely = labels[inside] >= np.median(labels[inside])
-        own = _sample(inside[likely])
-        other = np.concatenate([around, _sample(inside[~likely])])
+        own = _sample(inside[likely], s)
+        other = np.concatenate([around, _sample(inside[~likely], s)])
         cells = grid.cells[inside]
-        like_own = _nearest_cosine(cells, own, _NEAREST, grid.cells)
-        like_other = _nearest_cosine(cells, other, _NEAREST, grid.cells)
+        like_own = _nearest_cosine(cells, own, s.nearest_cells, grid.cells)
+        like_other = _nearest_cosine(cells, other, s.nearest_cells, grid.cells)
         votes = s.box_feature_votes * (like_own - like_other) + by_color + middle
     return labels
 
@@ -224,18 +219,20 @@ def _nearest_cosine(
     return -np.partition(-cosines, nearest - 1, axis=1)[:, :nearest].mean(1)
 
 
-def _nearest_color(colors: np.ndarray, asked: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Lab distance of the asked cells to the nearest three of the chosen ones: (m,)."""
+def _nearest_color(
+    colors: np.ndarray, asked: np.ndarray, chosen: np.ndarray, nearest: int
+) -> np.ndarray:
+    """Mean Lab distance of the asked cells to the `nearest` of the chosen ones: (m,)."""
     squared = np.square(colors[asked, None] - colors[None, chosen]).sum(2)
-    nearest = min(3, len(chosen))
+    nearest = min(nearest, len(chosen))
     return np.sqrt(np.partition(squared, nearest - 1, axis=1)[:, :nearest].mean(1))
 
 
-def _sample(numbers: np.ndarray) -> np.ndarray:
+def _sample(numbers: np.ndarray, s: PromptSettings) -> np.ndarray:
     """Take evenly spaced ones of many."""
-    if len(numbers) <= _SAMPLE:
+    if len(numbers) <= s.sample_cells:
         return numbers
-    return numbers[np.linspace(0, len(numbers) - 1, _SAMPLE).astype(int)]
+    return numbers[np.linspace(0, len(numbers) - 1, s.sample_cells).astype(int)]
 
 
 def _touching(region: np.ndarray, marked: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

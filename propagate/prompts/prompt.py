@@ -58,7 +58,7 @@ def read_prompt_frame(
     features = extract_features(backbone, config, [image])[0, : backbone.channels]
     if not features.isfinite().all():
         raise ModelError(f"model {backbone.name}: features are not finite", "pass {dtype=float32}")
-    colours = read_colours(image)
+    colours = read_colours(image, settings)
     return PromptFrame(image, colours, make_grid(features, colours.lab, settings.reach_cells))
 
 

@@ -87,7 +87,7 @@ def _walk_on_pixels(
                 [flat[at - 1], flat[at + 1], flat[at - width - 2], flat[at + width + 2]]
             )
             mean = ((link * around).sum(0) + tie) / whole
-            flat[at] += 1.5 * (mean - flat[at])
+            flat[at] += s.sharpen_relaxation * (mean - flat[at])
     labels[y, x] = np.clip(flat[places], 0, 1)
 
 
@@ -104,5 +104,5 @@ def _links(y: np.ndarray, x: np.ndarray, colours: Colours, s: PromptSettings) ->
         inside.append(known)
     seen = np.concatenate([steps[side][inside[side]] for side in (0, 2)])
     scale = max(1e-6, float(seen.mean())) if len(seen) else 1.0
-    easily = np.exp(-s.sharpen_contrast * np.stack(steps) / scale) + 1e-4
+    easily = np.exp(-s.sharpen_contrast * np.stack(steps) / scale) + s.smallest_affinity
     return np.where(np.stack(inside), easily, 0).astype(np.float32)

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 import propagate
-from propagate import Box, Frame, MaskError, Point, Polygon, Stroke
+from propagate import Box, Frame, MaskError, Point, Polygon, PromptSettings, Stroke
 from propagate.prompts.paint import pixels_of
-from propagate.prompts.settings import PromptSettings
 
 HEIGHT, WIDTH = 96, 128
 
@@ -146,7 +145,20 @@ def test_an_object_without_a_pixel_is_refused(propagator, frame):
         propagator.prompt(frame, [Box(1, 12, 12, 20, 20), cover])
 
 
+def test_settings_decide_the_mask(propagator, frame):
+    prompts = [Box(1, 16, 24, 56, 64)]
+    plain = PromptSettings(sharpen_px=0)
+    unsharpened = propagator.prompt(frame, prompts, settings=plain).ids
+    assert not np.array_equal(unsharpened, propagator.prompt(frame, prompts).ids)
+    again = propagator.prompt(IMAGE, prompts, settings=plain).ids
+    assert np.array_equal(again, unsharpened)
+    wide = PromptSettings(reach_cells=3)
+    assert propagator.prompt_frame(IMAGE, settings=wide).grid.across.length.max() == 3
+
+
 def test_settings_check_themselves():
+    with pytest.raises(ValueError, match="sample_cells: above 0, not 0"):
+        PromptSettings(sample_cells=0)
     with pytest.raises(ValueError, match="leak: above 0, not 0"):
         PromptSettings(leak=0)
     with pytest.raises(ValueError, match="box_pull: 0 or more, not -1"):
@@ -167,14 +179,13 @@ def test_a_second_dab_on_a_frame_of_854x480_is_quick():
     assert min(spent) < 0.6  # of all threads together; 0.1 to 0.2 s on a free machine
 
 
-def test_a_frame_whose_colours_are_sampled_has_the_same_objects(propagator, monkeypatch):
+def test_a_frame_whose_colours_are_sampled_has_the_same_objects(propagator):
     large = np.kron(IMAGE, np.ones((5, 5, 1), np.uint8))
     prompts = [Point(1, 180, 220), Box(2, 340, 140, 580, 380)]
     whole = propagator.prompt(large, prompts).ids
-    monkeypatch.setattr("propagate.prompts.colours.MOST_WHOLE", 100_000)
-    monkeypatch.setattr("propagate.prompts.colours.SAMPLED", 40_000)
-    frame = propagator.prompt_frame(large)
+    settings = PromptSettings(most_whole_px=100_000, sampled_px=40_000)
+    frame = propagator.prompt_frame(large, settings=settings)
     assert frame.colours.lab.shape == (160, 214, 3)  # every third row and column
-    sampled = propagator.prompt(frame, prompts).ids
+    sampled = propagator.prompt(frame, prompts, settings=settings).ids
     for i in (1, 2):
         assert iou(sampled == i, whole == i) > 0.97

@@ -76,9 +76,9 @@ def loops(full, lab, s):
 def test_the_outline_is_that_of_a_plain_relaxation(size):
     s = replace(PROMPT_SETTINGS, sharpen_px=2, sharpen_steps=400)
     image, labels = drawn(1, *size)
-    unmoved = sharpen(labels, read_colours(image), replace(s, sharpen_px=0))
+    unmoved = sharpen(labels, read_colours(image, PROMPT_SETTINGS), replace(s, sharpen_px=0))
     expected, near = loops(unmoved, rgb2lab(image), s)
-    found = sharpen(labels, read_colours(image), s)
+    found = sharpen(labels, read_colours(image, PROMPT_SETTINGS), s)
     assert len(near) > 50
     for y, x in near:
         assert found[y, x] == pytest.approx(expected[y, x], abs=1e-3)
@@ -86,7 +86,7 @@ def test_the_outline_is_that_of_a_plain_relaxation(size):
 
 def test_a_frame_whose_colours_are_sampled_is_sharpened_alike():
     image, labels = drawn(2, 60, 72)
-    whole = read_colours(image)
+    whole = read_colours(image, PROMPT_SETTINGS)
     sampled = Colours(image, whole.lab[::3, ::3])
     found = sharpen(labels, sampled, PROMPT_SETTINGS)
     assert np.allclose(found, sharpen(labels, whole, PROMPT_SETTINGS), atol=1e-4)
@@ -100,4 +100,4 @@ def test_a_frame_whose_colours_are_sampled_is_sharpened_alike():
 def test_colours_of_all_pixels_up_to_4k_and_of_some_above(monkeypatch, size, lab):
     monkeypatch.setattr("propagate.prompts.colours.rgb2lab", lambda rgb: rgb)
     image = np.broadcast_to(np.uint8(7), (*size, 3))
-    assert read_colours(image).lab.shape == (*lab, 3)
+    assert read_colours(image, PROMPT_SETTINGS).lab.shape == (*lab, 3)
