@@ -67,7 +67,7 @@ FORMATS = ("png", "rle")
 class RunFolder:
     """Writes the results of one video. Use it in a `with` block.
 
-        masks/00000.png ...   palette PNGs in DAVIS layout, named after the frames
+        masks/00000.png ...   palette PNGs like those of DAVIS, named after the frames
         refined/00000.png ... with `refined`: the masks of a refiner
         masks.json            with format "rle": run lengths
         overlay.mp4           with `overlay`; it shows the refined masks, if there are any
