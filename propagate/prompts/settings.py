@@ -74,7 +74,7 @@ class PromptSettings:
     label_weight: float = 0.06
     area_weight: float = -0.053
     area_square_weight: float = -0.0096
-    balance: float = 0.005
+    balance: float = 0.001
     choices: int = 36
     fewest_cells: int = 4
     largest_share: float = 0.6

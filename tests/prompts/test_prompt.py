@@ -9,6 +9,7 @@ import torch
 import propagate
 from propagate import Box, Frame, MaskError, Point, Polygon, PromptSettings, Stroke
 from propagate.prompts.paint import pixels_of
+from tests.paths import ROOT
 
 HEIGHT, WIDTH = 96, 128
 
@@ -189,3 +190,30 @@ def test_a_frame_whose_colours_are_sampled_has_the_same_objects(propagator):
     sampled = propagator.prompt(frame, prompts, settings=settings).ids
     for i in (1, 2):
         assert iou(sampled == i, whole == i) > 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("object_id", "prompts"),
+    [
+        (1, [Box(1, 24, 35, 123, 127)]),
+        (2, [Box(2, 251, 42, 356, 141), Point(2, 304, 90)]),
+        (1, [Point(1, 74, 80)]),
+        (2, [Point(2, 304, 90), Point(2, 250, 90, on=False)]),
+        (2, [Point(2, 304, 90), Point(2, 200, 90, on=False)]),  # far from the object
+        (1, [Point(1, 74, 80), Stroke(1, ((60, 132), (100, 130)), radius=4, on=False)]),
+    ],
+    ids=str,
+)
+def test_the_examples_of_the_readme_find_the_cups_of_the_sample_clip(cups, object_id, prompts):
+    propagator, frame, truth = cups
+    assert iou(propagator.prompt(frame, prompts).ids == object_id, truth == object_id) > 0.9
+
+
+@pytest.fixture(scope="module")
+def cups():
+    clip = ROOT / "samples/clip"
+    with propagate.open_video(clip / "clip.mp4") as frames:
+        image = next(iter(frames)).image
+    propagator = propagate.Propagator("tiny", device="cpu")
+    return propagator, propagator.prompt_frame(image), propagate.read_mask(clip / "first.png").ids
