@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from propagate.pipeline import Propagator
     from propagate.prompts.prompt import PromptFrame
     from propagate.prompts.records import Box, Point, Polygon, Stroke
+    from propagate.prompts.settings import PromptSettings
     from propagate.records import Frame, Mask, Progress, Result, State, VideoInfo
     from propagate.refine.refiner import Refiner, load_refiner
     from propagate.report.page import write_report
@@ -203,6 +204,7 @@ _HOMES = {
         "Polygon",
         "Stroke",
     ),
+    "propagate.prompts.settings": ("PromptSettings",),
     "propagate.records": (
         "Frame",
         "Mask",
@@ -263,6 +265,7 @@ __all__ = [
     "Polygon",
     "Progress",
     "PromptFrame",
+    "PromptSettings",
     "PropagateError",
     "Propagator",
     "RayEngine",

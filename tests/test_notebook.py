@@ -117,3 +117,9 @@ def test_the_sample_notebook_runs_and_shows_what_it_says(tmp_path):
     assert "text/html" in kinds[7]
     assert (tmp_path / "out/clip/report.html").exists()
     assert (tmp_path / "out/clip/overlay.mp4").exists()
+
+
+def test_what_the_notebook_writes_is_ignored_by_git():
+    """It runs in `samples` and writes to `out` there."""
+    assert '"out", max_frames' in json.dumps(json.loads(NOTEBOOK.read_text())).replace('\\"', '"')
+    assert "/samples/out/" in (ROOT / ".gitignore").read_text().splitlines()

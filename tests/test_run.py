@@ -81,12 +81,42 @@ def test_a_run_writes_a_mask_for_every_frame_that_follows_the_objects(run, drawn
     for path, truth in zip(masks, drawn.truth, strict=True):
         for i in (1, 2):
             assert iou(read(path) == i, truth == i) > 0.7
-    assert f"{folder}: masks/ (12 PNG), result.json; 12 frames, 2 objects, " in finished.stdout
+    assert (
+        f"{folder}: masks/ (12 PNG), references/ (1 PNG), result.json; 12 frames, 2 objects, "
+        in finished.stdout
+    )
     assert finished.stdout.count("\n") == 1
     assert re.fullmatch(
         rf"propagate: {drawn.mp4}: 12 frames of about 12, 0 s left, [0-9.]+ frames/s",
         finished.stderr.splitlines()[-1],
     )
+
+
+def test_the_last_lines_name_objects_that_are_doubtful_most_of_the_time(
+    propagate, write_video, tmp_path
+):
+    """A square that stays, and one whose colours are those of the ground after the first frame."""
+    images, mask = [], np.zeros((48, 64), np.uint8)
+    mask[8:24, 8:24], mask[28:40, 44:56] = 1, 2
+    for index in range(9):
+        image = np.full((48, 64, 3), 90, np.uint8)
+        image[mask == 1] = 200, 40, 40
+        if index == 0:
+            image[mask == 2] = 40, 60, 200
+        images.append(image)
+    video, first = write_video(tmp_path / "clip.mp4", images), tmp_path / "first.png"
+    Image.fromarray(mask).save(first)
+    command = ("run", video, "-m", first, "-o", tmp_path / "out", "--model", "color", "-d", "cpu")
+    finished = propagate(*command)
+    folder = tmp_path / "out/clip"
+    states = [f["objects"]["2"]["state"] for f in report_of(folder)["per_frame"]]
+    assert sum(state != "tracked" for state in states) > 4
+    told = finished.stderr.splitlines()[-1]
+    assert re.fullmatch(r"propagate: object 2 is doubtful on [5-8] of 9 frames \(.+\): .+", told)
+    assert re.search(r": if frame 0000\d shows it, give a mask there \(--reference, --upd", told)
+    assert told.endswith(f", or look at the page of `propagate report {folder}`")
+    assert "object 1 is" not in finished.stderr
+    assert propagate(*command).stderr.splitlines()[-1] == told  # also where nothing had to be done
 
 
 def test_the_report_holds_settings_and_a_score_and_state_of_every_object_and_frame(run, tmp_path):
@@ -125,7 +155,10 @@ def test_masks_of_a_folder_take_the_names_of_its_images(run, drawn, tmp_path):
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_overlay_and_run_lengths_say_the_same_as_the_pngs(run, tmp_path):
     finished = run("--format", "png,rle", "--overlay", "--max-frames", 5)
-    assert "masks/ (5 PNG), masks.json, overlay.mp4, result.json" in finished.stdout
+    assert (
+        "masks/ (5 PNG), references/ (1 PNG), masks.json, overlay.mp4, result.json"
+        in finished.stdout
+    )
     folder = tmp_path / "out/clip"
     frames = json.loads((folder / "masks.json").read_text())["frames"]
     assert len(frames) == 5

@@ -24,11 +24,13 @@ class Plot:
     Attributes:
         width, height: Of the chart, with what is written beside it.
         foot: Height of what stands below the plot.
+        low: The value at the lower edge of the plot, below 1; at the upper edge it is 1.
     """
 
     width: int = 440
     height: int = 130
     foot: int = 20
+    low: float = 0.0
 
     @property
     def inside(self) -> tuple[int, int, int, int]:
@@ -46,7 +48,7 @@ class Line:
     Attributes:
         style: Its class in the page's style sheet.
         name: For a reader who cannot see the chart, or who points at a mark.
-        values: One value of 0..1 per step; None leaves a gap.
+        values: One value of 0..1 per step, or from the plot's lower edge on; None leaves a gap.
         marks: Step -> address: a ring that links to that address.
     """
 
@@ -82,7 +84,7 @@ def line_chart(
     ticks: Mapping[int, str] | None = None,
     as_text: Callable[[float], str] = percent,
 ) -> Markup:
-    """Draw values of 0..1 over steps.
+    """Draw values of 0..1, or from `Plot.low` on, over steps.
 
     Args:
         lines: Each has as many values as there are steps; the first is drawn on top.
@@ -122,7 +124,7 @@ def position(value: float, step: float, step_count: int, plot: Plot = PLOT) -> t
     """Place a value in the chart: x to the right, y downwards."""
     left, right, top, bottom = plot.inside
     x = left + (right - left) * (step / (step_count - 1) if step_count > 1 else 0.5)
-    return round(x, 1), round(top + (bottom - top) * (1 - value), 1)
+    return round(x, 1), round(top + (bottom - top) * (1 - value) / (1 - plot.low), 1)
 
 
 def _bars(band: Band, step_count: int, plot: Plot) -> str:

@@ -67,7 +67,7 @@ FORMATS = ("png", "rle")
 class RunFolder:
     """Writes the results of one video. Use it in a `with` block.
 
-        masks/00000.png ...   palette PNGs in DAVIS layout, named after the frames
+        masks/00000.png ...   palette PNGs like those of DAVIS, named after the frames
         refined/00000.png ... with `refined`: the masks of a refiner
         masks.json            with format "rle": run lengths
         overlay.mp4           with `overlay`; it shows the refined masks, if there are any
@@ -385,7 +385,9 @@ class RunFolder:
         """Name what is in the folder, for people: "masks/ (80 PNG)", "overlay.mp4", ..."""
         masks = [f"{folder.name}/ ({self._count} PNG)" for folder in self._mask_folders]
         files = (RUN_LENGTHS, OVERLAY, REPORT, INCOMPLETE, PAGE)
-        return masks + [name for name in files if (self.path / name).exists()]
+        given = len(list((self.path / REFERENCES).glob("*.png")))
+        references = [f"{REFERENCES}/ ({given} PNG)"] if given else []
+        return masks + references + [name for name in files if (self.path / name).exists()]
 
     # --- the end ---------------------------------------------------------------------------------
 

@@ -146,7 +146,8 @@ BatchSize = Annotated[
     typer.Option(min=1, help="Frames through the U-Net at once. [as many as fit, 1 on a CPU]"),
 ]
 Formats = Annotated[
-    str, typer.Option("--format", help="png (palette, DAVIS layout), rle (COCO), or png,rle.")
+    str,
+    typer.Option("--format", help="png (palette, like those of DAVIS), rle (COCO), or png,rle."),
 ]
 MaxFrames = Annotated[int | None, typer.Option(min=1, help="Stop after this many frames.")]
 Start = Annotated[

@@ -14,6 +14,7 @@ from propagate.cli.options import (
     spread,
 )
 from propagate.cli.prompt_choice import PromptChoice
+from propagate.cli.terminal import saying_what_is_slow
 from propagate.config import SHORT_SIDE_PX
 
 
@@ -54,23 +55,28 @@ def prompt(
     overlay = out.with_name(f"{out.stem}-overlay.png")
 
     from propagate.config import Config
+    from propagate.io.decode.live import live_display_name
     from propagate.io.write.files import make_output_folder, refuse_existing, write_atomically
 
     if not overwrite:
         refuse_existing([out, overlay])
-    frames = choice.read_frames(source, prompts, limited_to(max_pixels))
+    with saying_what_is_slow() as now:
+        now(f"reading {live_display_name(source)}")
+        frames = choice.read_frames(source, prompts, limited_to(max_pixels))
 
-    from propagate.io.masks.describe import describe_mask
-    from propagate.io.masks.png import write_mask
-    from propagate.io.write.encode import encode_image
-    from propagate.io.write.overlay import draw_overlay
-    from propagate.pipeline import Propagator
+        now(f"loading {model.model}")
+        from propagate.io.masks.describe import describe_mask
+        from propagate.io.masks.png import write_mask
+        from propagate.io.write.encode import encode_image
+        from propagate.io.write.overlay import draw_overlay
+        from propagate.pipeline import Propagator
 
-    config = Config(short_side_px=short_side, recipe=model.recipe)
-    propagator = Propagator(model.load(), dtype=model.dtype.value, config=config)
-    ((index, mask),) = choice.masks(propagator, frames, prompts).items()
-    make_output_folder(out.parent)
-    drawn = draw_overlay(frames[index].image, mask.ids)
-    write_atomically(overlay, encode_image(drawn, "PNG"))
-    write_mask(out, mask.ids)
+        config = Config(short_side_px=short_side, recipe=model.recipe)
+        propagator = Propagator(model.load(), dtype=model.dtype.value, config=config)
+        ((index, mask),) = choice.masks(propagator, frames, prompts, now).items()
+        now(f"writing {out} and {overlay.name}")
+        make_output_folder(out.parent)
+        drawn = draw_overlay(frames[index].image, mask.ids)
+        write_atomically(overlay, encode_image(drawn, "PNG", compress_level=1))
+        write_mask(out, mask.ids)
     print(f"{out}, {overlay.name}: {describe_mask(mask, f'frame {index}').partition(': ')[2]}")

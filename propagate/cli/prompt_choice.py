@@ -1,13 +1,13 @@
 """Options that mark objects on a frame: boxes, points, strokes and polygons."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from propagate.errors import MaskError
+from propagate.errors import MaskError, counted
 
 if TYPE_CHECKING:
     from propagate.io.decode.options import SourceOptions
@@ -128,16 +128,22 @@ class PromptChoice:
         propagator: "Propagator",
         frames: "Mapping[int, Frame]",
         prompts: "Mapping[int, list[Prompt]]",
+        now: Callable[[str], None],
     ) -> "dict[int, Mask]":
-        """Make the mask of each marked frame."""
+        """Make the mask of each marked frame, and tell `now` what is being done."""
         masks = {}
         for index, frame in frames.items():
+            height, width = frame.image.shape[:2]
+            objects = counted(len({prompt.object_id for prompt in prompts[index]}), "object")
             with naming(index):
-                masks[index] = (
-                    propagator.prompt(frame, prompts[index])
-                    if self.sam is None
-                    else propagator.prompt(frame, prompts[index], "sam", sam=self.sam)
-                )
+                if self.sam is None:
+                    now(f"frame {index}: features of {width}x{height} pixels")
+                    read = propagator.prompt_frame(frame)
+                    now(f"frame {index}: finding {objects}")
+                    masks[index] = propagator.prompt(read, prompts[index])
+                else:
+                    now(f"frame {index}: finding {objects} with {self.sam}")
+                    masks[index] = propagator.prompt(frame, prompts[index], "sam", sam=self.sam)
         return masks
 
 

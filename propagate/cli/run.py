@@ -27,9 +27,17 @@ from propagate.cli.terminal import (
     say,
     say_error,
     say_what_is_logged,
+    saying_what_is_slow,
     speed_text,
 )
-from propagate.errors import DeviceError, MaskError, ModelError, PropagateError, counted
+from propagate.errors import (
+    DeviceError,
+    MaskError,
+    ModelError,
+    OutputError,
+    PropagateError,
+    counted,
+)
 
 if TYPE_CHECKING:
     from propagate.batch.events import Run
@@ -159,7 +167,8 @@ def run(
             check_before_loading(path, given, out, options, model=model.model, config=config)
         propagator, refiner = load()
         if marked:
-            found = prompts.masks(propagator, frames, marked)
+            with saying_what_is_slow() as now:
+                found = prompts.masks(propagator, frames, marked, now)
             given = dict(sorted({**given, **_joined(given, found)}.items()))
         return propagator.run(
             path, given, out, options, refine=refiner, keep_finished=True, **watched
@@ -189,6 +198,7 @@ def run(
                 print(_last_line(summary))
                 if output.report:
                     print(summary.folder / PAGE)
+                _say_what_is_doubtful(summary.folder, live=is_live(path))
     if failures:
         say(f"error: {failures} of {len(sources)} sources failed, see above")
         raise typer.Exit(1)
@@ -307,6 +317,21 @@ def _showing(show: "Progress", run: "Run", *, progress: "Progress") -> "RunSumma
         progress(done, total)
 
     return run(progress=both)
+
+
+def _say_what_is_doubtful(folder: Path, *, live: bool) -> None:
+    """Name the objects that are doubtful in most of their frames, and what to do."""
+    from propagate.report.doubtful import mostly_doubtful
+    from propagate.report.saved import SavedRun
+
+    try:
+        result = SavedRun(folder).result
+    except OutputError:
+        return  # The run is there all the same, finished by a version that wrote another report.
+    for doubt in mostly_doubtful(result):
+        look = f"look at the page of `propagate report {folder}`"
+        mend = f"if frame {doubt.begins} shows it, give a mask there (--reference, --update), or "
+        say(f"{doubt}: {'' if live else mend}{look}")
 
 
 def _last_line(summary: "RunSummary") -> str:

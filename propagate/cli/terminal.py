@@ -2,8 +2,9 @@
 
 import logging
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 # Seconds between two plain lines of progress.
 LINE_EVERY_S = 10.0
+# A stage that takes longer than this is named.
+SLOW_S = 2.0
 CONTINUE = "run the same command again to continue"
 
 
@@ -38,6 +41,32 @@ def if_interrupted(advice: str) -> Iterator[None]:
 def say(text: str) -> None:
     """Print a line to stderr, under the program's name."""
     print(f"propagate: {text}", file=sys.stderr)
+
+
+@contextmanager
+def saying_what_is_slow() -> Iterator[Callable[[str], None]]:
+    """Name the stage that a command is in, on stderr, if it goes on for more than a moment.
+
+    with saying_what_is_slow() as now:
+        now("loading tiny")
+        ...
+    """
+    timer: threading.Timer | None = None
+
+    def now(what: str | None) -> None:
+        nonlocal timer
+        if timer is not None:
+            timer.cancel()
+            timer = None
+        if what is not None:
+            timer = threading.Timer(SLOW_S, say, (f"{what} ...",))
+            timer.daemon = True
+            timer.start()
+
+    try:
+        yield now
+    finally:
+        now(None)
 
 
 # Settings whose option is named differently.

@@ -52,7 +52,7 @@ def make_grid(features: torch.Tensor, lab: np.ndarray, reach: int) -> Grid:
 
     Args:
         features: (C, h, w) of the U-Net, finite.
-        lab: (H, W, 3) float32 Lab colours of the frame.
+        lab: (H, W, 3) float32 Lab colours of the frame, or of evenly spaced rows and columns.
         reach: See `Grid.across`, in cells.
     """
     height, width = features.shape[1:]

@@ -1,5 +1,7 @@
 """The soft label of one object: a walk from its seeds, and the boundary that the frame shows best.
 
+Boxes of an object that lie apart hold a part of it each, and each part is found by itself.
+
 n: cells; h, w: the grid.
 """
 
@@ -10,11 +12,6 @@ from propagate.prompts.grid import Grid
 from propagate.prompts.settings import PromptSettings
 from propagate.prompts.walker import FREE, solve_walker
 
-# Cells that stand for a region when features are compared, and how many of the nearest count.
-_SAMPLE = 400
-_NEAREST = 5
-# The fewest cells of an object that is chosen by its boundary, unless its paint covers fewer.
-_FEWEST = 4
 # Labels are kept this far from 0 and 1 where their odds are taken.
 _SMALLEST = 1e-6
 
@@ -27,7 +24,8 @@ def label_object(
     Args:
         grid: Of the frame.
         seeds: (n,) 1 object, 0 background, -1 free.
-        in_box: (n,) bool: cells that touch a box of the object; None if it has none.
+        in_box: (n,) bool: cells that touch a box of the object; None if it has none. In each of
+            its connected parts there is some of the object.
         has_off: Whether paint says where the object is not.
         s: The constants.
 
@@ -41,10 +39,25 @@ def label_object(
         if not s.choices:
             return labels
         return _at_best_boundary(grid, labels, seeds, has_off, s)
-    labels = _walk_in_box(grid, seeds, in_box, s)
+    parts, count = ndimage.label(in_box.reshape(grid.shape))  # type: ignore[misc]
+    labels = [_label_in_box(grid, seeds, in_box, parts.ravel() == i + 1, s) for i in range(count)]
+    return np.max(labels, axis=0)
+
+
+def _label_in_box(
+    grid: Grid, seeds: np.ndarray, in_box: np.ndarray, part: np.ndarray, s: PromptSettings
+) -> np.ndarray:
+    """Label the object in one connected part of its boxes, (n,) bool; it is nowhere else: (n,).
+
+    The cells of the other parts are neither of this one nor of what is around it.
+    """
+    seeds = np.where(part, seeds, 0)
+    if not (seeds == FREE).any():
+        return (seeds == 1).astype(float)
+    labels = _walk_in_box(grid, seeds, part, in_box, s)
     if not s.box_choices:
         return labels
-    return _at_best_boundary_in_box(grid, labels, seeds, in_box, s)
+    return _at_best_boundary_in_box(grid, labels, seeds, part, s)
 
 
 def affinities(grid: Grid, s: PromptSettings) -> np.ndarray:
@@ -60,15 +73,15 @@ def _walk_from_paint(grid: Grid, seeds: np.ndarray, has_off: bool, s: PromptSett
     Where enough is painted on the object and off it, every cell is also pulled to the seeds that it
     is like.
     """
-    like = _nearest_cosine(grid.cells, _sample(np.flatnonzero(seeds == 1)), 2)
+    like = _nearest_cosine(grid.cells, _sample(np.flatnonzero(seeds == 1), s), 2)
     unlike = 1 / (1 + np.exp(s.like_slope * (like - s.like_from)))
     border = np.ones(grid.shape, bool)
     border[1:-1, 1:-1] = False
     lost = s.leak + s.border_leak * border.ravel() * unlike
     pull = np.zeros(len(seeds))
     if has_off and min((seeds == 1).sum(), (seeds == 0).sum()) >= s.vote_seeds:
-        own = _nearest_cosine(grid.cells, _sample(np.flatnonzero(seeds == 1)), _NEAREST)
-        other = _nearest_cosine(grid.cells, _sample(np.flatnonzero(seeds == 0)), _NEAREST)
+        own = _nearest_cosine(grid.cells, _sample(np.flatnonzero(seeds == 1), s), s.nearest_cells)
+        other = _nearest_cosine(grid.cells, _sample(np.flatnonzero(seeds == 0), s), s.nearest_cells)
         chance = 1 / (1 + np.exp(-s.vote_slope * (own - other)))
         pull, lost = s.vote_pull * chance, lost + s.vote_pull * (1 - chance)
     near = grid.neighbours
@@ -85,7 +98,7 @@ def _at_best_boundary(
     counts, with some weight for how likely and how large it is.
     """
     count, on = len(labels), seeds == 1
-    fewest = min(count, max(_FEWEST, int(on.sum())))
+    fewest = min(count, max(s.fewest_cells, int(on.sum())))
     most = max(fewest, int(s.largest_share * count))
     sizes = np.unique(np.geomspace(fewest, most, s.choices).round().astype(int))
     best, chosen, level = -np.inf, on, 0.5
@@ -139,14 +152,17 @@ def _cosine_across(grid: Grid, region: np.ndarray) -> float:
 
 
 def _walk_in_box(
-    grid: Grid, seeds: np.ndarray, in_box: np.ndarray, s: PromptSettings
+    grid: Grid, seeds: np.ndarray, in_box: np.ndarray, in_any: np.ndarray, s: PromptSettings
 ) -> np.ndarray:
-    """Walk inside a box, pulled by votes for what is unlike the cells around it: (n,)."""
+    """Walk inside a box, pulled by votes for what is unlike the cells around it: (n,).
+
+    Cells in any other box of the object, (n,) bool, do not count as around.
+    """
     inside = np.flatnonzero(in_box)
-    around = _sample(_around(grid.shape, in_box, s.box_around))
-    like_around = _nearest_cosine(grid.cells[inside], around, _NEAREST, grid.cells)
-    unlike_color = _nearest_color(grid.colors, inside, around)
-    middle = s.box_center * (0.8 - _eccentricity(grid.shape, in_box)[inside])
+    around = _sample(_around(grid.shape, in_box, in_any, s.box_around), s)
+    like_around = _nearest_cosine(grid.cells[inside], around, s.nearest_cells, grid.cells)
+    unlike_color = _nearest_color(grid.colors, inside, around, s.box_nearest_colors)
+    middle = s.box_center * (s.box_middle - _eccentricity(grid.shape, in_box)[inside])
     by_color = s.box_color_votes * (unlike_color - np.median(unlike_color))
     votes = s.box_feature_votes * (np.median(like_around) - like_around) + by_color + middle
     near, links = grid.neighbours, affinities(grid, s)
@@ -159,26 +175,28 @@ def _walk_in_box(
         if turn == s.box_rounds:
             break
         likely = labels[inside] >= np.median(labels[inside])
-        own = _sample(inside[likely])
-        other = np.concatenate([around, _sample(inside[~likely])])
+        own = _sample(inside[likely], s)
+        other = np.concatenate([around, _sample(inside[~likely], s)])
         cells = grid.cells[inside]
-        like_own = _nearest_cosine(cells, own, _NEAREST, grid.cells)
-        like_other = _nearest_cosine(cells, other, _NEAREST, grid.cells)
+        like_own = _nearest_cosine(cells, own, s.nearest_cells, grid.cells)
+        like_other = _nearest_cosine(cells, other, s.nearest_cells, grid.cells)
         votes = s.box_feature_votes * (like_own - like_other) + by_color + middle
     return labels
 
 
-def _around(shape: tuple[int, int], in_box: np.ndarray, width: float) -> np.ndarray:
-    """Find the cells around a box; of a box that fills the frame, its own outermost cells."""
+def _around(
+    shape: tuple[int, int], in_box: np.ndarray, in_any: np.ndarray, width: float
+) -> np.ndarray:
+    """Find the cells around a box and in no other; if there are none, its own outermost cells."""
     box = in_box.reshape(shape)
     rows, columns = np.flatnonzero(box.any(1)), np.flatnonzero(box.any(0))
     reach = max(4.0, width * max(np.ptp(rows), np.ptp(columns)))
-    if box.all():
+    if in_any.all():
         ring = np.ones(shape, bool)
         ring[1:-1, 1:-1] = False
         return np.flatnonzero(ring)
     distance = np.asarray(ndimage.distance_transform_edt(~box))
-    return np.flatnonzero((distance > 0) & (distance <= reach))
+    return np.flatnonzero((distance <= reach) & ~in_any.reshape(shape))
 
 
 def _eccentricity(shape: tuple[int, int], in_box: np.ndarray) -> np.ndarray:
@@ -201,18 +219,20 @@ def _nearest_cosine(
     return -np.partition(-cosines, nearest - 1, axis=1)[:, :nearest].mean(1)
 
 
-def _nearest_color(colors: np.ndarray, asked: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Lab distance of the asked cells to the nearest three of the chosen ones: (m,)."""
+def _nearest_color(
+    colors: np.ndarray, asked: np.ndarray, chosen: np.ndarray, nearest: int
+) -> np.ndarray:
+    """Mean Lab distance of the asked cells to the `nearest` of the chosen ones: (m,)."""
     squared = np.square(colors[asked, None] - colors[None, chosen]).sum(2)
-    nearest = min(3, len(chosen))
+    nearest = min(nearest, len(chosen))
     return np.sqrt(np.partition(squared, nearest - 1, axis=1)[:, :nearest].mean(1))
 
 
-def _sample(numbers: np.ndarray) -> np.ndarray:
+def _sample(numbers: np.ndarray, s: PromptSettings) -> np.ndarray:
     """Take evenly spaced ones of many."""
-    if len(numbers) <= _SAMPLE:
+    if len(numbers) <= s.sample_cells:
         return numbers
-    return numbers[np.linspace(0, len(numbers) - 1, _SAMPLE).astype(int)]
+    return numbers[np.linspace(0, len(numbers) - 1, s.sample_cells).astype(int)]
 
 
 def _touching(region: np.ndarray, marked: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from skimage.color import rgb2lab
 
 from propagate.config import Config
 from propagate.errors import MaskError, ModelError
 from propagate.features.backbone import Backbone
 from propagate.features.extract import Image, extract_features, frame_pixels
+from propagate.prompts.colours import Colours, read_colours
 from propagate.prompts.grid import Grid, make_grid
 from propagate.prompts.label import label_object
 from propagate.prompts.paint import Paint, paint_prompts
@@ -28,12 +28,12 @@ class PromptFrame:
 
     Attributes:
         image: (H, W, 3) uint8, RGB.
-        lab: (H, W, 3) float32 Lab colours.
+        colours: Its Lab colours.
         grid: Its cells.
     """
 
     image: np.ndarray
-    lab: np.ndarray
+    colours: Colours
     grid: Grid
 
 
@@ -58,8 +58,8 @@ def read_prompt_frame(
     features = extract_features(backbone, config, [image])[0, : backbone.channels]
     if not features.isfinite().all():
         raise ModelError(f"model {backbone.name}: features are not finite", "pass {dtype=float32}")
-    lab = rgb2lab(image).astype(np.float32)
-    return PromptFrame(image, lab, make_grid(features, lab, settings.reach_cells))
+    colours = read_colours(image, settings)
+    return PromptFrame(image, colours, make_grid(features, colours.lab, settings.reach_cells))
 
 
 def prompt_mask(
@@ -134,4 +134,4 @@ def _full_label(
     seeds = seeds_of(paint, others, grid.shape)
     in_box = None if paint.boxes is None else covered(paint.boxes, grid.shape).ravel() > 0
     label = label_object(grid, seeds, in_box, bool(paint.off.any()), settings)
-    return sharpen(label.reshape(grid.shape), frame.lab, settings)
+    return sharpen(label.reshape(grid.shape), frame.colours, settings)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from propagate.prompts.prompt import PromptFrame
     from propagate.prompts.records import Prompt
     from propagate.prompts.sam import SamPrompter
+    from propagate.prompts.settings import PromptSettings
 
 
 class TakesPrompts:
@@ -28,7 +29,9 @@ class TakesPrompts:
         """Start without a SAM."""
         self._sams: dict[str, SamPrompter] = {}
 
-    def prompt_frame(self, frame: Image) -> "PromptFrame":
+    def prompt_frame(
+        self, frame: Image, *, settings: "PromptSettings | None" = None
+    ) -> "PromptFrame":
         """Compute once what all prompts of a frame need: its features.
 
         Give the result to `prompt` in place of the frame, and each further prompt takes a fraction
@@ -36,14 +39,15 @@ class TakesPrompts:
 
         Args:
             frame: (H, W, 3) uint8 RGB, in any form that `Session.step` takes.
+            settings: The constants of the walker; None: the defaults.
 
         Raises:
             ModelError: The features are not finite.
             DeviceError: The frame does not fit into the memory of the device.
         """
-        from propagate.prompts.prompt import read_prompt_frame
+        from propagate.prompts.prompt import PROMPT_SETTINGS, read_prompt_frame
 
-        return read_prompt_frame(frame, self.backbone, self.config)
+        return read_prompt_frame(frame, self.backbone, self.config, settings or PROMPT_SETTINGS)
 
     def prompt(
         self,
@@ -52,6 +56,7 @@ class TakesPrompts:
         method: Literal["walker", "sam"] = "walker",
         *,
         sam: str = "sam2",
+        settings: "PromptSettings | None" = None,
     ) -> Mask:
         """Make a mask from boxes, points, strokes and polygons.
 
@@ -66,6 +71,8 @@ class TakesPrompts:
             method: "walker": a random walker on this model's features and the frame's colours.
                 "sam": SAM or SAM 2, see `sam`.
             sam: For "sam": see `load_refiner`. It is loaded once, and keeps the last frame.
+            settings: For "walker": its constants; None: the defaults. Give those of a `PromptFrame`
+                with it.
 
         Raises:
             MaskError: A prompt reaches out of the frame or cannot be used.
@@ -73,7 +80,7 @@ class TakesPrompts:
             DeviceError: The frame does not fit into the memory of the device.
             ValueError: There is no such method.
         """
-        from propagate.prompts.prompt import PromptFrame, prompt_mask, read_prompt_frame
+        from propagate.prompts.prompt import PROMPT_SETTINGS, PromptFrame, prompt_mask
         from propagate.prompts.records import check_prompts
 
         if method not in ("walker", "sam"):
@@ -83,8 +90,8 @@ class TakesPrompts:
         check_prompts(prompts, *pixels.shape[:2])
         if method == "sam":
             return self._sam(sam).prompt(pixels, prompts)
-        read = frame if known else read_prompt_frame(frame, self.backbone, self.config)
-        return prompt_mask(read, prompts)
+        read = frame if known else self.prompt_frame(frame, settings=settings)
+        return prompt_mask(read, prompts, settings or PROMPT_SETTINGS)
 
     def _sam(self, name: str) -> "SamPrompter":
         """Load a SAM on the device of the model, once."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from propagate.errors import DeviceError
 from propagate.prompts.paint import Paint, paint_prompts
@@ -63,14 +64,38 @@ class SamPrompter:
     def _label(
         self, image: np.ndarray, canvas: Canvas, prompts: Sequence[Prompt], paint: Paint
     ) -> np.ndarray:
-        """Compute the probability of one object: (H, W)."""
+        """Compute the probability of one object: (H, W).
+
+        The model takes one box, so boxes that lie apart are asked for one by one.
+        """
         points, switches = _places(prompts, paint.object_id)
         if paint.boxes is None:
-            box = None
-        else:
-            rows = np.flatnonzero(paint.boxes.any(1))
-            columns = np.flatnonzero(paint.boxes.any(0))
-            box = np.array([columns[0], rows[0], columns[-1], rows[-1]], float)
+            return self._label_of(image, canvas, points, switches, None)
+        found, _ = ndimage.label(paint.boxes)  # type: ignore[misc]
+        label = np.zeros(paint.boxes.shape)
+        for i, (rows, columns) in enumerate(ndimage.find_objects(found), 1):
+            box = np.array([columns.start, rows.start, columns.stop - 1, rows.stop - 1], float)
+            # Places on the object that are in another box say nothing here.
+            near = [
+                k
+                for k, (x, y) in enumerate(points)
+                if not switches[k] or _at(found, x, y) in (0, i)
+            ]
+            own = self._label_of(
+                image, canvas, [points[k] for k in near], [switches[k] for k in near], box
+            )
+            label = np.where(found == i, own, label)
+        return label
+
+    def _label_of(
+        self,
+        image: np.ndarray,
+        canvas: Canvas,
+        points: list[XY],
+        switches: list[int],
+        box: np.ndarray | None,
+    ) -> np.ndarray:
+        """Ask the model for one object, or for what one box holds of it: (H, W)."""
         several = box is None and len(points) == 1
         logits, ratings = self.sam.predict(
             self._maps(image, canvas),
@@ -86,6 +111,12 @@ class SamPrompter:
         if self._last is None or not np.array_equal(self._last[0], image):
             self._last = image.copy(), self.sam.encode(image, canvas)
         return self._last[1]
+
+
+def _at(numbers: np.ndarray, x: float, y: float) -> int:
+    """Look up the number of the pixel at a place; the far edges belong to the last pixels."""
+    height, width = numbers.shape
+    return int(numbers[min(int(y), height - 1), min(int(x), width - 1)])
 
 
 def _places(prompts: Sequence[Prompt], object_id: int) -> tuple[list[XY], list[int]]:

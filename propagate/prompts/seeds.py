@@ -33,4 +33,6 @@ def seeds_of(paint: Paint, others: np.ndarray, shape: tuple[int, int]) -> np.nda
 
 def covered(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Return the share of each cell that pixels, (H, W) bool, cover: (h, w) float64."""
+    if not pixels.any():
+        return np.zeros(shape)
     return F.adaptive_avg_pool2d(torch.from_numpy(pixels)[None].double(), shape)[0].numpy()

@@ -1,88 +1,108 @@
 """Soft labels of cells brought to the pixels, along the edges of the frame.
 
 Near the outline, a second walker runs on pixels: it is tied to the label that the cells give, and
-steps less easily across edges of colour.
+steps less easily across edges of colour. What it costs grows with the outline, not with the frame.
 """
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import ndimage
 
+from propagate.prompts.colours import Colours
 from propagate.prompts.settings import PromptSettings
 
+# To the left, right, above, below: rows and columns.
+_SIDES = ((0, -1), (0, 1), (-1, 0), (1, 0))
 
-def sharpen(labels: np.ndarray, lab: np.ndarray, s: PromptSettings) -> np.ndarray:
+
+def sharpen(labels: np.ndarray, colours: Colours, s: PromptSettings) -> np.ndarray:
     """Bring the label of one object to full size.
 
     Args:
         labels: (h, w) in 0..1; the object is where it is at least 0.5.
-        lab: (H, W, 3) float32 Lab colours.
+        colours: Of the frame.
         s: `PromptSettings.sharpen_*`.
 
     Returns:
         (H, W) float32 in 0..1.
     """
-    height, width = lab.shape[:2]
     small = torch.from_numpy(np.ascontiguousarray(labels, np.float32))[None, None]
-    full = F.interpolate(small, (height, width), mode="bilinear")[0, 0].numpy()
+    full = F.interpolate(small, colours.shape, mode="bilinear")[0, 0].numpy()
     region = full >= 0.5
     if not s.sharpen_px or not s.sharpen_steps or region.all() or not region.any():
         return full
+    rows, columns = _outline(region)
+    # In a rectangle around the outline, the object is where it is; only near the outline it moves.
+    reach = s.sharpen_px + 2
+    top, left = max(0, rows.min() - reach), max(0, columns.min() - reach)
+    part = full[top : rows.max() + reach + 1, left : columns.max() + reach + 1]
+    y, x = np.nonzero(_within(rows - top, columns - left, s.sharpen_px, part.shape))
+    before = part[y, x]
+    part[:] = part >= 0.5
+    part[y, x] = before
+    _walk_on_pixels(part, y, x, _links(y + top, x + left, colours, s), s)
+    return full
+
+
+def _outline(region: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the pixels that differ from the one above or to the left: their rows and columns."""
     edge = np.zeros_like(region)
     edge[1:] |= region[1:] != region[:-1]
     edge[:, 1:] |= region[:, 1:] != region[:, :-1]
-    # Only a rectangle around the outline is looked at.
-    rows, columns = np.flatnonzero(edge.any(1)), np.flatnonzero(edge.any(0))
-    reach = s.sharpen_px + 2
-    part = (
-        slice(max(0, rows[0] - reach), rows[-1] + reach + 1),
-        slice(max(0, columns[0] - reach), columns[-1] + reach + 1),
-    )
-    near = np.asarray(ndimage.distance_transform_edt(~edge[part])) <= s.sharpen_px
-    sharp = full.copy()
-    sharp[part] = _walk_on_pixels(full[part], region[part], lab[part], near, s)
-    return sharp
+    rows, columns = np.nonzero(edge)
+    return rows, columns
+
+
+def _within(
+    rows: np.ndarray, columns: np.ndarray, reach: int, shape: tuple[int, int]
+) -> np.ndarray:
+    """Mark all pixels within `reach` pixels of the given ones: bool of that shape."""
+    marked = np.zeros((shape[0] + 2 * reach, shape[1] + 2 * reach), bool)
+    for down in range(-reach, reach + 1):
+        half = int((reach**2 - down**2) ** 0.5)
+        for right in range(-half, half + 1):
+            marked[rows + reach + down, columns + reach + right] = True
+    return marked[reach : reach + shape[0], reach : reach + shape[1]]
 
 
 def _walk_on_pixels(
-    label: np.ndarray, region: np.ndarray, lab: np.ndarray, near: np.ndarray, s: PromptSettings
-) -> np.ndarray:
-    """Relax the labels of the pixels near the outline; the others are inside or outside.
+    labels: np.ndarray, y: np.ndarray, x: np.ndarray, links: np.ndarray, s: PromptSettings
+) -> None:
+    """Relax, in place, the labels of the pixels at rows y and columns x; the others stay.
+
+    Links, (4, N), are as `_links` gives them.
 
     Checkerboard sweeps of successive over-relaxation: each pixel takes the mean of its neighbours
     and of the label before, weighted by their links.
     """
-    right = np.square(lab[:, 1:] - lab[:, :-1]).sum(2)
-    below = np.square(lab[1:] - lab[:-1]).sum(2)
-    steps = np.concatenate([right[near[:, 1:]], below[near[1:]]])
-    scale = max(1e-6, float(steps.mean())) if len(steps) else 1.0
-    right = np.exp(-s.sharpen_contrast * right / scale) + 1e-4
-    below = np.exp(-s.sharpen_contrast * below / scale) + 1e-4
-    links = np.zeros((4, *label.shape), np.float32)  # to the left, right, above, below
-    links[0][:, 1:], links[1][:, :-1] = right, right
-    links[2][1:], links[3][:-1] = below, below
-    own = s.sharpen_pull * label
+    own = s.sharpen_pull * labels[y, x]
     total = links.sum(0) + s.sharpen_pull
-    now = np.where(near, label, region.astype(np.float32))
-    y, x = np.nonzero(near)
-    width = label.shape[1]
-    flat, places = np.pad(now, 1).ravel(), (y + 1) * (width + 2) + x + 1
-    colors = [(y + x) % 2 == parity for parity in (0, 1)]
-    work = [
-        (
-            places[c],
-            links[:, y[c], x[c]],
-            own[y[c], x[c]],
-            total[y[c], x[c]],
-        )
-        for c in colors
-    ]
+    width = labels.shape[1]
+    flat, places = np.pad(labels, 1).ravel(), (y + 1) * (width + 2) + x + 1
+    turns = [(y + x) % 2 == parity for parity in (0, 1)]
+    work = [(places[c], links[:, c], own[c], total[c]) for c in turns]
     for _ in range(s.sharpen_steps):
         for at, link, tie, whole in work:
             around = np.stack(
                 [flat[at - 1], flat[at + 1], flat[at - width - 2], flat[at + width + 2]]
             )
             mean = ((link * around).sum(0) + tie) / whole
-            flat[at] += 1.5 * (mean - flat[at])
-    return np.clip(flat.reshape(label.shape[0] + 2, width + 2)[1:-1, 1:-1], 0, 1)
+            flat[at] += s.sharpen_relaxation * (mean - flat[at])
+    labels[y, x] = np.clip(flat[places], 0, 1)
+
+
+def _links(y: np.ndarray, x: np.ndarray, colours: Colours, s: PromptSettings) -> np.ndarray:
+    """How easily a walk steps to each of `_SIDES`: (4, N) float32, 0 out of the frame."""
+    height, width = colours.shape
+    here = colours.at(y, x)
+    steps, inside = [], []
+    for down, right in _SIDES:
+        row, column = y + down, x + right
+        known = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        there = colours.at(np.clip(row, 0, height - 1), np.clip(column, 0, width - 1))
+        steps.append(np.square(here - there).sum(1))
+        inside.append(known)
+    seen = np.concatenate([steps[side][inside[side]] for side in (0, 2)])
+    scale = max(1e-6, float(seen.mean())) if len(seen) else 1.0
+    easily = np.exp(-s.sharpen_contrast * np.stack(steps) / scale) + s.smallest_affinity
+    return np.where(np.stack(inside), easily, 0).astype(np.float32)

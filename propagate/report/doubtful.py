@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from propagate.errors import counted
+
 # Below this margin, another label is nearly as likely as the object's own.
 LOW_MARGIN = 0.2
 
@@ -45,6 +47,35 @@ class Stretch:
     absent: int
     unsure: int
     margin: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class MostlyDoubtful:
+    """An object that is doubtful in more than half of its frames.
+
+    Attributes:
+        object_id: Whose.
+        frames: How many frames have it.
+        doubtful, unsure, absent: In how many of them it is so.
+        begins: Name of the frame in which the longest stretch of them begins; one in which the
+            object is seen, if there is any.
+    """
+
+    object_id: int
+    frames: int
+    doubtful: int
+    unsure: int
+    absent: int
+    begins: str
+
+    def __str__(self) -> str:
+        kinds = {"unsure": self.unsure, "absent": self.absent}
+        kinds["of a low margin"] = self.doubtful - self.unsure - self.absent
+        told = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
+        return (
+            f"object {self.object_id} is doubtful on {self.doubtful} of "
+            f"{counted(self.frames, 'frame')} ({told})"
+        )
 
 
 def doubtful_frames(result: Mapping[str, Any]) -> list[Doubt]:
@@ -101,6 +132,34 @@ def doubtful_stretches(result: Mapping[str, Any]) -> list[Stretch]:
                 found.append(_stretch(object_id, position, run))
                 run = []
     return sorted(found, key=lambda stretch: (stretch.first, stretch.object_id))
+
+
+def mostly_doubtful(result: Mapping[str, Any]) -> list[MostlyDoubtful]:
+    """Find objects that are absent or unsure, or of a margin below 0.2, in most of their frames.
+
+    Args:
+        result: See `doubtful_frames`.
+
+    Returns:
+        By increasing id.
+    """
+    frames = result["per_frame"]
+    stretches: dict[int, list[Stretch]] = {}
+    for stretch in doubtful_stretches(result):
+        stretches.setdefault(stretch.object_id, []).append(stretch)
+    found = []
+    for object_id, own in sorted(stretches.items()):
+        count = sum(str(object_id) in frame["objects"] for frame in frames)
+        doubtful = sum(stretch.last - stretch.first + 1 for stretch in own)
+        if 2 * doubtful <= count:
+            continue
+        longest = max(own, key=lambda s: (s.margin is not None, s.last - s.first, -s.first))
+        places = range(longest.first, longest.last + 1)
+        seen = (p for p in places if frames[p]["objects"][str(object_id)]["state"] != "absent")
+        begins = frames[next(seen, longest.first)]["name"]
+        unsure, absent = (sum(getattr(s, kind) for s in own) for kind in ("unsure", "absent"))
+        found.append(MostlyDoubtful(object_id, count, doubtful, unsure, absent, begins))
+    return found
 
 
 def objects_of(frames: Sequence[Mapping[str, Any]]) -> list[int]:

@@ -13,6 +13,7 @@ from jinja2.exceptions import UndefinedError
 
 from propagate.errors import OutputError, counted
 from propagate.eval.report.page import templates_in
+from propagate.eval.report.svg import position
 from propagate.io.decode.options import SourceOptions
 from propagate.io.masks.display_colours import to_hex
 from propagate.io.write.files import make_output_folder, refuse_existing, write_atomically
@@ -20,7 +21,7 @@ from propagate.io.write.layout import PAGE
 from propagate.report.doubtful import LOW_MARGIN, Stretch, doubtful_stretches, objects_of
 from propagate.report.saved import SavedRun
 from propagate.report.thumbnails import Shot, draw_shots, worst_positions
-from propagate.report.timeline import PLOT, bin_names, make_bins, object_chart
+from propagate.report.timeline import bin_names, make_bins, object_chart, plot_of
 
 # Stretches that are listed: those of the lowest margins.
 MOST_STRETCHES = 60
@@ -84,13 +85,13 @@ def html_of(run: SavedRun, options: SourceOptions | None = None) -> str:
     frames: Sequence[Mapping[str, Any]] = result["per_frame"]
     object_ids = sorted({*objects_of(frames), *map(int, result.get("object_ids", ()))})
     shots, colours, why_missing = draw_shots(run, worst_positions(result), options)
-    bins = make_bins(len(frames), len(object_ids))
+    bins, plot = make_bins(len(frames), len(object_ids)), plot_of(frames)
     names = bin_names(frames, bins)
     rows = [row_of(run, frames, i) for i in object_ids]
     references = run.references()
     titles = {position: f"reference, frame {number}" for position, number in references.items()}
     charts = [
-        object_chart(frames, i, bins, names, _rings(frames, shots, i), titles) for i in object_ids
+        object_chart(frames, i, bins, names, _rings(shots, i), titles, plot) for i in object_ids
     ]
     stretches = doubtful_stretches(result)
     page = _fill(
@@ -101,6 +102,7 @@ def html_of(run: SavedRun, options: SourceOptions | None = None) -> str:
         notes=[*result.get("notes", ()), *_lines_of(result)],
         facts=facts_of(run, frames, object_ids),
         bins=bins,
+        goes_below_0=plot.low < 0,
         bin_names=names,
         objects=[
             {**row, "chart": chart, "colour": to_hex(colours.get(row["id"], (128, 128, 128)))}
@@ -113,7 +115,7 @@ def html_of(run: SavedRun, options: SourceOptions | None = None) -> str:
             {
                 "id": _id(shot),
                 "picture": shot.picture,
-                "caption": f"{_when(run, frames, shot.position)}: {shot.what}",
+                "caption": f"{_when(run, frames, shot.position)}: {shot.look.what}",
             }
             for shot in shots
         ],
@@ -121,7 +123,7 @@ def html_of(run: SavedRun, options: SourceOptions | None = None) -> str:
         timing=_timing(result),
         versions=result.get("versions") or {},
         settings=_settings(result, list(references.values())),
-        plot=PLOT.inside,
+        plot=(*plot.inside[:3], position(0, 0, 1, plot)[1]),
         scale=1,
     )
     return str(page)
@@ -198,14 +200,9 @@ def _worst(stretches: Sequence[Stretch]) -> list[Stretch]:
     return sorted(ranked[:MOST_STRETCHES], key=lambda s: (s.first, s.object_id))
 
 
-def _rings(
-    frames: Sequence[Mapping[str, Any]], shots: Sequence[Shot], object_id: int
-) -> dict[int, str]:
-    return {
-        shot.position: f"#{_id(shot)}"
-        for shot in shots
-        if str(object_id) in frames[shot.position]["objects"]
-    }
+def _rings(shots: Sequence[Shot], object_id: int) -> dict[int, str]:
+    """Link to the pictures that are about an object."""
+    return {shot.position: f"#{_id(shot)}" for shot in shots if object_id in shot.look.object_ids}
 
 
 def _id(shot: Shot) -> str:

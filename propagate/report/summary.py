@@ -7,7 +7,7 @@ from propagate.io.masks.display_colours import to_hex
 from propagate.report.doubtful import objects_of
 from propagate.report.page import facts_of, row_of
 from propagate.report.saved import SavedRun
-from propagate.report.thumbnails import draw_shots
+from propagate.report.thumbnails import Look, draw_shots
 
 STRIP = 5
 # A longer run shows masks alone: nobody waits for a minute of decoding to see a value.
@@ -30,7 +30,7 @@ def summary_html(folder: str | Path) -> str:
     last = len(frames) - 1
     positions = sorted({round(i * last / (STRIP - 1)) for i in range(STRIP)}) if frames else []
     shots, colours, why_missing = draw_shots(
-        run, dict.fromkeys(positions, ""), limit=(120, 320), decode=len(frames) <= MOST_DECODED
+        run, dict.fromkeys(positions, Look()), limit=(120, 320), decode=len(frames) <= MOST_DECODED
     )
     html = _fill(
         "summary.html",

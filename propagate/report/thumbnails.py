@@ -18,6 +18,7 @@ from propagate.io.write.overlay import GROUND, draw_overlay, object_labels
 from propagate.io.write.panels import fitted_size
 from propagate.report.doubtful import doubtful_frames, objects_of
 from propagate.report.saved import SavedRun
+from propagate.report.tags import draw_tags
 
 MOST_SHOTS = 12
 # A run that is certain everywhere still shows so many frames.
@@ -29,6 +30,19 @@ JPEG_QUALITY = 74
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """Why a frame is worth a look.
+
+    Attributes:
+        what: In words.
+        object_ids: The objects that it is about.
+    """
+
+    what: str = ""
+    object_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Shot:
     """A frame to show.
 
@@ -36,16 +50,16 @@ class Shot:
         position: Of the frame among those of the run.
         name: Of the frame.
         picture: As an address with all its data.
-        what: Why it is shown.
+        look: Why it is shown.
     """
 
     position: int
     name: str
     picture: str
-    what: str
+    look: Look
 
 
-def worst_positions(result: Mapping[str, Any]) -> dict[int, str]:
+def worst_positions(result: Mapping[str, Any]) -> dict[int, Look]:
     """Choose the frames to show: the most doubtful ones, then those of the lowest margins.
 
     Args:
@@ -55,19 +69,19 @@ def worst_positions(result: Mapping[str, Any]) -> dict[int, str]:
         Position -> why, in order of time; some way apart.
     """
     frames = result["per_frame"]
-    reasons: dict[int, list[str]] = {}
+    reasons: dict[int, dict[int, str]] = {}
     worst: dict[int, float] = {}
     for doubt in doubtful_frames(result):
         begins = f"becomes {doubt.reason}"
         what = f"margin {doubt.margin:.2f}" if doubt.reason == "margin" else begins
-        reasons.setdefault(doubt.position, []).append(f"object {doubt.object_id} {what}")
+        reasons.setdefault(doubt.position, {})[doubt.object_id] = what
         worst[doubt.position] = min(worst.get(doubt.position, 1.0), doubt.margin)
-    chosen: dict[int, str] = {}
+    chosen: dict[int, Look] = {}
 
     def choose(candidates: Sequence[int], most: int, apart: float) -> None:
         for position in candidates:
             if len(chosen) < most and all(abs(position - p) > apart * len(frames) for p in chosen):
-                chosen[position] = _joined(reasons.get(position) or [_lowest(frames[position])])
+                chosen[position] = _look(reasons.get(position) or _lowest(frames[position]))
 
     choose(sorted(worst, key=lambda position: (worst[position], position)), MOST_SHOTS, APART)
     margins = {p: margin for p, frame in enumerate(frames) if (margin := _least(frame)) is not None}
@@ -77,7 +91,7 @@ def worst_positions(result: Mapping[str, Any]) -> dict[int, str]:
 
 def draw_shots(
     run: SavedRun,
-    positions: Mapping[int, str],
+    positions: Mapping[int, Look],
     options: SourceOptions | None = None,
     *,
     limit: tuple[int, int] = LIMIT_PX,
@@ -120,13 +134,13 @@ def draw_small(
     labels: Mapping[int, str],
     limit: tuple[int, int] = LIMIT_PX,
 ) -> np.ndarray | None:
-    """Shrink a frame, and draw its mask on it.
+    """Shrink a frame, and draw its mask on it, with tags beside the objects.
 
     Args:
         image: (H, W, 3) uint8, RGB; None: the mask is drawn on grey.
         ids: (H, W) uint8; None: the frame is shown without a mask.
         colours: Of the objects.
-        labels: See `draw_overlay`.
+        labels: See `draw_tags`.
         limit: The most rows and columns of the picture.
 
     Returns:
@@ -145,7 +159,9 @@ def draw_small(
         return small
     small_ids = np.asarray(Image.fromarray(ids).resize(size, Image.Resampling.NEAREST))
     colours.add(small, small_ids)
-    return draw_overlay(small, small_ids, colours=colours.colours, labels=labels)
+    drawn = draw_overlay(small, small_ids, colours=colours.colours)
+    draw_tags(drawn, small_ids, labels, colours.colours)
+    return drawn
 
 
 def _least(frame: Mapping[str, Any]) -> float | None:
@@ -153,15 +169,16 @@ def _least(frame: Mapping[str, Any]) -> float | None:
     return min(margins, default=None)
 
 
-def _lowest(frame: Mapping[str, Any]) -> str:
+def _lowest(frame: Mapping[str, Any]) -> dict[int, str]:
     shown = {i: e["margin"] for i, e in frame["objects"].items() if e["state"] != "absent"}
     object_id = min(shown, key=lambda i: (shown[i], int(i)))
-    return f"object {object_id} margin {shown[object_id]:.2f}"
+    return {int(object_id): f"margin {shown[object_id]:.2f}"}
 
 
-def _joined(reasons: Sequence[str], most: int = 4) -> str:
-    more = len(reasons) - most
-    return ", ".join(reasons[:most]) + (f" and {more} more" if more > 0 else "")
+def _look(reasons: Mapping[int, str], most: int = 4) -> Look:
+    told = [f"object {object_id} {what}" for object_id, what in reasons.items()]
+    more = len(told) - most
+    return Look(", ".join(told[:most]) + (f" and {more} more" if more > 0 else ""), tuple(reasons))
 
 
 def _address(picture: np.ndarray) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from markupsafe import Markup
@@ -43,6 +43,18 @@ def make_bins(frames: int, objects: int) -> Bins:
     return Bins(size, math.ceil(frames / size))
 
 
+def plot_of(frames: Sequence[Mapping[str, Any]]) -> Plot:
+    """Choose the size of all charts, which reach as far below 0 as the lowest margin needs."""
+    margins = (
+        entry["margin"]
+        for frame in frames
+        for entry in frame["objects"].values()
+        if entry["state"] != "absent"
+    )
+    lowest = min(margins, default=0.0)
+    return replace(PLOT, low=next((low for low in (0.0, -0.5) if lowest >= low), -1.0))
+
+
 def bin_names(frames: Sequence[Mapping[str, Any]], bins: Bins) -> list[str]:
     """Name each bin by its frames: "00012", or "00012 to 00015"."""
     names = []
@@ -60,11 +72,12 @@ def object_chart(
     names: Sequence[str],
     shots: Mapping[int, str],
     references: Mapping[int, str],
+    plot: Plot = PLOT,
 ) -> Markup:
     """Draw one object over time.
 
-    A point is the lowest of its frames in which the object is not absent; negative margins are
-    drawn at 0. A bar below marks the worst state of its frames.
+    A point is the lowest of its frames in which the object is not absent. A bar below marks the
+    worst state of its frames.
 
     Args:
         frames: `per_frame` of a report.
@@ -73,6 +86,7 @@ def object_chart(
         names: See `bin_names`.
         shots: Position -> address of a picture: a ring on the margin.
         references: Position -> title: an upright line.
+        plot: See `plot_of`.
     """
     scores: list[float | None] = [None] * bins.count
     margins: list[float | None] = [None] * bins.count
@@ -85,14 +99,15 @@ def object_chart(
         states[at] = _worse(states[at], entry["state"])
         if entry["state"] != "absent":
             scores[at] = _lower(scores[at], entry["score"])
-            margins[at] = _lower(margins[at], max(0.0, entry["margin"]))
+            margins[at] = _lower(margins[at], entry["margin"])
     marks = {bins.of(p): address for p, address in shots.items()}
     lines = [Line("margin", "margin", margins, marks), Line("score", "score", scores)]
     bands = [Band(state, state, _spans(states, state)) for state in _WORST_LAST]
     ticks = {bins.of(position): title for position, title in references.items()}
     label = f"score, margin and state of object {object_id} over time"
+    grid = GRID if plot.low == 0 else {**GRID, plot.low: f"{plot.low:g}"}
     return line_chart(
-        lines, names, label, plot=PLOT, grid=GRID, bands=bands, ticks=ticks, as_text="{:.2f}".format
+        lines, names, label, plot=plot, grid=grid, bands=bands, ticks=ticks, as_text="{:.2f}".format
     )
 
 

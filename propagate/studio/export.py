@@ -36,7 +36,7 @@ def export(
 ) -> None:
     """Write an archive; it appears complete or not at all.
 
-        masks/00000.png ...   palette PNGs in DAVIS layout, of the frames that have a mask
+        masks/00000.png ...   palette PNGs like those of DAVIS, of the frames that have a mask
         overlay.mp4           all frames, the objects in the colours of the project
         masks.json            run lengths of the frames that have a mask
         objects.json          names and colours

@@ -40,7 +40,7 @@ DABS = 5
 # A plain walker: the boundary is at 0.5, nothing votes, and the outline is not moved.
 PLAIN = replace(PROMPT_SETTINGS, choices=0, box_choices=0, sharpen_px=0, vote_pull=0.0)
 # What --halves tries.
-CHOICES = {"feature_contrast": (4.0, 8.0), "balance": (0.005, 0.05)}
+CHOICES = {"feature_contrast": (4.0, 8.0), "balance": (0.001, 0.005)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

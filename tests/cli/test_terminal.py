@@ -1,9 +1,11 @@
 """What commands print while they work."""
 
+import time
+
 import pytest
 
 from propagate.cli import terminal
-from propagate.cli.terminal import progress_of, speed_text
+from propagate.cli.terminal import progress_of, saying_what_is_slow, speed_text
 
 
 @pytest.mark.parametrize(
@@ -28,3 +30,14 @@ def test_time_before_the_first_frame_does_not_count(monkeypatch, capsys):
         "propagate: clip.mp4: 2 frames of about 6, 80 s left, 20 s a frame",
         "propagate: clip.mp4: 3 frames of about 6, 60 s left, 20 s a frame",
     ]
+
+
+def test_only_a_slow_stage_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(terminal, "SLOW_S", 0.2)
+    with saying_what_is_slow() as now:
+        now("quick")
+        now("slow")
+        time.sleep(0.5)
+        now("quick again")
+    time.sleep(0.3)
+    assert capsys.readouterr().err == "propagate: slow ...\n"

@@ -74,6 +74,35 @@ def test_in_a_box_the_region_is_found_and_nothing_outside(grid, rounds):
     assert (label[~box.ravel()] < 0.5).all()
 
 
+def boxed(*boxes):
+    """Cells in boxes of top, bottom, left and right, and seeds: outside there is nothing."""
+    cells = np.zeros(SHAPE, bool)
+    for top, bottom, left, right in boxes:
+        cells[top:bottom, left:right] = True
+    return np.where(cells, FREE, 0).ravel(), cells.ravel()
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        [(5, 17, 6, 21), (18, 24, 23, 30)],
+        [(2, 18, 4, 23), (18, 24, 23, 30)],  # they meet at a corner
+    ],
+)
+def test_in_two_boxes_apart_the_region_of_each_is_found(grid, boxes):
+    label = label_object(grid, *boxed(*boxes), False, PROMPT_SETTINGS)
+    alone = [label_object(grid, *boxed(box), False, PROMPT_SETTINGS) for box in boxes]
+    assert iou(label, REGION | ALONE) > 0.8
+    # Cells around one box that the other holds do not count as around, so a few may differ.
+    assert ((label >= 0.5) == (np.max(alone, 0) >= 0.5)).mean() > 0.95
+
+
+def test_boxes_that_overlap_are_one(grid):
+    whole = label_object(grid, *boxed((5, 17, 6, 21)), False, PROMPT_SETTINGS)
+    halves = label_object(grid, *boxed((5, 17, 6, 15), (5, 17, 12, 21)), False, PROMPT_SETTINGS)
+    assert np.array_equal(whole, halves)
+
+
 def test_links_fall_with_features_and_colours(grid):
     s = PROMPT_SETTINGS
     near = grid.neighbours

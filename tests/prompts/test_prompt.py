@@ -7,11 +7,9 @@ import pytest
 import torch
 
 import propagate
-from propagate import Box, Frame, MaskError, Point, Polygon, Stroke
+from propagate import Box, Frame, MaskError, Point, Polygon, PromptSettings, Stroke
 from propagate.prompts.paint import pixels_of
-from propagate.prompts.prompt import PROMPT_SETTINGS
-from propagate.prompts.settings import PromptSettings
-from propagate.prompts.sharpen import sharpen
+from tests.paths import ROOT
 
 HEIGHT, WIDTH = 96, 128
 
@@ -64,6 +62,17 @@ def test_two_objects_are_found(propagator, frame, prompts):
     assert mask.ids.dtype == np.uint8
     for i in (1, 2):
         assert iou(mask.ids == i, i == TRUE) > 0.85
+
+
+def test_two_boxes_of_one_object_hold_a_part_each(propagator, frame):
+    boxes = [Box(1, 14, 22, 58, 66), Box(1, 66, 26, 118, 78)]
+    both = propagator.prompt(frame, boxes).ids == 1
+    alone = [propagator.prompt(frame, [box]).ids == 1 for box in boxes]
+    assert all(part.sum() > 1000 for part in alone)  # of 1256 and 1812
+    assert iou(both, alone[0] | alone[1]) > 0.98
+    assert iou(both, TRUE > 0) > 0.9
+    corrected = propagator.prompt(frame, [*boxes, Point(1, 36, 44), Point(1, 92, 52)]).ids == 1
+    assert iou(corrected, TRUE > 0) > 0.85
 
 
 def test_what_is_painted_comes_out_exactly(propagator, frame):
@@ -137,22 +146,24 @@ def test_an_object_without_a_pixel_is_refused(propagator, frame):
         propagator.prompt(frame, [Box(1, 12, 12, 20, 20), cover])
 
 
+def test_settings_decide_the_mask(propagator, frame):
+    prompts = [Box(1, 16, 24, 56, 64)]
+    plain = PromptSettings(sharpen_px=0)
+    unsharpened = propagator.prompt(frame, prompts, settings=plain).ids
+    assert not np.array_equal(unsharpened, propagator.prompt(frame, prompts).ids)
+    again = propagator.prompt(IMAGE, prompts, settings=plain).ids
+    assert np.array_equal(again, unsharpened)
+    wide = PromptSettings(reach_cells=3)
+    assert propagator.prompt_frame(IMAGE, settings=wide).grid.across.length.max() == 3
+
+
 def test_settings_check_themselves():
+    with pytest.raises(ValueError, match="sample_cells: above 0, not 0"):
+        PromptSettings(sample_cells=0)
     with pytest.raises(ValueError, match="leak: above 0, not 0"):
         PromptSettings(leak=0)
     with pytest.raises(ValueError, match="box_pull: 0 or more, not -1"):
         PromptSettings(box_pull=-1)
-
-
-def test_sharpening_moves_the_outline_to_the_edge_of_the_colours():
-    lab = np.zeros((40, 40, 3), np.float32)
-    lab[:, 21:, 0] = 60
-    labels = np.zeros((5, 5))
-    labels[:, :3], labels[:, 3:] = 1, 0  # cells of eight pixels: the outline is at 24, not at 21
-    found = sharpen(labels, lab, PROMPT_SETTINGS) >= 0.5
-    assert (found == (np.arange(40) < 21)).all()
-    unmoved = sharpen(labels, lab, PromptSettings(sharpen_px=0)) >= 0.5
-    assert (unmoved == (np.arange(40) < 24)).all()
 
 
 @pytest.mark.slow
@@ -167,3 +178,42 @@ def test_a_second_dab_on_a_frame_of_854x480_is_quick():
         propagator.prompt(frame, prompts)
         spent.append(time.process_time() - started)
     assert min(spent) < 0.6  # of all threads together; 0.1 to 0.2 s on a free machine
+
+
+def test_a_frame_whose_colours_are_sampled_has_the_same_objects(propagator):
+    large = np.kron(IMAGE, np.ones((5, 5, 1), np.uint8))
+    prompts = [Point(1, 180, 220), Box(2, 340, 140, 580, 380)]
+    whole = propagator.prompt(large, prompts).ids
+    settings = PromptSettings(most_whole_px=100_000, sampled_px=40_000)
+    frame = propagator.prompt_frame(large, settings=settings)
+    assert frame.colours.lab.shape == (160, 214, 3)  # every third row and column
+    sampled = propagator.prompt(frame, prompts, settings=settings).ids
+    for i in (1, 2):
+        assert iou(sampled == i, whole == i) > 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("object_id", "prompts"),
+    [
+        (1, [Box(1, 24, 35, 123, 127)]),
+        (2, [Box(2, 251, 42, 356, 141), Point(2, 304, 90)]),
+        (1, [Point(1, 74, 80)]),
+        (2, [Point(2, 304, 90), Point(2, 250, 90, on=False)]),
+        (2, [Point(2, 304, 90), Point(2, 200, 90, on=False)]),  # far from the object
+        (1, [Point(1, 74, 80), Stroke(1, ((60, 132), (100, 130)), radius=4, on=False)]),
+    ],
+    ids=str,
+)
+def test_the_examples_of_the_readme_find_the_cups_of_the_sample_clip(cups, object_id, prompts):
+    propagator, frame, truth = cups
+    assert iou(propagator.prompt(frame, prompts).ids == object_id, truth == object_id) > 0.9
+
+
+@pytest.fixture(scope="module")
+def cups():
+    clip = ROOT / "samples/clip"
+    with propagate.open_video(clip / "clip.mp4") as frames:
+        image = next(iter(frames)).image
+    propagator = propagate.Propagator("tiny", device="cpu")
+    return propagator, propagator.prompt_frame(image), propagate.read_mask(clip / "first.png").ids

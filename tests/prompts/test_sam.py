@@ -81,6 +81,15 @@ def test_the_mask_is_that_of_the_model_with_the_paint_over_it(folder, prompts, c
     assert mask.ids[30, 20] == 1 or not isinstance(prompts[0], Point)
 
 
+def test_boxes_apart_are_asked_for_one_by_one(folder):
+    prompter = SamPrompter(load_refiner(str(folder), device="cpu", dtype="float32").sam)
+    left, right = Box(1, 2, 6, 24, 44), Box(1, 40, 10, 62, 40)
+    on_left, on_right = Point(1, 8.5, 20.5), Point(1, 50.5, 20.5)
+    both = prompter.prompt(IMAGE, [left, right, on_left, on_right]).ids
+    alone = [prompter.prompt(IMAGE, p).ids for p in ([left, on_left], [right, on_right])]
+    assert np.array_equal(both, alone[0] | alone[1])
+
+
 def test_a_propagator_loads_it_once_and_keeps_the_maps_of_a_frame(folder):
     propagator = propagate.Propagator("color", device="cpu", dtype="float32")
     first = propagator.prompt(IMAGE, [Point(1, 20, 30)], "sam", sam=str(folder))

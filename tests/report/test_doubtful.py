@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from propagate.report.doubtful import Doubt, Stretch, doubtful_frames, doubtful_stretches
+from propagate.report.doubtful import (
+    Doubt,
+    MostlyDoubtful,
+    Stretch,
+    doubtful_frames,
+    doubtful_stretches,
+    mostly_doubtful,
+)
 
 
 def result_of(*objects):
@@ -96,3 +103,27 @@ def test_stretches_join_what_lies_in_a_row():
         Stretch(2, 3, 4, absent=0, unsure=0, margin=0.05),
         Stretch(1, 5, 5, absent=1, unsure=0, margin=None),
     ]
+
+
+def test_an_object_counts_that_is_doubtful_in_more_than_half_of_its_frames():
+    certain, half = [1.0, 0.9, 0.8, 0.9, 0.9, 0.9], [1.0, 0.1, 0.1, UNSURE, 0.9, 0.9]
+    lost = [1.0, UNSURE, 0.5, ABSENT, 0.1, UNSURE]
+    late = [None, None, None, 1.0, UNSURE, UNSURE]  # two of its three frames
+    assert mostly_doubtful(result_of(certain, half, lost, late)) == [
+        MostlyDoubtful(3, 6, 4, 2, 1, "00004"),
+        MostlyDoubtful(4, 3, 2, 2, 0, "00004"),
+    ]
+    assert mostly_doubtful({"per_frame": []}) == []
+
+
+def test_of_an_object_that_is_never_seen_again_the_first_frame_counts():
+    (doubt,) = mostly_doubtful(result_of([1.0, ABSENT, ABSENT]))
+    assert doubt.begins == "00001"
+    assert str(doubt) == "object 1 is doubtful on 2 of 3 frames (2 absent)"
+
+
+def test_what_is_doubtful_is_said_by_kinds():
+    doubt = MostlyDoubtful(2, 25, 24, 20, 1, "00001")
+    assert str(doubt) == (
+        "object 2 is doubtful on 24 of 25 frames (20 unsure, 1 absent, 3 of a low margin)"
+    )

@@ -18,7 +18,7 @@ from propagate.errors import OutputError
 from propagate.pipeline import Propagator
 from propagate.report.page import clock, write_report
 from propagate.report.saved import SavedRun
-from propagate.report.thumbnails import worst_positions
+from propagate.report.thumbnails import Look, worst_positions
 from propagate.report.timeline import Bins, bin_names, make_bins
 from propagate.run_options import RunOptions
 from tests.batch_runs import here
@@ -273,6 +273,59 @@ def test_a_point_is_the_lowest_of_its_frames_and_a_bar_their_worst_state(tmp_pat
     assert bars["tracked"].count("M") == 2
 
 
+def certain(frames, objects):
+    """A report without any doubt."""
+    result = report(frames, objects)
+    for frame in result["per_frame"]:
+        for entry in frame["objects"].values():
+            entry.update(score=0.9, margin=0.8, state="tracked")
+    return result
+
+
+@pytest.mark.parametrize(("lowest", "low"), [(-0.43, -0.5), (-0.8, -1.0), (-0.5, -0.5)])
+def test_a_margin_below_0_is_drawn_below_0(tmp_path, lowest, low):
+    result = certain(30, 1)
+    result["per_frame"][20]["objects"]["1"].update(margin=lowest, state="unsure")
+    page = page_of(folder_with(tmp_path / "clip", result))
+    heights = {
+        float(p.split(",")[1])
+        for a in page.all("polyline")
+        for p in a["points"].split()
+        if float(p.split(",")[0]) > 30
+    }
+    # The plot is 66 units high, its top at 8, and reaches from 1 down to `low`.
+    assert heights == {round(8 + 66 * (1 - v) / (1 - low), 1) for v in (0.9, 0.8, lowest)}
+    assert max(heights) <= 74
+    assert f"{low:g}" in page.text
+    assert "below 0, another label is ahead" in page.text
+    # The script reads 0 where the line of 0 is, and 1 at the top.
+    (body,) = page.all("body")
+    top, zero = json.loads(body["data-plot"])[2:]
+    assert (top, zero) == (8, round(8 + 66 / (1 - low), 1))
+
+
+def test_rings_are_on_the_objects_that_a_picture_is_about(tmp_path):
+    result = certain(60, 3)
+    for t, i in ((10, "2"), (30, "2"), (30, "3"), (50, "1")):
+        result["per_frame"][t]["objects"][i].update(margin=0.05, state="unsure")
+    chosen = worst_positions(result)
+    assert {t: look.object_ids for t, look in chosen.items() if t in (10, 30, 50)} == {
+        10: (2,),
+        30: (2, 3),
+        50: (1,),
+    }
+    folder = folder_with(tmp_path / "clip", result)
+    for t in range(60):
+        mask = np.zeros((20, 30), np.uint8)
+        mask[:5, :5], mask[8:12, 8:12], mask[15:, 20:] = 1, 2, 3
+        (folder / "masks").mkdir(exist_ok=True)
+        Image.fromarray(mask).save(folder / f"masks/{t:05d}.png")
+    text = write_report(folder).read_text()
+    charts = re.findall(r'<svg class="chart".*?</svg>', text, re.DOTALL)
+    rings = [set(re.findall(r'href="#f(\d+)"', chart)) & {"10", "30", "50"} for chart in charts]
+    assert rings == [{"50"}, {"10", "30"}, {"30"}]
+
+
 def test_bins_cover_every_frame_once():
     for frames in (1, 2, 519, 520, 521, 10_000, 99_999):
         for objects in (0, 1, 20, 254):
@@ -351,8 +404,8 @@ def test_the_worst_frames_lie_apart_and_the_most_doubtful_come_first():
     put(105, 0.1)  # within a 24th of 240 frames
     put(200, 0.0, "absent")
     chosen = worst_positions(result)
-    assert chosen[105] == "object 1 margin 0.10"
-    assert chosen[200] == "object 1 becomes absent"
+    assert chosen[105] == Look("object 1 margin 0.10", (1,))
+    assert chosen[200] == Look("object 1 becomes absent", (1,))
     assert 100 not in chosen
     assert len(chosen) == 6
     assert min(np.diff(sorted(chosen))) > 10

@@ -8,7 +8,7 @@ import { showDialog } from "./dialog.js";
 import { make } from "./dom.js";
 
 const WHAT = [
-  ["masks", "Masks", "an index PNG for each frame, in DAVIS layout", true],
+  ["masks", "Masks", "a palette PNG for each frame, like those of DAVIS", true],
   ["overlay", "Overlay video", "the video with the objects tinted", false],
   ["rle", "COCO run lengths", "one JSON file with scores", false],
 ];
