@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -30,12 +31,15 @@ from tests.silent_server import server_that_stops
 
 @pytest.fixture
 def run(propagate, drawn, tmp_path):
-    """Runs the command on the drawn clip, or on what is given in its place; it must succeed."""
+    """Runs the command on the drawn clip, or on what is given in its place; it must succeed.
+
+    It works at 64 px, unless an option says otherwise.
+    """
 
     def call(*options, sources=None, mask=None, out=None):
         finished = propagate(
             *("run", *(sources or [drawn.mp4]), "-m", mask or drawn.mask),
-            *("-o", out or tmp_path / "out", "--model", "color", *options),
+            *("-o", out or tmp_path / "out", "--model", "color", "--short-side", 64, *options),
         )
         assert finished.status == 0, finished.stderr
         return finished
@@ -72,7 +76,7 @@ def iou(one, other):
 
 @pytest.mark.slow
 def test_a_run_writes_a_mask_for_every_frame_that_follows_the_objects(run, drawn, tmp_path):
-    finished = run()
+    finished = run("--short-side", Config().short_side_px)
     folder = tmp_path / "out/clip"
     assert sorted(path.name for path in folder.iterdir()) == ["masks", "references", "result.json"]
     masks = sorted((folder / "masks").iterdir())
@@ -94,7 +98,7 @@ def test_the_report_holds_settings_and_a_score_and_state_of_every_object_and_fra
     report = report_of(tmp_path / "out/clip")
     assert report["complete"] is True
     assert report["model"] == "color"
-    assert report["config"] == Config.named("dino").to_json()
+    assert report["config"] == replace(Config.named("dino"), short_side_px=64).to_json()
     assert (report["dtype"], report["device"]) == ("float32", "cpu")
     assert (report["decoder"], report["max_frames"]) == ("pyav", 4)
     assert report["object_ids"] == [1, 2]
@@ -170,7 +174,7 @@ def test_several_sources_go_on_after_a_bad_one(propagate, drawn, tmp_path):
     bad.write_text("no video")
     finished = propagate(
         *("run", drawn.mp4, bad, f"{drawn.folder}/", "-m", masks, "-o", tmp_path / "out"),
-        *("--model", "color", "--max-frames", 2),
+        *("--model", "color", "--short-side", 64, "--max-frames", 2),
     )
     assert finished.status == 1
     lines = [line for line in finished.stderr.splitlines() if "error" in line]
@@ -192,8 +196,8 @@ def test_several_sources_given_again_are_done_where_they_were_left(propagate, dr
         shutil.copy(drawn.mask, masks / f"{name}.png")
 
     def run(*sources):
-        given = ("-m", masks, "-o", tmp_path / "out", "--model", "color", "--max-frames", 3)
-        return propagate("run", *sources, *given)
+        given = ("-m", masks, "-o", tmp_path / "out", "--model", "color", "--short-side", 64)
+        return propagate("run", *sources, *given, "--max-frames", 3)
 
     assert run(drawn.mp4, tmp_path / "not/frames").status == 1
     before = (tmp_path / "out/clip/result.json").stat().st_mtime_ns
@@ -402,7 +406,7 @@ def long_clip(write_video, drawn, tmp_path):
 def command(drawn, clip, out):
     return [
         *(sys.executable, "-m", "propagate", "run", str(clip), "-m", str(drawn.mask)),
-        *("-o", str(out), "--model", "color"),
+        *("-o", str(out), "--model", "color", "--short-side", "64"),
     ]
 
 
