@@ -25,6 +25,7 @@ from propagate.io.masks.references import masks_of_sources
 from propagate.io.write.run_folder import RunFolder
 from propagate.pipeline import Propagator
 from propagate.records import Frame, Result
+from tests import forked
 from tests.paths import ROOT
 from tests.silent_server import server_that_stops
 
@@ -414,14 +415,7 @@ def signalled(drawn, clip, out, number):
     """Start a run, signal it after three masks; return its status, stdout and stderr."""
     masks = out / Path(clip).stem / "masks"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        command(drawn, clip, out),
-        cwd=ROOT,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
+    with forked.start(command(drawn, clip, out), env=environment) as process:
         try:
             deadline = time.monotonic() + 120
             while len(list(masks.glob("*.png"))) < 3:
@@ -563,10 +557,8 @@ def test_a_disk_that_is_full_at_the_end_leaves_the_reason(drawn, tmp_path, optio
         "main()\n"
     )
     command = ["run", str(frames), "-m", str(tmp_path / "mask.png"), "-o", str(tmp_path / "out")]
-    done = subprocess.run(
-        [sys.executable, "-c", script, *command, "--model=color", "--short-side=64", option],
-        capture_output=True,
-        text=True,
+    done = forked.run(
+        [sys.executable, "-c", script, *command, "--model=color", "--short-side=64", option]
     )
     assert done.returncode == 1
     assert "cannot be written (file too large)" in done.stderr.splitlines()[-1]

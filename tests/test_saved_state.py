@@ -4,7 +4,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -25,7 +24,7 @@ from propagate.io.write.run_folder import RunFolder
 from propagate.pipeline import Propagator
 from propagate.records import Frame, Result, State
 from propagate.saved_state import Saves
-from tests.paths import ROOT
+from tests import forked
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +213,7 @@ propagator.run(
 
 @pytest.mark.slow
 def test_a_run_killed_at_random_moments_loses_nothing(small, drawn, write_video, tmp_path):
-    clip = write_video(tmp_path / "long.mp4", drawn.images * 5)
+    clip = write_video(tmp_path / "long.mp4", drawn.images * 3)
     options = {"overlay": True, "formats": ("png", "rle")}
     whole = run(small, clip, {0: drawn.truth[0]}, tmp_path / "whole", **options)
     rng = random.Random(7)
@@ -223,7 +222,7 @@ def test_a_run_killed_at_random_moments_loses_nothing(small, drawn, write_video,
     again = tmp_path / "again/long"
     for _ in range(3):
         done = len(list(again.glob("masks/*.png")))
-        with subprocess.Popen(line, cwd=ROOT, env=environment) as process:
+        with forked.start(line, env=environment) as process:
             wait_until(lambda done=done: len(list(again.glob("masks/*.png"))) > done + 5)
             time.sleep(rng.uniform(0, 0.1))
             assert process.poll() is None

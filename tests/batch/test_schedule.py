@@ -5,7 +5,6 @@ import os
 import random
 import re
 import signal
-import subprocess
 import sys
 import time
 from contextlib import contextmanager
@@ -26,8 +25,8 @@ from propagate.io.decode.options import SourceOptions
 from propagate.io.write.lock import take_lock
 from propagate.pipeline import Propagator
 from propagate.run_options import RunOptions
+from tests import forked
 from tests.batch_runs import HereEngine, assert_same, here
-from tests.paths import ROOT
 
 SETTINGS = BatchSettings(
     model="color",
@@ -272,14 +271,7 @@ def command(clips, out, *options):
 
 def started(clips, out, *options):
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-    return subprocess.Popen(
-        command(clips, out, *options),
-        cwd=ROOT,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    return forked.start(command(clips, out, *options), env=environment)
 
 
 def wait_for_masks(process, out, count):
