@@ -112,7 +112,7 @@ def test_no_secret_of_a_stream_is_printed_or_written(
     debug = [option for option in more if option == "--debug"]
     finished = propagate(
         *(*debug, "run", f"{server}/{name}?token={PASSED}", "-m", drawn.mask, "-o", tmp_path / "o"),
-        *("--model", "color", "--log-json", tmp_path / "log"),
+        *("--model", "color", "--short-side", 64, "--log-json", tmp_path / "log"),
         *(option for option in more if option != "--debug"),
     )
     if name == "clip.mp4" and "decord" not in more:
