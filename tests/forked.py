@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import types
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,20 @@ DIFFUSION = ("propagate.features.pixel_unet",)
 PR_SET_CHILD_SUBREAPER = 36
 
 
+class _Reader(threading.Thread):
+    """Reads a pipe until every process that may write to it has ended."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(daemon=True)
+        self._descriptor, self.data = descriptor, b""
+        self.start()
+
+    def run(self) -> None:
+        while more := os.read(self._descriptor, 1 << 16):
+            self.data += more
+        os.close(self._descriptor)
+
+
 class Process:
     """A process that was started.
 
@@ -47,11 +62,11 @@ class Process:
         returncode: How it ended, as in `subprocess`; None until `poll` or `wait` saw it end.
     """
 
-    def __init__(self, args: list[str], pid: int, streams: list[Any]) -> None:
+    def __init__(self, args: list[str], pid: int, readers: list[_Reader]) -> None:
         self.args = args
         self.pid = pid
         self.returncode: int | None = None
-        self._streams = streams
+        self._readers = readers
 
     def poll(self) -> int | None:
         """Return the status, or None while the process runs."""
@@ -71,18 +86,18 @@ class Process:
         return status
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Wait for the end and return what was printed to stdout and stderr."""
+        """Wait for the end, also of its children that may print, and return stdout and stderr."""
         self.wait(timeout)
+        for reader in self._readers:
+            reader.join(timeout)
+            if reader.is_alive():
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
         return self.printed()
 
     def printed(self) -> tuple[str, str]:
         """What was printed until now to stdout and stderr."""
-        # The process writes where the file stands; reading by place leaves that alone.
-        stdout, stderr = (
-            os.pread(stream.fileno(), os.fstat(stream.fileno()).st_size, 0)
-            for stream in self._streams
-        )
-        return stdout.decode(), stderr.decode()
+        stdout, stderr = (reader.data.decode() for reader in self._readers)
+        return stdout, stderr
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
@@ -96,8 +111,6 @@ class Process:
 
     def __exit__(self, *_: object) -> None:
         self.wait()
-        for stream in self._streams:
-            stream.close()
 
 
 def start(
@@ -107,7 +120,7 @@ def start(
     env: Mapping[str, str] | None = None,
     diffusion: bool = False,
 ) -> Process:
-    """Start `[sys.executable, "-c" or "-m" or a file, ...]`; its output goes to files.
+    """Start `[sys.executable, "-c" or "-m" or a file, ...]`; its output is read as it comes.
 
     Args:
         args: The command line.
@@ -119,7 +132,7 @@ def start(
     words = [str(word) for word in args]
     assert words[0] == sys.executable, words
     request = {"args": words[1:], "cwd": str(cwd), "env": dict(os.environ if env is None else env)}
-    streams = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115 (`Process` closes them)
+    pipes = [os.pipe() for _ in range(2)]
     channel = _helper(IMPORTS + DIFFUSION if diffusion else IMPORTS)
     libc = ctypes.CDLL(None, use_errno=True)
     # The fork of the helper becomes a child of this process when the one between them ends.
@@ -127,12 +140,14 @@ def start(
     try:
         data = json.dumps(request).encode()
         channel.sendall(len(data).to_bytes(4, "big"))
-        socket.send_fds(channel, [b"."], [stream.fileno() for stream in streams])
+        socket.send_fds(channel, [b"."], [writing for _, writing in pipes])
         channel.sendall(data)
         pid = int.from_bytes(_receive(channel, 4), "big")
     finally:
         libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
-    return Process(words, pid, streams)
+        for _, writing in pipes:
+            os.close(writing)
+    return Process(words, pid, [_Reader(reading) for reading, _ in pipes])
 
 
 def run(

@@ -26,6 +26,7 @@ from propagate.io.write.run_folder import RunFolder
 from propagate.pipeline import Propagator
 from propagate.records import Frame, Result
 from tests import forked
+from tests.batch_runs import here
 from tests.paths import ROOT
 from tests.silent_server import server_that_stops
 
@@ -470,8 +471,9 @@ def test_a_stream_that_is_interrupted_is_not_said_to_go_on(write_video, drawn, t
 
 
 @pytest.mark.slow
-def test_what_happens_in_a_run_is_logged_as_in_a_batch(propagate, drawn, tmp_path):
+def test_what_happens_in_a_run_is_logged_as_in_a_batch(propagate, drawn, tmp_path, monkeypatch):
     """The oracle: a batch of the same two sources, of which one is no video."""
+    monkeypatch.setattr("propagate.batch.local.LocalEngine", lambda s, out, _: here(s, out, 1))
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"no video")
     (tmp_path / "masks").mkdir()

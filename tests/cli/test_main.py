@@ -143,7 +143,8 @@ def test_eval_davis_scores_what_run_wrote(propagate, drawn, tmp_path):
     shutil.rmtree(tmp_path / "truth/two")
     (tmp_path / "truth/one").rename(tmp_path / "truth/clip")
     out = tmp_path / "out"
-    run = propagate("run", drawn.mp4, "-m", drawn.mask, "-o", out, "--model", "color")
+    given = ("-m", drawn.mask, "-o", out, "--model", "color", "--short-side", 64)
+    run = propagate("run", drawn.mp4, *given)
     assert run.status == 0
     scores = tmp_path / "scores.json"
     finished = propagate(

@@ -75,6 +75,13 @@ def forwards(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     return shapes
 
 
+def shorten(monkeypatch: pytest.MonkeyPatch, name: str, inversion: Inversion) -> None:
+    """Give a recipe another inversion, which takes fewer forwards."""
+    recipe = RECIPES[name]
+    reading = replace(recipe.reading, inversion=inversion)
+    monkeypatch.setitem(RECIPES, name, replace(recipe, reading=reading))
+
+
 def check_against_an_import(
     found: Any, scene: Any, method: Any, short_side: int, size: tuple[int, int]
 ) -> None:
@@ -100,10 +107,7 @@ def test_paper_equals_an_import_at_512_in_float32_with_its_recipe(
     forwards: list[tuple[int, ...]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    paper = RECIPES["paper"]
-    reading = replace(paper.reading, inversion=Inversion(steps=1, iterations=2))
-    # 3 forwards a picture, not 17.
-    monkeypatch.setitem(RECIPES, "paper", replace(paper, reading=reading))
+    shorten(monkeypatch, "paper", Inversion(steps=1, iterations=2))  # 3 forwards, not 17
     found = run(propagate, scene, tmp_path / "out", "--method", "paper")
     assert forwards == [(1, 3, 512, 512)] * 2
     report = found.report
@@ -115,9 +119,14 @@ def test_paper_equals_an_import_at_512_in_float32_with_its_recipe(
 
 @pytest.mark.slow
 def test_official_equals_an_import_in_float32_with_its_recipe(
-    propagate: Any, scene: Any, tmp_path: Path, forwards: list[tuple[int, ...]]
+    propagate: Any,
+    scene: Any,
+    tmp_path: Path,
+    forwards: list[tuple[int, ...]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """At a small size, because its recipe takes a hundred forwards."""
+    """At a small size: features/test_recipes.py is about 512 px and all hundred forwards."""
+    shorten(monkeypatch, "official", Inversion(steps=4))  # 7 forwards, not 100
     found = run(propagate, scene, tmp_path / "out", "--method", "official", "--short-side", 64)
     # The reference and the target, each read once.
     assert forwards == [(1, 3, 64, 64)] * 2
@@ -180,9 +189,7 @@ SMALL = ("--short-side", 64, "--recipe", "official", "--method", "official")
 def test_a_class_name_leaves_the_prompt_of_the_released_code_alone(
     propagate: Any, scene: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    official = RECIPES["official"]
-    reading = replace(official.reading, inversion=Inversion(steps=4))  # 7 forwards, not 100
-    monkeypatch.setitem(RECIPES, "official", replace(official, reading=reading))
+    shorten(monkeypatch, "official", Inversion(steps=4))
     given = prompts(monkeypatch)
     plain = run(propagate, scene, tmp_path / "plain", *SMALL)
     named = run(propagate, scene, tmp_path / "named", *SMALL, "--name", "a")
