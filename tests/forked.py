@@ -229,6 +229,8 @@ def _become(args: list[str], cwd: str, env: dict[str, str]) -> NoReturn:
     os.environ.clear()
     os.environ.update(env)
     tempfile.tempdir = None
+    # Where the tests run in the background of a shell, the helper was started with it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     kind, *rest = args
     if kind == "-c":
         sys.argv = ["-c", *rest[1:]]
