@@ -9,6 +9,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # `-n auto` starts a worker for each core: more threads than that would only wait.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import gc
 import resource
 import signal
 import sys
@@ -25,6 +26,15 @@ from PIL import Image
 
 WIDTH, HEIGHT, FRAMES = 64, 48, 12
 COLOURS = {1: (220, 40, 40), 2: (40, 60, 220)}
+
+
+def pytest_collection() -> None:
+    # All that is imported stays, so the garbage collector would go over it thousands of times.
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -24,18 +25,23 @@ from propagate.io.masks.references import masks_of_sources
 from propagate.io.write.run_folder import RunFolder
 from propagate.pipeline import Propagator
 from propagate.records import Frame, Result
+from tests import forked
+from tests.batch_runs import here
 from tests.paths import ROOT
 from tests.silent_server import server_that_stops
 
 
 @pytest.fixture
 def run(propagate, drawn, tmp_path):
-    """Runs the command on the drawn clip, or on what is given in its place; it must succeed."""
+    """Runs the command on the drawn clip, or on what is given in its place; it must succeed.
+
+    It works at 64 px, unless an option says otherwise.
+    """
 
     def call(*options, sources=None, mask=None, out=None):
         finished = propagate(
             *("run", *(sources or [drawn.mp4]), "-m", mask or drawn.mask),
-            *("-o", out or tmp_path / "out", "--model", "color", *options),
+            *("-o", out or tmp_path / "out", "--model", "color", "--short-side", 64, *options),
         )
         assert finished.status == 0, finished.stderr
         return finished
@@ -72,7 +78,7 @@ def iou(one, other):
 
 @pytest.mark.slow
 def test_a_run_writes_a_mask_for_every_frame_that_follows_the_objects(run, drawn, tmp_path):
-    finished = run()
+    finished = run("--short-side", Config().short_side_px)
     folder = tmp_path / "out/clip"
     assert sorted(path.name for path in folder.iterdir()) == ["masks", "references", "result.json"]
     masks = sorted((folder / "masks").iterdir())
@@ -124,7 +130,7 @@ def test_the_report_holds_settings_and_a_score_and_state_of_every_object_and_fra
     report = report_of(tmp_path / "out/clip")
     assert report["complete"] is True
     assert report["model"] == "color"
-    assert report["config"] == Config.named("dino").to_json()
+    assert report["config"] == replace(Config.named("dino"), short_side_px=64).to_json()
     assert (report["dtype"], report["device"]) == ("float32", "cpu")
     assert (report["decoder"], report["max_frames"]) == ("pyav", 4)
     assert report["object_ids"] == [1, 2]
@@ -203,7 +209,7 @@ def test_several_sources_go_on_after_a_bad_one(propagate, drawn, tmp_path):
     bad.write_text("no video")
     finished = propagate(
         *("run", drawn.mp4, bad, f"{drawn.folder}/", "-m", masks, "-o", tmp_path / "out"),
-        *("--model", "color", "--max-frames", 2),
+        *("--model", "color", "--short-side", 64, "--max-frames", 2),
     )
     assert finished.status == 1
     lines = [line for line in finished.stderr.splitlines() if "error" in line]
@@ -225,8 +231,8 @@ def test_several_sources_given_again_are_done_where_they_were_left(propagate, dr
         shutil.copy(drawn.mask, masks / f"{name}.png")
 
     def run(*sources):
-        given = ("-m", masks, "-o", tmp_path / "out", "--model", "color", "--max-frames", 3)
-        return propagate("run", *sources, *given)
+        given = ("-m", masks, "-o", tmp_path / "out", "--model", "color", "--short-side", 64)
+        return propagate("run", *sources, *given, "--max-frames", 3)
 
     assert run(drawn.mp4, tmp_path / "not/frames").status == 1
     before = (tmp_path / "out/clip/result.json").stat().st_mtime_ns
@@ -435,7 +441,7 @@ def long_clip(write_video, drawn, tmp_path):
 def command(drawn, clip, out):
     return [
         *(sys.executable, "-m", "propagate", "run", str(clip), "-m", str(drawn.mask)),
-        *("-o", str(out), "--model", "color"),
+        *("-o", str(out), "--model", "color", "--short-side", "64"),
     ]
 
 
@@ -443,14 +449,7 @@ def signalled(drawn, clip, out, number):
     """Start a run, signal it after three masks; return its status, stdout and stderr."""
     masks = out / Path(clip).stem / "masks"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        command(drawn, clip, out),
-        cwd=ROOT,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
+    with forked.start(command(drawn, clip, out), env=environment) as process:
         try:
             deadline = time.monotonic() + 120
             while len(list(masks.glob("*.png"))) < 3:
@@ -505,8 +504,9 @@ def test_a_stream_that_is_interrupted_is_not_said_to_go_on(write_video, drawn, t
 
 
 @pytest.mark.slow
-def test_what_happens_in_a_run_is_logged_as_in_a_batch(propagate, drawn, tmp_path):
+def test_what_happens_in_a_run_is_logged_as_in_a_batch(propagate, drawn, tmp_path, monkeypatch):
     """The oracle: a batch of the same two sources, of which one is no video."""
+    monkeypatch.setattr("propagate.batch.local.LocalEngine", lambda s, out, _: here(s, out, 1))
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"no video")
     (tmp_path / "masks").mkdir()
@@ -592,10 +592,8 @@ def test_a_disk_that_is_full_at_the_end_leaves_the_reason(drawn, tmp_path, optio
         "main()\n"
     )
     command = ["run", str(frames), "-m", str(tmp_path / "mask.png"), "-o", str(tmp_path / "out")]
-    done = subprocess.run(
-        [sys.executable, "-c", script, *command, "--model=color", "--short-side=64", option],
-        capture_output=True,
-        text=True,
+    done = forked.run(
+        [sys.executable, "-c", script, *command, "--model=color", "--short-side=64", option]
     )
     assert done.returncode == 1
     assert "cannot be written (file too large)" in done.stderr.splitlines()[-1]

@@ -54,6 +54,7 @@ def test_a_finished_run_of_other_settings_is_refused(propagate, drawn, tmp_path)
 
 def test_a_finished_run_of_a_part_is_not_one_of_the_whole(propagate, drawn, tmp_path):
     command = ("run", drawn.mp4, "-m", drawn.mask, "--model", "color", "-o", tmp_path)
+    command = (*command, "--short-side", 64)
     part = ("--start", 2, "--on-damage", "skip")
     assert propagate(*command, *part).status == 0
     assert "left as it is" in propagate(*command, *part).stdout

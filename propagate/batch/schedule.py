@@ -32,7 +32,6 @@ from propagate.batch.remote import RemoteOutput, is_url, scratch_of
 from propagate.batch.status import VideoStatus, write_status
 from propagate.batch.tasks import BatchSettings, Task
 from propagate.errors import ClusterError, ModelError, OutputError, PropagateError
-from propagate.features.registry import takes_text
 from propagate.io.write.files import guard_output_folder, local_folder, write_atomically
 from propagate.io.write.lock import take_lock
 
@@ -134,12 +133,16 @@ def run_batch(
         raise ValueError("videos: two of them share a folder")
     settings = settings or BatchSettings()
     named = next((video for video in videos if video.names), None)
-    if named is not None and takes_text(settings.model) is False:
-        raise ModelError(
-            f"{named.place or named.folder}: names classes, and model {settings.model} takes no "
-            "text",
-            "leave the names out, or pass another {model}",
-        )
+    if named is not None:
+        # It imports PyTorch, which the process of a batch needs for nothing else.
+        from propagate.features.registry import takes_text
+
+        if takes_text(settings.model) is False:
+            raise ModelError(
+                f"{named.place or named.folder}: names classes, and model {settings.model} takes "
+                "no text",
+                "leave the names out, or pass another {model}",
+            )
     if sys.platform == "win32" and settings.run.source_options.isolate:
         raise ClusterError(
             "decoding in a separate process works on Linux and macOS only", "pass {isolate=False}"

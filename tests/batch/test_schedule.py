@@ -26,8 +26,8 @@ from propagate.io.decode.options import SourceOptions
 from propagate.io.write.lock import take_lock
 from propagate.pipeline import Propagator
 from propagate.run_options import RunOptions
+from tests import forked
 from tests.batch_runs import HereEngine, assert_same, here
-from tests.paths import ROOT
 
 SETTINGS = BatchSettings(
     model="color",
@@ -35,6 +35,8 @@ SETTINGS = BatchSettings(
     short_side_px=64,
     run=RunOptions(formats=("png", "rle"), save_every_s=0),
 )
+# Where the masks do not matter.
+BRIEF = replace(SETTINGS, run=replace(SETTINGS.run, max_frames=2))
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +81,14 @@ def test_any_engine_leaves_the_files_of_single_runs(clips, whole, tmp_path):
 @pytest.mark.slow
 def test_the_longest_video_is_begun_first(clips, tmp_path):
     events = []
-    run_batch(videos_of(clips), tmp_path, SETTINGS, engine=here, on_event=events.append)
+    run_batch(videos_of(clips), tmp_path, BRIEF, engine=here, on_event=events.append)
     begun = [event["video"] for event in events if event["event"] == "started"]
     assert begun == ["four", "three", "two"]
 
 
 @pytest.mark.slow
-def test_a_missing_file_costs_its_own_line_alone(propagate, drawn, tmp_path):
+def test_a_missing_file_costs_its_own_line_alone(propagate, drawn, tmp_path, monkeypatch):
+    monkeypatch.setattr("propagate.batch.local.LocalEngine", lambda s, out, _: here(s, out, 1))
     for name in ("a", "c"):
         (tmp_path / f"{name}.mp4").symlink_to(drawn.mp4)
     (tmp_path / "m.png").symlink_to(drawn.mask)
@@ -114,7 +117,7 @@ def test_a_bad_video_is_tried_again_after_the_others_and_stops_none(clips, tmp_p
     videos = [BatchVideo(bad, "bad", clips / "masks/two.png"), *videos_of(clips)]
     events = []
     summary = run_batch(
-        videos, tmp_path / "out", SETTINGS, engine=here, retry=2, on_event=events.append
+        videos, tmp_path / "out", BRIEF, engine=here, retry=2, on_event=events.append
     )
     assert [video.state for video in summary.videos] == ["failed", "done", "done", "done"]
     (failed,) = summary.failed
@@ -126,7 +129,7 @@ def test_a_bad_video_is_tried_again_after_the_others_and_stops_none(clips, tmp_p
     lines = [json.loads(line) for line in (tmp_path / "out/summary.jsonl").read_text().splitlines()]
     assert [line["status"] for line in lines] == ["failed", "done", "done", "done"]
     assert lines[0]["reason"] == f"{failed.reason}; {failed.hint}"
-    assert (lines[1]["folder"], lines[1]["frames"], lines[1]["reason"]) == ("four", 48, None)
+    assert (lines[1]["folder"], lines[1]["frames"], lines[1]["reason"]) == ("four", 2, None)
     assert not (tmp_path / "out/bad").exists()
 
 
@@ -180,11 +183,11 @@ def test_masks_of_several_frames_are_taken_from_a_folder_and_from_a_list(clips, 
 @pytest.mark.slow
 def test_what_is_finished_is_skipped_unless_its_settings_changed(clips, tmp_path):
     videos = videos_of(clips)
-    run_batch(videos[:1], tmp_path, SETTINGS, engine=here)
-    again = run_batch(videos, tmp_path, SETTINGS, engine=here)
+    run_batch(videos[:1], tmp_path, BRIEF, engine=here)
+    again = run_batch(videos, tmp_path, BRIEF, engine=here)
     assert [video.state for video in again.videos] == ["skipped", "done", "done"]
-    assert again.videos[0].frames == 48
-    other = replace(SETTINGS, short_side_px=80)
+    assert again.videos[0].frames == 2
+    other = replace(BRIEF, short_side_px=80)
     refused = run_batch(videos[:1], tmp_path, other, engine=here, retry=0)
     assert "a finished run is in this folder" in str(refused.failed[0].reason)
     assert refused.failed[0].hint.startswith("pass {overwrite=True}")
@@ -196,7 +199,7 @@ def test_what_is_finished_is_skipped_unless_its_settings_changed(clips, tmp_path
 def test_a_video_that_is_begun_anew_is_not_begun_anew_each_time_it_is_tried(clips, tmp_path):
     """Its first attempt with `overwrite` clears the folder; the second goes on."""
     videos = videos_of(clips)[:1]
-    run_batch(videos, tmp_path, SETTINGS, engine=here)
+    run_batch(videos, tmp_path, BRIEF, engine=here)
     overwrites = []
 
     @contextmanager
@@ -210,9 +213,19 @@ def test_a_video_that_is_begun_anew_is_not_begun_anew_each_time_it_is_tried(clip
 
         yield HereEngine(settings, out, jobs, disturb)
 
-    summary = run_batch(videos, tmp_path, SETTINGS, engine=breaking, overwrite=True)
+    summary = run_batch(videos, tmp_path, BRIEF, engine=breaking, overwrite=True)
     assert overwrites == [True, False]
     assert summary.videos[0].state == "skipped"
+
+
+@pytest.mark.slow
+def test_the_process_of_a_batch_imports_no_torch():
+    """Its workers do; importing it here as well took seconds of each start."""
+    script = (
+        "import sys; from propagate.batch import schedule; from propagate.cli import main, batch;"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], timeout=120).returncode == 0
 
 
 def test_numbers_that_make_no_sense_are_refused(clips, tmp_path):
@@ -272,14 +285,7 @@ def command(clips, out, *options):
 
 def started(clips, out, *options):
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-    return subprocess.Popen(
-        command(clips, out, *options),
-        cwd=ROOT,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    return forked.start(command(clips, out, *options), env=environment)
 
 
 def wait_for_masks(process, out, count):

@@ -3,7 +3,6 @@
 import json
 import shutil
 import signal
-import subprocess
 import sys
 
 import numpy as np
@@ -17,6 +16,7 @@ from propagate.errors import EvaluationError, OutputError
 from propagate.eval.davis import evaluate_davis
 from propagate.eval.permis.list import PermisList, PermisVideo, write_permis_list
 from propagate.io.masks.rle import encode_mask
+from tests import forked
 
 FRAMES = 6
 # A name that HTML, a shell and a careless path would each take for something else.
@@ -179,7 +179,7 @@ def test_a_benchmark_killed_in_the_middle_of_a_sequence_goes_on_there(root, tmp_
         "benchmark(DavisData(sys.argv[1]), configurations, sys.argv[2], watch=watch)\n"
     )
     out = tmp_path / "out"
-    killed = subprocess.run([sys.executable, "-c", script, root, out], timeout=120)
+    killed = forked.run([sys.executable, "-c", script, root, out])
     assert killed.returncode == -signal.SIGKILL
     left = out / "first-mask" / "two"
     assert len(list((left / "masks").glob("*.png"))) == 2

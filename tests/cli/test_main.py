@@ -14,6 +14,7 @@ from PIL import Image
 
 from propagate.cli.main import app
 from propagate.features.presets import PRESETS
+from tests import forked
 from tests.paths import ROOT
 
 
@@ -142,7 +143,8 @@ def test_eval_davis_scores_what_run_wrote(propagate, drawn, tmp_path):
     shutil.rmtree(tmp_path / "truth/two")
     (tmp_path / "truth/one").rename(tmp_path / "truth/clip")
     out = tmp_path / "out"
-    run = propagate("run", drawn.mp4, "-m", drawn.mask, "-o", out, "--model", "color")
+    given = ("-m", drawn.mask, "-o", out, "--model", "color", "--short-side", 64)
+    run = propagate("run", drawn.mp4, *given)
     assert run.status == 0
     scores = tmp_path / "scores.json"
     finished = propagate(
@@ -170,7 +172,8 @@ def test_eval_davis_without_a_prediction_is_one_line(propagate, drawn, tmp_path)
 @pytest.mark.slow
 def test_debug_shows_the_traceback_of_an_error(drawn, tmp_path):
     arguments = ("run", str(tmp_path / "no.mp4"), "-m", str(drawn.mask), "-o", str(tmp_path))
-    finished = python("-m", "propagate", "--debug", *arguments, "--model", "color")
+    line = [sys.executable, "-m", "propagate", "--debug", *arguments, "--model", "color"]
+    finished = forked.run(line)
     assert finished.returncode == 1
     assert "Traceback" in finished.stderr
     assert "propagate.errors.VideoError: " in finished.stderr

@@ -16,12 +16,8 @@ from propagate.features.inversion import Inversion
 from propagate.features.recipes import RECIPES
 from propagate.features.registry import load_backbone
 from propagate.features.unet import DiffusionBackbone
-from propagate.images.pdm import vote_map
 from propagate.images.segment import Segmenter
-from tests.paths import SHARED
 from tests.tiny_models import stable_diffusion
-
-ORACLE = SHARED / "oracle" / "pdm"
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +75,13 @@ def forwards(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     return shapes
 
 
+def shorten(monkeypatch: pytest.MonkeyPatch, name: str, inversion: Inversion) -> None:
+    """Give a recipe another inversion, which takes fewer forwards."""
+    recipe = RECIPES[name]
+    reading = replace(recipe.reading, inversion=inversion)
+    monkeypatch.setitem(RECIPES, name, replace(recipe, reading=reading))
+
+
 def check_against_an_import(
     found: Any, scene: Any, method: Any, short_side: int, size: tuple[int, int]
 ) -> None:
@@ -98,8 +101,13 @@ def check_against_an_import(
 
 @pytest.mark.slow
 def test_paper_equals_an_import_at_512_in_float32_with_its_recipe(
-    propagate: Any, scene: Any, tmp_path: Path, forwards: list[tuple[int, ...]]
+    propagate: Any,
+    scene: Any,
+    tmp_path: Path,
+    forwards: list[tuple[int, ...]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    shorten(monkeypatch, "paper", Inversion(steps=1, iterations=2))  # 3 forwards, not 17
     found = run(propagate, scene, tmp_path / "out", "--method", "paper")
     assert forwards == [(1, 3, 512, 512)] * 2
     report = found.report
@@ -111,9 +119,14 @@ def test_paper_equals_an_import_at_512_in_float32_with_its_recipe(
 
 @pytest.mark.slow
 def test_official_equals_an_import_in_float32_with_its_recipe(
-    propagate: Any, scene: Any, tmp_path: Path, forwards: list[tuple[int, ...]]
+    propagate: Any,
+    scene: Any,
+    tmp_path: Path,
+    forwards: list[tuple[int, ...]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """At a small size, because its recipe takes a hundred forwards."""
+    """At a small size: features/test_recipes.py is about 512 px and all hundred forwards."""
+    shorten(monkeypatch, "official", Inversion(steps=4))  # 7 forwards, not 100
     found = run(propagate, scene, tmp_path / "out", "--method", "official", "--short-side", 64)
     # The reference and the target, each read once.
     assert forwards == [(1, 3, 64, 64)] * 2
@@ -176,9 +189,7 @@ SMALL = ("--short-side", 64, "--recipe", "official", "--method", "official")
 def test_a_class_name_leaves_the_prompt_of_the_released_code_alone(
     propagate: Any, scene: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    official = RECIPES["official"]
-    reading = replace(official.reading, inversion=Inversion(steps=4))  # 7 forwards, not 100
-    monkeypatch.setitem(RECIPES, "official", replace(official, reading=reading))
+    shorten(monkeypatch, "official", Inversion(steps=4))
     given = prompts(monkeypatch)
     plain = run(propagate, scene, tmp_path / "plain", *SMALL)
     named = run(propagate, scene, tmp_path / "named", *SMALL, "--name", "a")
@@ -207,37 +218,3 @@ def test_models_without_what_the_recipe_reads_keep_their_own_features(
         assert finished.status == 0, finished.stderr
         said = "the features of model tiny, no Stable Diffusion; not as published: --short-side 64"
         assert said in finished.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not ORACLE.is_dir(), reason="../shared/oracle/pdm is not here")
-def test_the_command_votes_as_the_recorded_features_of_the_released_code(
-    propagate: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A hundred forwards of rounding lie between the two; the seed is that of the recording."""
-    official = RECIPES["official"]
-    seeded = replace(official, reading=replace(official.reading, posterior_seed=1234))
-    monkeypatch.setitem(RECIPES, "official", seeded)
-    mask = np.load(ORACLE / "ref_mask64.npy")
-    Image.fromarray(mask.astype(np.uint8)).resize((512, 512), 0).save(tmp_path / "mask.png")
-    oracle = SimpleNamespace(
-        model=ORACLE / "pipeline",
-        reference=ORACLE / "ref_rgb512.png",
-        target=tmp_path / "target.png",
-        mask=tmp_path / "mask.png",
-    )
-    Image.open(ORACLE / "tgt_rgb512.png").save(oracle.target)
-    found = run(propagate, oracle, tmp_path / "out", "--method", "official")
-    maps = []
-    with np.load(ORACLE / "ref_features.npz") as ref, np.load(ORACLE / "tgt_features.npz") as tgt:
-        for tensor in "QK":
-            cells = [
-                torch.from_numpy(side[f"step49.att2.self.{tensor}"]).T.unflatten(1, (64, 64))
-                for side in (ref, tgt)
-            ]
-            maps.append(vote_map(cells[0], torch.from_numpy(mask) > 0, cells[1]))
-    votes = (maps[0] + maps[1]) / 2
-    large = torch.nn.functional.interpolate(votes[None, None], (512, 512), mode="bilinear")[0, 0]
-    expected = (large > 0.5).numpy()
-    both = (expected & (found.mask == 1)).sum() / (expected | (found.mask == 1)).sum()
-    assert both > 0.9

@@ -4,7 +4,6 @@ import http.client
 import os
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.paths import ROOT
+from tests import forked
 
 
 @pytest.mark.slow
@@ -22,18 +21,12 @@ def test_it_prints_its_address_answers_there_and_ends_with_status_0(drawn, tmp_p
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     arguments = ["studio", str(drawn.mp4), "-o", str(tmp_path / "out"), "--no-browser"]
-    with (tmp_path / "stderr").open("w+") as said:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "propagate", *arguments, "--model", "color"],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            env={**os.environ, "TMPDIR": str(temporary)},
-        )
+    line = [sys.executable, "-m", "propagate", *arguments, "--model", "color"]
+    with forked.start(line, env={**os.environ, "TMPDIR": str(temporary)}) as process:
         try:
             until = time.monotonic() + 60
-            while not (found := re.search(r":(\d+)/#token=([\w-]{43})", _text(tmp_path))):
-                assert process.poll() is None, _text(tmp_path)
+            while not (found := re.search(r":(\d+)/#token=([\w-]{43})", process.printed()[1])):
+                assert process.poll() is None, process.printed()
                 assert time.monotonic() < until
                 time.sleep(0.05)
             connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=60)
@@ -41,18 +34,14 @@ def test_it_prints_its_address_answers_there_and_ends_with_status_0(drawn, tmp_p
             assert connection.getresponse().status == 401
             assert list(temporary.glob("propagate-studio-*"))
             process.send_signal(number)
-            assert process.wait(60) == 0, _text(tmp_path)
+            assert process.wait(60) == 0, process.printed()
         finally:
             process.kill()
-            out, _ = process.communicate()
-    assert out == b""
-    assert "Traceback" not in _text(tmp_path)
+        out, said = process.communicate()
+    assert out == ""
+    assert "Traceback" not in said
     assert list(temporary.glob("propagate-studio-*")) == []
     assert not (tmp_path / "out").exists()  # nothing was labelled
-
-
-def _text(folder: Path) -> str:
-    return (folder / "stderr").read_text()
 
 
 def test_without_the_extra_one_line_says_what_to_install(propagate, monkeypatch, drawn):

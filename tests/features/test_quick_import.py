@@ -1,9 +1,11 @@
 """Large imports with Python's garbage collector paused: it comes back as it was."""
 
 import gc
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -53,18 +55,31 @@ def test_what_somebody_froze_stays_frozen() -> None:
     assert gc.get_freeze_count() > frozen / 2
 
 
-@pytest.mark.slow
-def test_a_model_is_imported_in_a_pause() -> None:
-    """diffusers by itself makes about a thousand passes."""
+@pytest.fixture(scope="module")
+def loading() -> dict[str, Any]:
+    """What a process saw that did nothing but load the model `tiny`."""
     script = (
-        "import gc, torch, propagate.pipeline\n"
+        "import gc, json, sys, torch\n"
         "passes = []\n"
         "gc.callbacks.append(lambda phase, _: passes.append(phase) if phase == 'start' else None)\n"
         "from propagate.features.registry import load_backbone\n"
         "load_backbone('tiny', device='cpu')\n"
-        "print(len(passes))\n"
+        "print(json.dumps({'passes': len(passes), 'modules': list(sys.modules)}))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, text=True, capture_output=True, timeout=300
     )
-    assert int(done.stdout) < 200, done.stderr
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+def test_a_model_is_imported_in_a_pause(loading: dict[str, Any]) -> None:
+    """diffusers by itself makes about a thousand passes."""
+    assert loading["passes"] < 200
+
+
+@pytest.mark.slow
+def test_a_unet_on_pixels_waits_for_no_vae_and_no_text_encoder(loading: dict[str, Any]) -> None:
+    unused = {"diffusers.models.autoencoders", "transformers.models.clip", "skimage"}
+    assert unused & set(loading["modules"]) == set()

@@ -1,8 +1,6 @@
 """What a U-Net is given and what is read out of it, against diffusers' own full forwards."""
 
 import hashlib
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from propagate.features.reading import Reading
 from propagate.features.registry import load_backbone
 from propagate.features.unet import NOISE_SEED, DiffusionBackbone
 from propagate.features.weights import align
-from tests.paths import ROOT
+from tests import forked
 from tests.tiny_models import pixel_unet, save_pixel_pipeline, save_unet, stable_diffusion
 
 CPU = torch.device("cpu")
@@ -194,20 +192,13 @@ def test_another_process_computes_the_same_features(pixel_folder: Path) -> None:
     script = (
         "import sys, hashlib, torch\n"
         "from propagate.features.registry import load_backbone\n"
-        "torch.rand(5)\n"
+        "torch.set_num_threads(int(sys.argv[2])); torch.rand(5)\n"
         "b = load_backbone(sys.argv[1], device='cpu', dtype='float32')\n"
         "frame = torch.rand(1, 3, 32, 64, generator=torch.Generator().manual_seed(7))\n"
         "print(hashlib.sha256(b.extract(frame).numpy().tobytes()).hexdigest())\n"
     )
-    there = subprocess.run(
-        [sys.executable, "-c", script, str(pixel_folder)],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=300,
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
-    )
+    line = [sys.executable, "-c", script, pixel_folder, torch.get_num_threads()]
+    there = forked.run(line, diffusion=True)
     backbone = load_backbone(str(pixel_folder), device="cpu", dtype="float32")
     here = hashlib.sha256(backbone.extract(images(1, 32, 64)).numpy().tobytes()).hexdigest()
     assert there.stdout.split() == [here]

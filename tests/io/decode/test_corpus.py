@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+from functools import cache
 
 import av
 import pytest
@@ -34,6 +35,7 @@ def digest(image):
     return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
 
 
+@cache
 def plain_pyav_loop(path):
     """The oracle: no buffering, no rules, nothing but PyAV."""
     frames, to_rgb = [], RgbConverter()
