@@ -77,6 +77,7 @@ class Project:
         self._writes, self._lock = threading.RLock(), threading.RLock()
         self._revision = 1
         self._computed: set[int] = set()
+        self._old: set[int] = set()  # those of an earlier run, not computed again yet
         self._tracks: dict[int, Mapping[str, Track]] = {}
         self._made_with: Dependence | None = None  # what the masks depend on
         self.events = Events(self.to_json)
@@ -307,6 +308,7 @@ class Project:
         """Note that a run has written the mask of a frame."""
         with self._lock:
             self._computed.add(index)
+            self._old.discard(index)
             self._tracks[index] = track
             self._revision += 1
             revision = self._revision
@@ -325,7 +327,9 @@ class Project:
         """Read the masks, scores and references that a run has left in the folder."""
         found = read_run_files(self.folder, self._index_of)
         with self._lock:
-            self._computed, self._tracks = set(found.frames), dict(found.tracks)
+            tracks = {i: track for i, track in self._tracks.items() if i in found.old}
+            self._computed, self._old = set(found.frames), set(found.old)
+            self._tracks = tracks | dict(found.tracks)
             self._made_with = found.dependence
 
     def tell_change(self) -> None:
@@ -341,9 +345,9 @@ class Project:
 
     def _stale(self) -> set[int]:
         if self._made_with is None:
-            return set()
+            return set(self._old)
         now = dependence_of(self._references.known)
-        return stale_frames(self._made_with, now, self._computed)
+        return self._old | stale_frames(self._made_with, now, self._computed)
 
     def _tell_count(self) -> None:
         self.events.publish("counted", {"frame_count": self.frames.count})

@@ -8,7 +8,7 @@ from typing import Any
 
 from propagate.dependence import Dependence
 from propagate.io.masks.png import SUFFIX
-from propagate.io.write.layout import FRAMES, INCOMPLETE, MARKER, MASKS, REPORT
+from propagate.io.write.layout import FRAMES, INCOMPLETE, KEPT, MARKER, MASKS, REPORT
 from propagate.io.write.report import write_report
 from propagate.records import Result
 
@@ -22,11 +22,13 @@ class RunFiles:
 
     Attributes:
         frames: The frames that have a mask.
+        old: Those of them whose mask an earlier run left, and this one has not computed yet.
         tracks: Frame -> object id as text -> its track.
         dependence: What its masks depend on; None: it does not say so.
     """
 
     frames: frozenset[int] = frozenset()
+    old: frozenset[int] = frozenset()
     tracks: Mapping[int, Mapping[str, Track]] = field(default_factory=dict)
     dependence: Dependence | None = None
 
@@ -47,11 +49,13 @@ def read_run_files(folder: Path, index_of: Callable[[str], int | None]) -> RunFi
         for entry in content.get("per_frame", ()):
             _add(tracks, index_of(entry["name"]), entry["objects"])
     if not (folder / REPORT).exists():
-        for entry in _lines(folder / FRAMES):
-            _add(tracks, index_of(entry["name"]), entry["objects"])
+        for entry in (*_lines(folder / KEPT), *_lines(folder / FRAMES)):
+            if "objects" in entry:  # the first line of the kept frames is about their run
+                _add(tracks, index_of(entry["name"]), entry["objects"])
     found = frozenset(index for index in frames if index is not None)
     return RunFiles(
         found,
+        found - tracks.keys(),
         {index: track for index, track in tracks.items() if index in found},
         _dependence_in(settings),
     )
