@@ -103,6 +103,7 @@ class Studio:
         with self._opening:
             for project in self._projects.values():
                 if are_same_file(project.source, path):
+                    project.look()
                     return project
             if len(self._projects) >= MOST_PROJECTS:
                 raise Refused(409, f"{MOST_PROJECTS} videos are open", "start the studio again")
