@@ -170,6 +170,7 @@ class _Routes:
             {
                 "version": _version(),
                 "model": studio.settings.model,
+                "command": studio.settings.command,
                 "uploads": studio.uploads is not None,
                 "sam": await anyio.to_thread.run_sync(lambda: studio.has_sam),
                 "out": studio.settings.out.absolute().name,
