@@ -33,7 +33,7 @@ from propagate.records import Frame, Mask, OnResult, Progress, Result
 from propagate.run_options import FEATURE_CACHE_BYTES, Backwards, RunOptions
 from propagate.session import Session
 from propagate.stage_clock import StageClock
-from propagate.two_way import Block, follow_both_ways
+from propagate.two_way import Block, OnPass, follow_both_ways
 
 if TYPE_CHECKING:
     from propagate.refine.refiner import Refiner
@@ -218,18 +218,20 @@ class Propagator(TakesPrompts):
         first: int,
         batch_size: int | None,
         clock: StageClock | None = None,
+        on_pass: OnPass = lambda frames, passed: None,
     ) -> Generator[Result, None, None]:
         """Follow objects like `follow`, and backwards in the blocks; yield results only.
 
         Frames are not kept until their results come. `first` must not lie inside a block. The
         frames from `first` on are numbered from 0, so earlier references have negative indices.
+        `on_pass` is told of the work on a block, whose results come at its end.
         """
         clock = clock or StageClock()
         masks_of_rest = {index - first: mask for index, mask in masks.items()}
         blocks_of_rest = [block.moved(-first) for block in blocks if block.start >= first]
         count = first
         with closing(self._read(frames, batch_size, clock)) as read:
-            results = follow_both_ways(session, read, masks_of_rest, blocks_of_rest, clock)
+            results = follow_both_ways(session, read, masks_of_rest, blocks_of_rest, clock, on_pass)
             with closing(results):
                 for result in results:
                     yield replace(result, index=count)

@@ -67,7 +67,8 @@ def run_into_folder(
         name: Of the video's folder, instead of its own name.
         keep_finished: Whether to leave a finished run of the same settings as it is, instead of an
             error.
-        progress: Called after each frame, also after those of earlier sittings.
+        progress: Called after each frame, also after those of earlier sittings. Of frames that are
+            gone back over, the way forwards, the way back and writing count a third each.
         clock: Adds up the seconds of each stage.
         on_result: Called with each frame whose mask was computed and written.
 

@@ -76,6 +76,8 @@ class Sitting:
         # are not written.
         self._done, self._seen, self._seconds = 0, 0, 0.0
         self._total = _at_most(frames.info.frame_count, options.max_frames)
+        # The frames done when a block was begun, how many it has, and the most that was reported.
+        self._before_block, self._in_block, self._reported = 0, 0, 0
         backbone, info = propagator.backbone, frames.info
         self._size = working_size(info.height, info.width, propagator.config, backbone.multiple)
         self._batch_size = self._choose_batch_size()
@@ -214,7 +216,7 @@ class Sitting:
         try:
             if self._on_result is not None and result is not None:
                 self._on_result(frame, result)
-            self._report(self._done)
+            self._report(self._done_with_blocks())
         except Stopped:
             if result is not None and self._may_save():
                 self._save(frame)
@@ -269,8 +271,25 @@ class Sitting:
         )
 
     def _report(self, done: int) -> None:
+        self._reported = max(self._reported, done)
         if self._progress is not None:
-            self._progress(done, self._total)
+            self._progress(self._reported, self._total)
+
+    def _done_with_blocks(self) -> int:
+        """Count a frame of a block as done by a third when it is written: see `_report_pass`."""
+        written = self._done - self._before_block
+        if written >= self._in_block:
+            return self._done
+        return self._before_block + (2 * self._in_block + written) // 3
+
+    def _report_pass(self, count: int, passed: int) -> None:
+        """Report work on a block before its first result.
+
+        Each of its frames is passed forwards, passed backwards and written: a third each.
+        """
+        self._before_block, self._in_block = self._done, count
+        if (done := self._done + passed // 3) > self._reported:
+            self._report(done)
 
     def _results(self, stretch: Stretch) -> Generator[tuple[Frame, Result], None, None]:
         """Give each frame of a stretch with its result; go back over the blocks, if any."""
@@ -284,7 +303,8 @@ class Sitting:
         if plan.blocks:
             blocks = [block for block in blocks if block.end >= stretch.start]
             results = propagator.follow_blocks(
-                *(self._session, frames, masks, blocks, self._seen, self._batch_size, self._clock)
+                *(self._session, frames, masks, blocks, self._seen, self._batch_size, self._clock),
+                on_pass=self._report_pass,
             )
             return _with_frames(results, self._beside, self._clock)
         return propagator.follow(

@@ -14,12 +14,13 @@ import logging
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
 import torch
 import torch.nn.functional as F
 
-from propagate.errors import PropagateError
+from propagate.errors import PropagateError, Stopped
 from propagate.feature_cache import FeatureCache, Place
 from propagate.records import Frame, Mask, Result
 from propagate.session import Session
@@ -28,6 +29,9 @@ log = logging.getLogger(__name__)
 
 Clock = Callable[[str], AbstractContextManager[None]]
 Numbered = Iterator[tuple[int, tuple[Frame, torch.Tensor]]]
+# Called after each frame of a pass over a block, with the number of its frames, and of those passed
+# so far: those of the backward pass are added to those of the forward pass.
+OnPass = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,7 @@ def follow_both_ways(
     masks: Mapping[int, Mask],
     blocks: Iterable[Block],
     clock: Clock,
+    on_pass: OnPass = lambda frames, passed: None,
 ) -> Generator[Result, None, None]:
     """Follow the objects through frames, and backwards through the blocks.
 
@@ -129,6 +134,7 @@ def follow_both_ways(
         masks: Frame -> reference.
         blocks: From `plan_blocks`.
         clock: Counts the time of the stage "match".
+        on_pass: Called while a block gives no results yet; what it raises ends the work.
 
     Yields:
         One result per frame, in order. The results of a block come when its last frame was read.
@@ -149,9 +155,10 @@ def follow_both_ways(
                     block.start,
                 )
             yield from _forwards(session, islice(frames, block.start - done), masks, clock)
-            inside = islice(frames, block.end + 1 - block.start)
-            passed = _pass_forwards(session, inside, masks, cache, clock)
-            yield from _merged(session, passed, masks, cache, clock, block.new_only)
+            count = block.end + 1 - block.start
+            inside, tell = islice(frames, count), partial(on_pass, count)
+            passed = _pass_forwards(session, inside, masks, cache, clock, tell)
+            yield from _merged(session, passed, masks, cache, clock, block.new_only, tell)
             if passed.failure is not None:
                 raise passed.failure
             done = block.end + 1
@@ -198,7 +205,12 @@ class _ForwardPass:
 
 
 def _pass_forwards(
-    session: Session, frames: Numbered, masks: Mapping[int, Mask], cache: FeatureCache, clock: Clock
+    session: Session,
+    frames: Numbered,
+    masks: Mapping[int, Mask],
+    cache: FeatureCache,
+    clock: Clock,
+    tell: Callable[[int], None],
 ) -> _ForwardPass:
     cached: list[_CachedFrame] = []
     last_reference, backward = 0, None
@@ -211,6 +223,9 @@ def _pass_forwards(
             cached.append(_CachedFrame(index, size, frame.time_s, *places))
             if index in masks and masks[index].object_ids:
                 last_reference, backward = index, session.reversed()
+            tell(len(cached))
+    except Stopped:
+        raise
     except PropagateError as error:
         # The frames before it come out first, as in a one-way run.
         return _ForwardPass(cached, last_reference, backward, error)
@@ -224,6 +239,7 @@ def _merged(
     cache: FeatureCache,
     clock: Clock,
     new_only: bool,
+    tell: Callable[[int], None],
 ) -> Iterator[Result]:
     """Go back over a block; give its results in order."""
     labels_backward: dict[int, Place] = {}
@@ -234,6 +250,7 @@ def _merged(
                 labels = passed.backward.label(frame.size, cache.get(frame.features), given)
                 assert labels is not None  # it started with objects
                 labels_backward[frame.index] = cache.put(labels)
+            tell(len(passed.frames) + len(labels_backward))
     known: Mapping[int, Collection[int]] = {
         index: mask.object_ids if new_only else mask.tells_of(session.object_ids)
         for index, mask in masks.items()

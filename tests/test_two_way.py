@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from propagate.config import MATCHERS, Config
-from propagate.errors import MaskError, OutputError, VideoError
+from propagate.errors import MaskError, OutputError, Stopped, VideoError
 from propagate.feature_cache import FeatureCache, frame_bytes
 from propagate.features.extract import channel_count
 from propagate.pipeline import Propagator
@@ -29,6 +29,7 @@ from propagate.two_way import (
     merge_labels,
     plan_blocks,
 )
+from tests.batch_runs import assert_same
 
 HEIGHT, WIDTH, SIDE = 96, 192, 32
 RED, BLUE, REDDISH = (190, 50, 50), (50, 50, 190), (190, 80, 40)
@@ -607,3 +608,47 @@ def test_no_block_ends_at_a_reference_without_objects_or_goes_across_it():
     assert plan_blocks({0: (1,), 8: ()}, 100) == []
     assert plan_blocks({0: (1,), 8: (), 20: (2,)}, 100) == [Block(9, 20, whole=True)]
     assert plan_blocks({3: (), 6: (2,), 9: (1,)}, 100) == [Block(4, 9, whole=True)]
+
+
+@pytest.mark.parametrize("start", [0, 6])
+def test_progress_moves_while_a_block_gives_no_results_yet(color, passing, tmp_path, start):
+    """Each frame of a block is passed forwards, passed backwards and written: a third each."""
+    folder, truth = passing
+    told, written = [], []
+
+    def progress(done: int, total: int | None) -> None:
+        told.append((done, len(written)))
+
+    color.run(
+        folder,
+        {7: truth[7]} if start == 0 else {0: truth[0], 7: truth[7]},
+        tmp_path / "out",
+        progress=progress,
+        on_result=lambda frame, result: written.append(frame.index),
+    )
+    done = [number for number, _ in told]
+    assert done == sorted(done)
+    assert set(done) == set(range(1, len(truth) + 1))
+    # Two thirds of the work on frames 0 to 7, or 1 to 7, come before the first of them is written.
+    before = [number for number, count in told if count == (start > 0)]
+    assert max(before) == (5 if start == 0 else 1 + 7 * 2 // 3)
+
+
+def test_a_run_can_be_stopped_while_it_goes_back(color, passing, tmp_path):
+    folder, truth = passing
+    color.run(folder, {7: truth[7]}, tmp_path / "whole")
+
+    def stop(done: int, total: int | None) -> None:
+        if done == 4:
+            raise Stopped("stopped")
+
+    written = []
+    with pytest.raises(Stopped):
+        color.run(
+            *(folder, {7: truth[7]}, tmp_path / "out"),
+            progress=stop,
+            on_result=lambda frame, result: written.append(frame.index),
+        )
+    assert written == []
+    color.run(folder, {7: truth[7]}, tmp_path / "out")
+    assert_same(tmp_path / "out", tmp_path / "whole")

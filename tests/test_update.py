@@ -1,6 +1,7 @@
 """Other references for a run that is there: only what they change is computed."""
 
 import json
+import random
 import shutil
 from contextlib import suppress
 
@@ -10,7 +11,9 @@ import pytest
 from propagate.config import Config
 from propagate.dependence import Dependence
 from propagate.errors import OutputError, Stopped
+from propagate.io.masks.masks_json import read_masks_json
 from propagate.pipeline import Propagator
+from propagate.report.saved import SavedRun
 from tests.batch_runs import assert_same
 
 FRAMES = 12
@@ -200,6 +203,92 @@ def test_an_update_that_breaks_off_goes_on_with_these_or_other_references(
             if int(path.stem) not in last:
                 path.unlink()
         assert_same(out, new / case)
+
+
+def stop_at(index):
+    def stop(frame, result):
+        if frame.index == index:
+            raise Stopped("stopped")
+
+    return stop
+
+
+def test_masks_that_change_stay_until_they_are_computed_again(color, clip, truth, tmp_path):
+    options = {"backwards": "new", "update": True, "formats": ("png", "rle")}
+    out, folder = tmp_path / "out", tmp_path / "out/clip"
+    follow(color, clip, {0: truth[0]}, out, formats=("png", "rle"))
+    old = masks_in(folder)
+    both = {0: truth[0], 4: shifted(truth[4], 3)}
+    with pytest.raises(Stopped):
+        color.run(clip, both, out, on_result=stop_at(7), **options)
+    now = masks_in(folder)
+    assert rewritten(old, now) == [f"{i:05d}.png" for i in range(4, 8)]
+    assert now.keys() == old.keys()
+    # What tells of the run tells of its own masks only.
+    assert len(SavedRun(folder).result["per_frame"]) == 8
+    assert len(read_masks_json(folder / "masks.json").counts) == 8
+    assert not (folder / "result.json").exists()
+    assert follow(color, clip, both, out, formats=("png", "rle")) == list(range(8, FRAMES))
+    follow(color, clip, both, tmp_path / "new", formats=("png", "rle"))
+    assert_same(out, tmp_path / "new")
+
+
+def test_they_stay_too_if_it_ends_before_the_first_of_them(color, clip, truth, tmp_path):
+    follow(color, clip, {0: truth[0]}, tmp_path / "out")
+    old = masks_in(tmp_path / "out/clip")
+
+    def stop(done, total):
+        raise Stopped("stopped")
+
+    other = {0: shifted(truth[0], 3)}
+    with pytest.raises(Stopped):
+        color.run(clip, other, tmp_path / "out", progress=stop, backwards="new", update=True)
+    assert rewritten(old, masks_in(tmp_path / "out/clip")) == ["00000.png"]
+    assert masks_in(tmp_path / "out/clip").keys() == old.keys()
+    (tmp_path / "out/clip/masks/00099.png").write_bytes(old["00000.png"])
+    follow(color, clip, other, tmp_path / "out")
+    follow(color, clip, other, tmp_path / "new")
+    assert_same(tmp_path / "out", tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))]
+)
+def test_whatever_breaks_off_no_old_mask_is_in_a_finished_run(color, clip, truth, tmp_path, seed):
+    """Any references after any others, stopped or killed anywhere, end as a new run."""
+    chance = random.Random(seed)
+    out = tmp_path / "out"
+    before, given = {}, {0: truth[0]}
+    for turn in range(5):
+        given = {0: shifted(truth[0], chance.choice([0, 0, 0, 3]))}
+        for index in chance.sample(range(1, FRAMES), chance.randint(0, 3)):
+            kind = chance.choice(["both", "shifted", "one"])
+            given |= masks_of({index: kind}, truth)
+        last, how = chance.randrange(FRAMES), chance.choice(["stop", "kill", "end"])
+        snapshot = tmp_path / f"killed-{turn}"
+
+        def end(frame, result, last=last, how=how, snapshot=snapshot):
+            if how == "end" or frame.index < last:
+                return
+            if how == "kill":  # what is on the disk at this moment is what a kill leaves
+                shutil.copytree(out, snapshot, ignore=shutil.ignore_patterns(".lock"))
+            raise Stopped("stopped")
+
+        options = {"backwards": "new", "update": True, "save_every_s": chance.choice([0, 1000])}
+        with suppress(Stopped):
+            color.run(clip, given, out, on_result=end, **options)
+        if snapshot.exists():
+            shutil.rmtree(out)
+            snapshot.rename(out)
+        masks = masks_in(out / "clip")
+        assert masks.keys() >= before.keys()
+        before = masks
+    follow(color, clip, given, out, keep_finished=True)
+    follow(color, clip, given, tmp_path / "new")
+    for path in (out / "clip/references").iterdir():
+        if int(path.stem) not in given:
+            path.unlink()
+    assert_same(out, tmp_path / "new")
 
 
 def test_a_run_of_other_settings_is_refused(color, clip, truth, tmp_path):

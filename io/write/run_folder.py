@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -27,6 +27,7 @@ from propagate.io.write.earlier_run import (
 )
 from propagate.io.write.files import (
     guard_output_folder,
+    guard_writing,
     remove_partial_files,
     write_atomically,
 )
@@ -90,7 +91,9 @@ class RunFolder:
                 folder.save(session.dump(), frame, seconds, {"match": seconds})
 
     With `depends`, masks of a run of other references stay where they depend on nothing that has
-    changed. The frames in `kept` are rewritten too, each in its turn.
+    changed. The frames in `kept` are rewritten too, each in its turn. All other masks that are
+    there are stale: each stays until its frame is written, also if this run breaks off. Those that
+    are left go before the report is written.
 
     Attributes:
         path: The folder.
@@ -167,6 +170,7 @@ class RunFolder:
         self.kept: list[tuple[int, int]] = []
         self.frame_count: int | None = None
         self._kept: Iterator[tuple[int, Mapping[str, Any]]] = iter(())
+        self._stale: set[str] = set()  # names of frames
         with guard_output_folder(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = take_lock(self.path)
@@ -195,7 +199,9 @@ class RunFolder:
             set() if overwrite else self._take_over(take_over(self.path, self._made_by, folders))
         )
         # Also the masks of an unfinished run: a shorter second run would not replace the last ones.
-        self._clear(keep=names)
+        if self._depends is not None and not overwrite:
+            self._stale = _names_in(folders) - names
+        self._clear(keep=names, stale=self._stale)
         remove_partial_files(self.path)
         for folder in folders:
             folder.mkdir(exist_ok=True)
@@ -221,8 +227,11 @@ class RunFolder:
         wanted = {MASKS: self._pngs, REFINED: self._refined}
         return [self.path / name for name, is_wanted in wanted.items() if is_wanted]
 
-    def _clear(self, keep: set[str]) -> None:
-        """Remove the files of runs, the report first, except the masks of the frames in `keep`."""
+    def _clear(self, keep: Collection[str] = (), stale: Collection[str] = ()) -> None:
+        """Remove the files of runs, the report first.
+
+        The masks of the frames in `keep` and `stale` stay; if none are kept, a new log begins.
+        """
         for name in (REPORT, INCOMPLETE, RUN_LENGTHS, OVERLAY, PAGE):
             (self.path / name).unlink(missing_ok=True)
         if not keep:
@@ -230,7 +239,7 @@ class RunFolder:
                 (self.path / name).unlink(missing_ok=True)
         for folder in (self.path / MASKS, self.path / REFINED):
             for mask in folder.glob(f"*{SUFFIX}"):
-                if mask.stem not in keep:
+                if mask.stem not in keep and mask.stem not in stale:
                     mask.unlink()
             remove_partial_files(folder)
             # A run without refined masks must not leave an empty folder for them.
@@ -270,6 +279,7 @@ class RunFolder:
         if not self._pngs and self._made_by is not None:
             entry["masks"] = {e["id"]: e["segmentation"]["counts"] for e in encode_rle(result.mask)}
         self._log.add(entry)
+        self._stale.discard(frame.name)
         self._count += 1
 
     def save(
@@ -414,6 +424,7 @@ class RunFolder:
                 self._end_with(error)
                 return
             try:
+                self._remove_stale()
                 self._combined.close()
                 self._write_report(REPORT, complete=True)
             except OutputError as failure:
@@ -432,7 +443,7 @@ class RunFolder:
     def _end_with(self, error: BaseException) -> None:
         """Keep the frames so far, and write why there are no more."""
         reason = hide_secrets(" ".join(str(error).split())) or type(error).__name__
-        if not self._count and not self.kept:
+        if not self._count and not self.kept and not self._stale:
             # The next attempt, with the right mask for example, must find the folder free.
             self._combined.discard()
             self._remove_all()
@@ -462,15 +473,28 @@ class RunFolder:
     def _remove_all(self) -> None:
         """Remove everything this run wrote, also the files of a first frame that failed."""
         with suppress(OSError, OutputError):
-            self._clear(keep=set())
+            self._clear()
             remove_partial_files(self.path)
             # Last, for the reason given at `_WORK_FILES`.
             (self.path / MARKER).unlink(missing_ok=True)
+
+    def _remove_stale(self) -> None:
+        """Remove masks of frames that this run does not have."""
+        for name in self._stale:
+            for folder in self._mask_folders:
+                file = mask_file(folder, name)
+                with guard_writing(file):
+                    file.unlink(missing_ok=True)
 
     def _write_report(self, name: str, **entries: Any) -> None:
         looks = ObjectLooks(self._names, self._colours.colours).to_json()
         entries = {**self._report, **entries, "objects": looks, "frames": self._count}
         write_report(self.path / name, entries, self._log.entries())
+
+
+def _names_in(folders: Iterable[Path]) -> set[str]:
+    """Name the frames that have a mask in any of the folders."""
+    return {mask.stem for folder in folders for mask in folder.glob(f"[!.]*{SUFFIX}")}
 
 
 def _read_own_mask(path: Path) -> np.ndarray:

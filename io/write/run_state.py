@@ -149,6 +149,7 @@ class FrameLog:
         """
         with guard_writing(self._path):
             self._file.write(json.dumps(entry).encode() + b"\n")
+            self._file.flush()  # who looks at the folder learns which masks are of this run
 
     def sync(self) -> int:
         """Bring all lines to the disk; return their size in bytes."""

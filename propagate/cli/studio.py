@@ -1,5 +1,7 @@
 """The command `propagate studio`: parse, call the public function, print."""
 
+import shlex
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -49,7 +51,8 @@ def studio(
 
     The page is for this machine only: the address that is printed holds a key, and is new at each
     start. On another machine, use an SSH tunnel: ssh -L 8000:127.0.0.1:8000 HOST, with --port 8000
-    --no-browser there. What is labelled and followed is saved at once in OUT/<name>/, where
+    --no-browser there. A page that is open when the studio is started again needs the new address,
+    also with --port. What is labelled and followed is saved at once in OUT/<name>/, where
     `propagate run` can go on with it.
 
     Example: propagate studio clip.mp4 -o out
@@ -72,8 +75,36 @@ def studio(
         device=device,
         uploads=uploads,
         cache_bytes=cache_mib * 2**20,
+        command=_command(given, root, out, port, browser, model, device, uploads, cache_mib),
     )
     try:
         serve(settings, given, port=port, browser=browser, spelling=as_option, say=say)
     except Interrupted:
-        say("the studio has ended; everything is saved")
+        say(f"the studio has ended; everything is saved. Start it again: {settings.command}")
+
+
+def _command(
+    videos: Sequence[Path],
+    root: Path | None,
+    out: Path,
+    port: int,
+    browser: bool,
+    model: str,
+    device: str,
+    uploads: bool,
+    cache_mib: int,
+) -> str:
+    """Spell the command that starts such a studio, for a shell."""
+    words = ["propagate", "studio", *map(str, videos), "-o", str(out)]
+    chosen = {
+        "--root": root,
+        "--port": port or None,
+        "--model": None if model == "tiny" else model,
+        "--device": None if device == "auto" else device,
+        "--cache-mib": None if cache_mib == 2048 else cache_mib,
+    }
+    for option, value in chosen.items():
+        words += [] if value is None else [option, str(value)]
+    words += [] if browser else ["--no-browser"]
+    words += ["--uploads"] if uploads else []
+    return shlex.join(words)

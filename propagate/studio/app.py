@@ -170,6 +170,7 @@ class _Routes:
             {
                 "version": _version(),
                 "model": studio.settings.model,
+                "command": studio.settings.command,
                 "uploads": studio.uploads is not None,
                 "sam": await anyio.to_thread.run_sync(lambda: studio.has_sam),
                 "out": studio.settings.out.absolute().name,
@@ -200,7 +201,9 @@ class _Routes:
     # --- a project -------------------------------------------------------------------------------
 
     async def project(self, request: Request) -> Response:
-        return _json(self._project(request).to_json())
+        project = self._project(request)
+        await anyio.to_thread.run_sync(project.look)
+        return _json(project.to_json())
 
     async def times(self, request: Request) -> Response:
         return _json({"times": self._project(request).frames.times})

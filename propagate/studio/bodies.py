@@ -97,6 +97,8 @@ def frame_range(value: object) -> tuple[int, int] | None:
     if not isinstance(value, list) or len(value) != 2:
         raise Refused(400, "frames: the first and the last, or null")
     first, last = map(frame_number, value)
+    if first > last:
+        raise Refused(400, f"frames: the first, {first}, comes after the last, {last}")
     return first, last
 
 

@@ -3,13 +3,19 @@
 import asyncio
 import json
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
+
+from propagate.errors import PropagateError
 
 # Events that are kept for clients that come back.
 KEPT = 2000
 ALIVE_EVERY_S = 15.0
+# How often a client that waits lets the project look at its folder.
+LOOK_EVERY_S = 1.0
 
 
 class Events:
@@ -19,9 +25,16 @@ class Events:
     more than the buffer holds gets the whole project.
     """
 
-    def __init__(self, project: Callable[[], dict[str, Any]]) -> None:
-        """Take what returns the project as it is now."""
-        self._project = project
+    def __init__(
+        self, project: Callable[[], dict[str, Any]], look: Callable[[], None] = lambda: None
+    ) -> None:
+        """Take what knows the project.
+
+        Args:
+            project: Returns it as it is now.
+            look: Publishes what other programs have changed; called while a client waits.
+        """
+        self._project, self._look = project, look
         self._lock = threading.Lock()
         self._kept: deque[tuple[int, str, str]] = deque(maxlen=KEPT)
         self._last = 0
@@ -54,6 +67,7 @@ class Events:
             self._listeners.add(listener)
         try:
             seen = int(last_id) if last_id is not None and last_id.isdecimal() else None
+            spoken = time.monotonic()
             while not self._closed:
                 news.clear()
                 events, current = self._after(seen)
@@ -65,11 +79,17 @@ class Events:
                     yield _event(number, name, text or json.dumps(self._project()))
                     seen = number
                 if events:
+                    spoken = time.monotonic()
                     continue
                 try:
-                    await asyncio.wait_for(news.wait(), ALIVE_EVERY_S)
+                    await asyncio.wait_for(news.wait(), min(LOOK_EVERY_S, ALIVE_EVERY_S))
                 except TimeoutError:
-                    yield ": alive\n\n"
+                    # A folder that cannot be read now may be readable next time.
+                    with suppress(OSError, PropagateError):
+                        await asyncio.to_thread(self._look)
+                    if time.monotonic() - spoken >= ALIVE_EVERY_S:
+                        spoken = time.monotonic()
+                        yield ": alive\n\n"
         finally:
             with self._lock:
                 self._listeners.discard(listener)

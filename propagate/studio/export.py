@@ -3,10 +3,9 @@
 import json
 import zipfile
 from collections.abc import Collection
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from propagate.io.write.overlay import OverlayWriter
 from propagate.records import BACKGROUND_ID, Progress
 from propagate.studio.project import Project
 from propagate.studio.settings import StudioSettings
+from propagate.studio.temporary import TemporaryFolder
 
 KINDS = ("masks", "overlay", "rle")
 OBJECTS = "objects.json"
@@ -59,7 +59,7 @@ def export(
     partial = target.with_name(f".{target.name}.part")
     with ExitStack() as stack:
         stack.callback(partial.unlink, missing_ok=True)
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="propagate-studio-")))
+        folder = stack.enter_context(closing(TemporaryFolder())).path
         stack.enter_context(guard_writing(target))
         archive = stack.enter_context(zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED))
         _write(project, object_ids, kinds, folder, archive, settings, progress)

@@ -1,11 +1,11 @@
 """Encoded frames on disk, up to a limit."""
 
-import shutil
-import tempfile
 import threading
 from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
+
+from propagate.studio.temporary import TemporaryFolder
 
 
 class FrameStore:
@@ -17,7 +17,7 @@ class FrameStore:
     def __init__(self, limit_bytes: int) -> None:
         """Make the folder; only this user can read it."""
         self._limit = limit_bytes
-        self._folder = tempfile.TemporaryDirectory(prefix="propagate-studio-")
+        self._folder = TemporaryFolder()
         self._lock = threading.Lock()
         self._total = 0
         # Video -> frame -> bytes; the least recently used first.
@@ -26,7 +26,7 @@ class FrameStore:
     @property
     def folder(self) -> Path:
         """Where the files are."""
-        return Path(self._folder.name)
+        return self._folder.path
 
     @property
     def total_bytes(self) -> int:
@@ -80,10 +80,7 @@ class FrameStore:
         with self._lock:
             self._sizes.clear()
             self._limit = self._total = 0
-            # A file that cannot be removed must not keep the program from ending.
-            shutil.rmtree(self._folder.name, ignore_errors=True)
-            with suppress(OSError):
-                self._folder.cleanup()
+            self._folder.close()
 
     def _make_room(self, video: str, size: int, replace: bool) -> bool:
         if size > self._limit:

@@ -2,9 +2,8 @@
 
 import sys
 import zipfile
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import IO
 
 import numpy as np
@@ -14,6 +13,7 @@ from propagate.io.decode.pixel_limit import open_image
 from propagate.io.masks.files import ARRAYS, PICTURES, read_mask
 from propagate.io.masks.ids import check_size
 from propagate.records import MAX_OBJECT_ID, Mask
+from propagate.studio.temporary import TemporaryFolder
 
 _MOST_BYTES = 2**28
 _KINDS = (*PICTURES, *ARRAYS, ".jpg", ".jpeg")
@@ -34,8 +34,8 @@ def import_mask(data: bytes, name: str, height: int, width: int) -> Mask:
     suffix = Path(name).suffix.lower()
     if suffix not in _KINDS:
         raise MaskError(f"{name}: no mask", f"give one of {', '.join((*PICTURES, *ARRAYS))}")
-    with TemporaryDirectory(prefix="propagate-studio-") as folder:
-        file = Path(folder) / f"mask{suffix}"
+    with closing(TemporaryFolder()) as folder:
+        file = folder.path / f"mask{suffix}"
         file.write_bytes(data)
         try:
             if suffix in ARRAYS:

@@ -27,6 +27,8 @@ from propagate.io.write.layout import (
     REPORT,
     STATE,
 )
+from propagate.io.write.lock import is_held
+from propagate.io.write.project import ObjectLooks
 from propagate.records import Mask
 from propagate.studio.answers import Refused
 from propagate.studio.events import Events
@@ -41,6 +43,7 @@ from propagate.studio.project_file import (
 from propagate.studio.references import References, describe
 from propagate.studio.run_files import Track, read_run_files, swap_in_report
 from propagate.studio.stale import dependence_of, stale_frames
+from propagate.studio.watching import Stamps, stamps_of_labels, stamps_of_run
 
 
 class Project:
@@ -77,19 +80,23 @@ class Project:
         self._writes, self._lock = threading.RLock(), threading.RLock()
         self._revision = 1
         self._computed: set[int] = set()
+        self._old: set[int] = set()  # those of an earlier run, not computed again yet
         self._tracks: dict[int, Mapping[str, Track]] = {}
         self._made_with: Dependence | None = None  # what the masks depend on
-        self.events = Events(self.to_json)
+        self._looks = ObjectLooks()  # what the run calls its objects, and how it shows them
+        self._seen_run: Stamps = ()
+        self._seen_labels: Stamps = ()
+        self.events = Events(self.to_json, self.look)
         self.frames = frames
         names = self.frames.names
         self._numbers = None if names is None else {n: index for index, n in enumerate(names)}
         self._references = References(
             folder / REFERENCES, self.frames.size, self.frames.name_of, names
         )
-        self._objects = read_project(folder)[1]
-        for reference in self._references.known.values():
-            self._name(reference.object_ids)
+        self._objects: dict[int, ProjectObject] = {}
         self._read_run()
+        self._read_objects()
+        self._seen_labels = stamps_of_labels(folder)
         frames.start(self._tell_count)
 
     # --- what there is ---------------------------------------------------------------------------
@@ -152,6 +159,7 @@ class Project:
             MaskError: One cannot be read.
         """
         with self._writes:
+            self.look()
             return self._references.masks()
 
     def reference(self, index: int) -> np.ndarray:
@@ -197,6 +205,7 @@ class Project:
         """
         self.frames.check(index)
         with self._writes:
+            self.look()
             self._references.write(index, ids)
             is_new = self._name(self._references.known[index].object_ids)
             if is_new or read_project(self.folder)[0] is None:
@@ -210,6 +219,7 @@ class Project:
             Refused: The frame is not labelled.
         """
         with self._writes:
+            self.look()
             self._references.delete(index)
         self.tell_change()
 
@@ -220,6 +230,7 @@ class Project:
             MaskError, OutputError: A file cannot be read or written.
         """
         with self._writes:
+            self.look()
             self._references.remove_objects(set(range(1, 255)) - set(objects))
             with self._lock:
                 self._objects = dict(objects)
@@ -235,6 +246,7 @@ class Project:
                 still those of its references.
 
         Raises:
+            Refused: Another program writes into the folder.
             MaskError: An id is none, or a file cannot be read.
             OutputError: A file cannot be written.
         """
@@ -244,6 +256,9 @@ class Project:
         table = np.arange(256, dtype=np.uint8)
         table[[a, b]] = b, a
         with self._writes:
+            if is_held(self.folder):
+                raise Refused(409, f"{self.name}: another program is following here", "wait for it")
+            self.look()
             self._forget_half_a_run(frames is None)
             before = self._references.known
             for index in [i for i in before if first <= i <= last]:
@@ -290,15 +305,26 @@ class Project:
     def _name(self, object_ids: Sequence[int]) -> bool:
         """Add objects that have no name yet; return whether there is one."""
         with self._lock:
-            new = {i: default_object(i) for i in object_ids if i not in self._objects}
-            self._objects |= new
+            new = {i for i in object_ids if i not in self._objects}
+            self._objects |= {i: default_object(i, self._looks) for i in new}
         return bool(new)
+
+    def _read_objects(self) -> None:
+        """Read the objects of the file, and name those that only references have."""
+        source, objects = read_project(self.folder, self._looks)
+        with self._lock:
+            if source is None:  # nobody has named any
+                objects |= {i: default_object(i, self._looks) for i in self._objects}
+            self._objects = objects
+        for reference in self._references.known.values():
+            self._name(reference.object_ids)
 
     # --- what a run does -------------------------------------------------------------------------
 
     def begin_run(self, references: Mapping[int, Mask]) -> None:
         """Note that a run with these references has begun to write, and which masks stay."""
-        self._read_run()
+        with self._writes:  # nobody else reads the run from here on
+            self._read_run()
         with self._lock:
             self._made_with = dependence_of({i: describe(m.ids) for i, m in references.items()})
         self.tell_change()
@@ -307,6 +333,7 @@ class Project:
         """Note that a run has written the mask of a frame."""
         with self._lock:
             self._computed.add(index)
+            self._old.discard(index)
             self._tracks[index] = track
             self._revision += 1
             revision = self._revision
@@ -323,10 +350,43 @@ class Project:
 
     def _read_run(self) -> None:
         """Read the masks, scores and references that a run has left in the folder."""
+        self._seen_run = stamps_of_run(self.folder)  # before: what changes now is seen next time
         found = read_run_files(self.folder, self._index_of)
         with self._lock:
-            self._computed, self._tracks = set(found.frames), dict(found.tracks)
+            tracks = {i: track for i, track in self._tracks.items() if i in found.old}
+            self._computed, self._old = set(found.frames), set(found.old)
+            self._tracks = tracks | dict(found.tracks)
             self._made_with = found.dependence
+            self._looks = found.looks.over(self._looks)
+
+    # --- what other programs do ------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Take over what another program has changed in the folder, and tell everybody.
+
+        It is cheap where nothing has changed. While this program follows, nobody else can.
+        """
+        with self._writes:
+            labels, run_changed = stamps_of_labels(self.folder), False
+            if (job := self._job()) is None or job["kind"] != "follow":
+                run_changed = stamps_of_run(self.folder) != self._seen_run
+            if labels == self._seen_labels and not run_changed:
+                return
+            before = self._labels()
+            if labels != self._seen_labels:
+                self._seen_labels = labels
+                self._references.read_again()
+            if run_changed:
+                self._read_run()
+            self._read_objects()
+            changed = self._labels() != before
+        if run_changed or changed:
+            self.tell_change()
+        if run_changed:
+            self.events.publish("outside", {})
+
+    def _labels(self) -> tuple[Any, ...]:
+        return self._references.known, self._references.notes, self.objects
 
     def tell_change(self) -> None:
         """Count a change, and tell everybody."""
@@ -341,9 +401,9 @@ class Project:
 
     def _stale(self) -> set[int]:
         if self._made_with is None:
-            return set()
+            return set(self._old)
         now = dependence_of(self._references.known)
-        return stale_frames(self._made_with, now, self._computed)
+        return self._old | stale_frames(self._made_with, now, self._computed)
 
     def _tell_count(self) -> None:
         self.events.publish("counted", {"frame_count": self.frames.count})

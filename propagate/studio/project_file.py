@@ -11,10 +11,11 @@ from propagate.io.masks.display_colours import from_hex, to_hex
 from propagate.io.masks.palette import palette
 from propagate.io.write.files import make_output_folder, write_atomically
 from propagate.io.write.layout import PROJECT
-from propagate.io.write.project import parse_looks
+from propagate.io.write.project import ObjectLooks, parse_looks
 from propagate.records import MAX_OBJECT_ID
 
 LONGEST_NAME = 200
+NO_LOOKS = ObjectLooks()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,18 @@ def colour_of(object_id: int) -> str:
     return "#" + bytes(palette()[object_id].tolist()).hex()
 
 
-def default_object(object_id: int) -> ProjectObject:
-    """Return the object of an id that nobody has named yet."""
-    return ProjectObject(f"object {object_id}", colour_of(object_id))
+def default_object(object_id: int, looks: ObjectLooks = NO_LOOKS) -> ProjectObject:
+    """Return the object of an id that nobody has named yet.
+
+    Args:
+        object_id: The id.
+        looks: Names and colours that a run gave to objects.
+    """
+    colour = looks.colours.get(object_id)
+    return ProjectObject(
+        looks.names.get(object_id, f"object {object_id}"),
+        colour_of(object_id) if colour is None else to_hex(colour),
+    )
 
 
 def is_object_id(value: object) -> bool:
@@ -53,14 +63,21 @@ def is_object_id(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_OBJECT_ID
 
 
-def read_project(folder: Path) -> tuple[str | None, dict[int, ProjectObject]]:
-    """Read the source and the objects of a project; nothing if there is no readable file."""
+def read_project(
+    folder: Path, of_run: ObjectLooks = NO_LOOKS
+) -> tuple[str | None, dict[int, ProjectObject]]:
+    """Read the source and the objects of a project; nothing if there is no readable file.
+
+    Args:
+        folder: Of the project.
+        of_run: Names and colours that a run gave to objects, where the file gives none.
+    """
     try:
         content: Any = json.loads((folder / PROJECT).read_bytes())
         looks = parse_looks(content.get("objects") or {})
         objects: dict[int, ProjectObject] = {}
         for i in sorted({*looks.names, *looks.colours}):
-            plain = default_object(i)
+            plain = default_object(i, of_run)
             colour = to_hex(looks.colours[i]) if i in looks.colours else plain.colour
             objects[i] = ProjectObject(looks.names.get(i, plain.name), colour)
         source = content.get("source")

@@ -13,6 +13,7 @@ from propagate.io.masks.png import SUFFIX, mask_file, read_ids, write_mask
 from propagate.io.write.files import make_output_folder
 from propagate.records import BACKGROUND_ID, VOID_ID, Mask
 from propagate.studio.answers import Refused
+from propagate.studio.watching import Stamp, stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +58,38 @@ class References:
             names: All names of a source whose frames have names of their own.
         """
         self._folder, self._size, self._name_of = folder, size, name_of
+        self._names = names
         self.known: Mapping[int, Reference] = {}
         self._files: dict[int, Path] = {}
+        # What was read of each file, and its stamp at that time.
+        self._seen: dict[Path, tuple[Stamp, Reference]] = {}
         self.notes: list[str] = []
-        files = sorted(folder.glob(f"[!.]*{SUFFIX}"))
+        self.read_again()
+
+    def read_again(self) -> None:
+        """Read what is there now; files that have not changed are not opened."""
+        files = sorted(self._folder.glob(f"[!.]*{SUFFIX}"))
+        notes: list[str] = []
+        found: dict[int, Reference] = {}
+        paths: dict[int, Path] = {}
+        seen: dict[Path, tuple[Stamp, Reference]] = {}
         try:
-            places = places_by_name([file.stem for file in files], names) if files else []
+            places = places_by_name([file.stem for file in files], self._names) if files else []
         except MaskError as error:
-            self.notes.append(f"{folder}: {error.message}")
-            return
-        found = {}
+            notes.append(f"{self._folder}: {error.message}")
+            places, files = [], []
         for place, file in zip(places, files, strict=True):
+            now = stamp(file)
+            before, reference = self._seen.get(file, (None, None))
             try:
-                found[place.index] = describe(self._read(file))
+                if reference is None or before != now:
+                    reference = describe(self._read(file))
             except PropagateError as error:
-                self.notes.append(error.message)
+                notes.append(error.message)
                 continue
-            self._files[place.index] = file
+            seen[file] = now, reference
+            found[place.index], paths[place.index] = reference, file
+        self._files, self._seen, self.notes = paths, seen, notes
         self.known = dict(sorted(found.items()))
 
     def read(self, index: int) -> np.ndarray:

@@ -2,13 +2,26 @@
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from propagate.dependence import Dependence
 from propagate.io.masks.png import SUFFIX
-from propagate.io.write.layout import FRAMES, INCOMPLETE, MARKER, MASKS, REPORT
+from propagate.io.write.files import guard_writing
+from propagate.io.write.layout import (
+    FRAMES,
+    INCOMPLETE,
+    KEPT,
+    MARKER,
+    MASKS,
+    OVERLAY,
+    PAGE,
+    REPORT,
+    RUN_LENGTHS,
+)
+from propagate.io.write.project import ObjectLooks, parse_looks
 from propagate.io.write.report import write_report
 from propagate.records import Result
 
@@ -22,13 +35,17 @@ class RunFiles:
 
     Attributes:
         frames: The frames that have a mask.
+        old: Those of them whose mask an earlier run left, and this one has not computed yet.
         tracks: Frame -> object id as text -> its track.
         dependence: What its masks depend on; None: it does not say so.
+        looks: Names and colours of its objects, as far as its report gives them.
     """
 
     frames: frozenset[int] = frozenset()
+    old: frozenset[int] = frozenset()
     tracks: Mapping[int, Mapping[str, Track]] = field(default_factory=dict)
     dependence: Dependence | None = None
+    looks: ObjectLooks = field(default_factory=ObjectLooks)
 
 
 def read_run_files(folder: Path, index_of: Callable[[str], int | None]) -> RunFiles:
@@ -41,19 +58,25 @@ def read_run_files(folder: Path, index_of: Callable[[str], int | None]) -> RunFi
     frames = {index_of(file.stem) for file in (folder / MASKS).glob(f"[!.]*{SUFFIX}")}
     tracks: dict[int, dict[str, Track]] = {}
     settings: Mapping[str, Any] = {}
+    looks = ObjectLooks()
     for name in (MARKER, INCOMPLETE, REPORT):
         content = _read_json(folder / name)
         settings = content.get("settings", content) or settings
+        with suppress(ValueError):
+            looks = parse_looks(content.get("objects") or {}).over(looks)
         for entry in content.get("per_frame", ()):
             _add(tracks, index_of(entry["name"]), entry["objects"])
     if not (folder / REPORT).exists():
-        for entry in _lines(folder / FRAMES):
-            _add(tracks, index_of(entry["name"]), entry["objects"])
+        for entry in (*_lines(folder / KEPT), *_lines(folder / FRAMES)):
+            if "objects" in entry:  # the first line of the kept frames is about their run
+                _add(tracks, index_of(entry["name"]), entry["objects"])
     found = frozenset(index for index in frames if index is not None)
     return RunFiles(
         found,
+        found - tracks.keys(),
         {index: track for index, track in tracks.items() if index in found},
         _dependence_in(settings),
+        looks,
     )
 
 
@@ -77,6 +100,8 @@ def swap_in_report(
 ) -> None:
     """Exchange two objects in the report of a finished run; nothing happens without one.
 
+    The files that show all its masks go: they are of the masks as they were.
+
     Args:
         folder: Of the run.
         swapped: The two ids.
@@ -86,6 +111,9 @@ def swap_in_report(
     Raises:
         OutputError: It cannot be written.
     """
+    for name in (RUN_LENGTHS, OVERLAY, PAGE):
+        with guard_writing(folder / name):
+            (folder / name).unlink(missing_ok=True)
     report = _read_json(folder / REPORT)
     if not report:
         return
@@ -112,7 +140,10 @@ def swap_in_report(
             for i, ids in report["reference_objects"].items()
         }
     head = {key: value for key, value in report.items() if key != "per_frame"}
-    write_report(folder / REPORT, {**head, "references_sha256": checksums}, entries())
+    head["references_sha256"] = checksums
+    # A new run adds up objects in another order: its scores may differ in the last digit.
+    head["exchanged"] = [*report.get("exchanged", []), [a, b]]
+    write_report(folder / REPORT, head, entries())
 
 
 def source_of_run(folder: Path) -> str | None:

@@ -20,6 +20,7 @@ class StudioSettings:
         body_bytes: Largest body of a request.
         upload_bytes: Largest file that may be uploaded.
         max_pixels: Largest frame or mask, in pixels.
+        command: What a person types to start such a studio again.
     """
 
     roots: tuple[Path, ...]
@@ -31,6 +32,7 @@ class StudioSettings:
     body_bytes: int = 64 * 2**20
     upload_bytes: int = 4 * 2**30
     max_pixels: int = 2**26
+    command: str = "propagate studio"
 
     @property
     def source_options(self) -> SourceOptions:

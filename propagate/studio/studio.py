@@ -7,7 +7,6 @@ import secrets
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from propagate.errors import MaskError, PropagateError, Spelling
@@ -28,6 +27,7 @@ from propagate.studio.project_file import read_project
 from propagate.studio.prompting import Prompter
 from propagate.studio.run_files import source_of_run, track_of
 from propagate.studio.settings import StudioSettings
+from propagate.studio.temporary import TemporaryFolder, remove_left_over
 from propagate.studio.uploads import Uploads
 
 if TYPE_CHECKING:
@@ -59,13 +59,14 @@ class Studio:
             PropagateError: A root is no folder.
         """
         self.settings = settings
+        remove_left_over()
         self.uploads = Uploads() if settings.uploads else None
         uploaded = [] if self.uploads is None else [self.uploads.folder]
         self.browser = Browser(settings.roots, uploaded)
         self.jobs = Jobs(spelling)
         self.prompter = Prompter(self.propagator)
         self._store = FrameStore(settings.cache_bytes)
-        self._exports = TemporaryDirectory(prefix="propagate-studio-")
+        self._exports = TemporaryFolder()
         self._archives: dict[str, list[str]] = {}
         self._projects: dict[str, Project] = {}
         self._opening, self._loading = threading.Lock(), threading.Lock()
@@ -103,6 +104,7 @@ class Studio:
         with self._opening:
             for project in self._projects.values():
                 if are_same_file(project.source, path):
+                    project.look()
                     return project
             if len(self._projects) >= MOST_PROJECTS:
                 raise Refused(409, f"{MOST_PROJECTS} videos are open", "start the studio again")
@@ -195,12 +197,12 @@ class Studio:
 
         def work(job: Job) -> None:
             name = f"{secrets.token_hex(8)}.zip"
-            target = Path(self._exports.name) / name
+            target = self._exports.path / name
             export(project, object_ids, kinds, target, self.settings, job.progress)
             archives = self._archives.setdefault(project.id, [])
             archives.append(name)
             for old in archives[:-MOST_EXPORTS]:
-                (Path(self._exports.name) / old).unlink(missing_ok=True)
+                (self._exports.path / old).unlink(missing_ok=True)
                 archives.remove(old)
             url = f"/api/projects/{project.id}/exports/{name.removesuffix('.zip')}"
             project.events.publish("exported", {"url": url})
@@ -216,7 +218,7 @@ class Studio:
         name = f"{export_id}.zip"
         if name not in self._archives.get(project.id, ()):
             raise not_found("this export")
-        return Path(self._exports.name) / name
+        return self._exports.path / name
 
     def end_streams(self) -> None:
         """End all streams of events, so that their connections close."""
@@ -229,7 +231,7 @@ class Studio:
         for project in self.projects:
             project.close()
         self._store.close()
-        self._exports.cleanup()
+        self._exports.close()
         if self.uploads is not None:
             self.uploads.close()
 

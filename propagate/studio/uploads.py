@@ -4,12 +4,12 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import anyio
 
 from propagate.io.decode.video_kinds import VIDEO_SUFFIXES
 from propagate.studio.answers import Refused
+from propagate.studio.temporary import TemporaryFolder
 
 # The text that a name keeps; everything else could mean something to a file system.
 _UNUSUAL = re.compile(r"[^\w.-]+")
@@ -25,8 +25,8 @@ class Uploads:
 
     def __init__(self) -> None:
         """Make the folder; only this user can read it."""
-        self._folder = TemporaryDirectory(prefix="propagate-studio-")
-        self.folder = Path(self._folder.name).resolve()
+        self._folder = TemporaryFolder()
+        self.folder = self._folder.path.resolve()
         self._count = 0
 
     async def receive(self, name: str, chunks: AsyncIterator[bytes]) -> Path:
@@ -65,5 +65,4 @@ class Uploads:
 
     def close(self) -> None:
         """Remove the files."""
-        with suppress(OSError):
-            self._folder.cleanup()
+        self._folder.close()

@@ -3,6 +3,7 @@
 import http.client
 import os
 import re
+import shlex
 import signal
 import sys
 import tempfile
@@ -42,6 +43,8 @@ def test_it_prints_its_address_answers_there_and_ends_with_status_0(drawn, tmp_p
     assert "Traceback" not in said
     assert list(temporary.glob("propagate-studio-*")) == []
     assert not (tmp_path / "out").exists()  # nothing was labelled
+    again = _text(tmp_path).strip().rpartition("Start it again: ")[2]
+    assert shlex.split(again) == ["propagate", *arguments[:-1], "--model", "color", "--no-browser"]
 
 
 def test_without_the_extra_one_line_says_what_to_install(propagate, monkeypatch, drawn):
@@ -65,17 +68,20 @@ def test_without_the_extra_one_line_says_what_to_install(propagate, monkeypatch,
         (["--root", "nowhere"], "nowhere: no such folder"),
     ],
 )
-def test_what_cannot_be_opened_is_one_line(propagate, drawn, tmp_path, arguments, said):
+def test_what_cannot_be_opened_is_one_line(
+    propagate, drawn, tmp_path, monkeypatch, arguments, said
+):
     pytest.importorskip("uvicorn", reason="needs the extra studio")
     (tmp_path / "notes.mp4").write_text("no video")
     names = {"clip": drawn.mp4, "elsewhere": tmp_path, "text": tmp_path / "notes.mp4"}
-    before = set(Path(tempfile.gettempdir()).glob("propagate-studio-*"))
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     given = [word.format(**names) for word in arguments]
     finished = propagate("studio", *given, "-o", tmp_path / "out", "--no-browser")
     assert finished.status == 1
     assert finished.stderr.count("\n") == 1
     assert said in finished.stderr
-    assert set(Path(tempfile.gettempdir()).glob("propagate-studio-*")) <= before
+    assert list((tmp_path / "temporary").glob("propagate-studio-*")) == []
 
 
 def test_a_port_that_is_taken_is_one_line(propagate, drawn, tmp_path):

@@ -41,6 +41,10 @@ export function listen(project, listeners, connection) {
         timer = window.setTimeout(connect, AGAIN_MS);
       }
     };
+    // Another program has written into the folder: like work that has come to its end.
+    opened.addEventListener("outside", () =>
+      listeners.job({ kind: "outside", done: 0, total: null, state: "finished", error: null }),
+    );
     for (const [name, act] of Object.entries(listeners)) {
       opened.addEventListener(name, (event) => act(JSON.parse(event.data)));
     }
