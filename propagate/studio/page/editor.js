@@ -1,71 +1,24 @@
 /**
  * Changes of masks and objects. Each is one step that can be undone.
- * @import {ObjectInfo, Rect} from "./types.js"
+ * @import {ObjectInfo} from "./types.js"
  */
 
 import { api } from "./api.js";
 import { samplePixels, standingOut } from "./colours.js";
-import { equal, idsIn, packRuns, unpackRuns } from "./shapes.js";
+import { Draft } from "./draft.js";
+import { changedIds, equal, idsIn, packRuns, unpackRuns } from "./shapes.js";
 
-/** @typedef {Uint8Array<ArrayBuffer>} Ids */
 /** @typedef {import("./store.js").Store} Store */
 /** @typedef {import("./masks.js").Masks} Masks */
 /** @typedef {import("./history.js").History} History */
 /** @typedef {import("./history.js").Step} Step */
 
-/** The mask of a frame while it is painted. */
-export class Draft {
-  /** Ids that are painted. @type {Ids} */
-  ids;
-  /** What changed since `takeChanged`. @type {Rect|null} */
-  #changed = null;
-
-  /**
-   * @param {number} frame
-   * @param {Ids} before
-   * @param {number} width
-   * @param {ReadonlySet<number>} kept  ids that no tool may change
-   */
-  constructor(frame, before, width, kept) {
-    this.frame = frame;
-    this.before = before;
-    this.ids = before.slice();
-    this.width = width;
-    this.kept = kept;
-  }
-
-  /**
-   * Give pixels to an object, or with 0, to the background.
-   * @param {number} id
-   * @returns {import("./shapes.js").Span}
-   */
-  painter(id) {
-    return (y, from, to) => {
-      const row = y * this.width;
-      for (let i = row + from; i < row + to; i++) {
-        if (!this.kept.has(/** @type {number} */ (this.ids[i]))) this.ids[i] = id;
-      }
-      this.touch({ x0: from, y0: y, x1: to, y1: y + 1 });
-    };
-  }
-
-  /** @param {Rect} rect */
-  touch(rect) {
-    const all = (this.#changed ??= { ...rect });
-    all.x0 = Math.min(all.x0, rect.x0);
-    all.y0 = Math.min(all.y0, rect.y0);
-    all.x1 = Math.max(all.x1, rect.x1);
-    all.y1 = Math.max(all.y1, rect.y1);
-  }
-
-  takeChanged() {
-    const changed = this.#changed;
-    this.#changed = null;
-    return changed;
-  }
-}
-
 export class Editor {
+  /** The step that added an object for what is being painted. @type {Step|null} */
+  #begun = null;
+  /** Counts changes of the list of objects. */
+  #turn = 0;
+
   /**
    * @param {Store} store
    * @param {Masks} masks
@@ -75,6 +28,7 @@ export class Editor {
    *   redraw: () => void,
    *   bitmap: (frame: number) => ImageBitmap|null,
    *   info: (text: string) => void,
+   *   failed: (error: unknown) => void,
    * }} page
    */
   constructor(store, masks, history, page) {
@@ -102,7 +56,11 @@ export class Editor {
     const { frame, locked } = this.store.state;
     const before = this.masks.peek(frame);
     if (!before) return null;
-    if (!this.store.state.active) void this.addObject();
+    if (!this.store.state.active) {
+      const { last } = this.history;
+      this.addObject().catch(this.page.failed);
+      this.#begun = this.history.last === last ? null : this.history.last;
+    }
     const { active } = this.store.state;
     if (locked.has(active)) {
       this.page.info(`${this.nameOf(active)} is locked. Unlock it to paint it.`);
@@ -111,44 +69,63 @@ export class Editor {
     return new Draft(frame, before, this.store.project.width, this.kept);
   }
 
+  /**
+   * Nothing came of what was begun: an object that was added for it goes away again.
+   * @param {number} [waiting]  prompts that may wait for an answer; more of them may still fill it
+   */
+  giveUp(waiting = 0) {
+    if (this.store.state.busy > waiting) return;
+    const step = this.#begun;
+    this.#begun = null;
+    if (step && this.history.retract(step)) step.undo().catch(this.page.failed);
+  }
+
   /** @param {number} id */
   nameOf(id) {
     return this.store.project.objects.find((object) => object.id === id)?.name ?? `Object ${id}`;
   }
 
   /**
-   * The painted mask becomes the reference of its frame.
+   * What was painted becomes the reference of its frame: the objects that it changed, and those that
+   * the reference named before. The run goes on finding all others by itself.
    * @param {Draft} draft
    * @param {string} label
-   * @param {{undone?: () => void, redone?: () => void}} [also]
+   * @param {{whole?: boolean, undone?: () => void, redone?: () => void}} [also]
    * @returns {boolean} whether anything changed
    */
   finish(draft, label, also = {}) {
-    if (equal(draft.before, draft.ids)) return false;
+    if (equal(draft.before, draft.ids)) {
+      this.giveUp();
+      return false;
+    }
+    this.#begun = null;
     const { frame } = draft;
     const size = draft.ids.length;
-    const old = this.masks.isReference(frame) ? packRuns(draft.before) : null;
-    const now = packRuns(draft.ids);
-    const ids = idsIn(draft.ids);
-    const lost = idsIn(draft.before).filter((id) => !ids.includes(id));
-    if (lost.length && ids.length && old === null) {
+    const before = this.masks.isReference(frame) ? this.#namedOn(frame) : null;
+    const here = idsIn(draft.ids);
+    const changed = changedIds(draft.before, draft.ids);
+    const lost = changed.filter((id) => !here.includes(id));
+    // A reference cannot say that one object is gone. The others say at least where it is not.
+    const meant = also.whole || lost.length ? here : here.filter((id) => changed.includes(id) || before?.includes(id));
+    if (lost.length && here.length && before === null) {
       const names = lost.map((id) => this.nameOf(id)).join(", ");
       this.page.info(`${names}: no pixel is left on this frame. Follow looks for it here again.`);
     }
-    this.masks.setReference(frame, draft.ids);
-    this.#noteReference(frame, ids);
-    /** @type {(runs: Uint32Array|null) => Promise<void>} */
-    const put = async (runs) => {
-      const mask = runs ? unpackRuns(runs, size) : null;
-      this.masks.setReference(frame, mask);
-      this.#noteReference(frame, mask && idsIn(mask));
-      // Without the reference the mask of the run shows again: the server must know first.
-      if (!mask) await this.masks.flush();
+    const old = before && { runs: packRuns(draft.before), named: before };
+    const now = { runs: packRuns(draft.ids), named: meant };
+    this.#setReference(frame, { ids: draft.ids, named: meant });
+    /** @type {(kept: {runs: Uint32Array, named: number[]}|null) => Promise<void>} */
+    const put = async (kept) => {
+      this.#setReference(frame, kept && { ids: unpackRuns(kept.runs, size), named: kept.named });
+      if (kept) await this.page.goTo(frame);
+      // The mask of the run shows again where the reference says nothing: the server must know first.
+      await this.masks.flush();
+      this.masks.refreshOne(frame);
       await this.page.goTo(frame);
     };
     this.history.push({
       label,
-      bytes: now.byteLength + (old?.byteLength ?? 0),
+      bytes: now.runs.byteLength + (old?.runs.byteLength ?? 0),
       undo: async () => {
         await put(old);
         also.undone?.();
@@ -161,15 +138,21 @@ export class Editor {
     return true;
   }
 
+  /** @param {number} frame */
+  #namedOn(frame) {
+    return this.store.project.references[String(frame)] ?? [];
+  }
+
   /**
-   * Show the reference in the timeline before the server answers.
+   * Set or delete a reference, and show it in the timeline before the server answers.
    * @param {number} frame
-   * @param {number[]|null} ids
+   * @param {import("./masks.js").Reference|null} reference
    */
-  #noteReference(frame, ids) {
+  #setReference(frame, reference) {
+    this.masks.setReference(frame, reference);
     const project = this.store.project;
     const references = { ...project.references };
-    if (ids) references[String(frame)] = ids;
+    if (reference) references[String(frame)] = reference.named;
     else delete references[String(frame)];
     this.store.set({ project: { ...project, references } });
   }
@@ -177,14 +160,14 @@ export class Editor {
   /** @param {number} frame */
   async deleteReference(frame) {
     if (!this.masks.isReference(frame)) return;
+    const named = this.#namedOn(frame);
     const old = packRuns(await this.masks.get(frame));
     const size = this.store.project.width * this.store.project.height;
     /** @type {(runs: Uint32Array|null) => Promise<void>} */
     const put = async (runs) => {
-      const mask = runs && unpackRuns(runs, size);
-      this.masks.setReference(frame, mask);
-      this.#noteReference(frame, mask && idsIn(mask));
+      this.#setReference(frame, runs && { ids: unpackRuns(runs, size), named });
       await this.masks.flush();
+      this.masks.refreshOne(frame);
       await this.page.goTo(frame);
     };
     await put(null);
@@ -203,8 +186,10 @@ export class Editor {
   async #setObjects(objects) {
     const { id } = this.store.project;
     this.#showObjects(objects);
+    const turn = ++this.#turn;
     const project = await this.masks.inTurn(() => api.objects(id, objects));
-    this.masks.changed(project);
+    // An answer to what was changed again meanwhile says how it was.
+    if (turn === this.#turn) this.masks.changed(project);
   }
 
   /** @param {ObjectInfo[]} objects */
@@ -297,7 +282,8 @@ export class Editor {
       undo: async () => {
         await this.#setObjects(before);
         for (const [frame, runs] of references) {
-          this.masks.setReference(frame, unpackRuns(runs, size));
+          const ids = unpackRuns(runs, size);
+          this.#setReference(frame, { ids, named: idsIn(ids) });
         }
         await this.masks.flush();
         this.masks.refresh();
@@ -354,6 +340,7 @@ export class Editor {
     if (added.length) await this.#setObjects(all);
     this.store.set({ active: active || (all[0]?.id ?? 0) });
     this.finish(draft, "Import mask", {
+      whole: true,
       undone: () => added.length && void this.#setObjects(old),
       redone: () => added.length && void this.#setObjects(all),
     });
