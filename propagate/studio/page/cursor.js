@@ -43,7 +43,7 @@ export class KeyCursor {
     this.#on = true;
     this.#place();
     this.pointer.element.focus();
-    this.info("Arrows move the brush. Enter puts it down and lifts it. C ends.");
+    this.info("Arrows move the cursor. Enter puts it down and lifts it. C ends.");
     this.picture.draw();
   }
 

@@ -94,21 +94,23 @@ export class Editor {
    * @returns {boolean} whether anything changed
    */
   finish(draft, label, also = {}) {
-    if (equal(draft.before, draft.ids)) {
-      this.giveUp();
-      return false;
-    }
-    this.#begun = null;
     const { frame } = draft;
     const size = draft.ids.length;
     const before = this.masks.isReference(frame) ? this.#namedOn(frame) : null;
     const here = idsIn(draft.ids);
+    const says = also.whole && here.some((id) => !before?.includes(id));
+    if (!says && equal(draft.before, draft.ids)) {
+      this.giveUp();
+      return false;
+    }
+    this.#begun = null;
     const changed = changedIds(draft.before, draft.ids);
     const lost = changed.filter((id) => !here.includes(id));
     // A reference cannot say that one object is gone. The others say at least where it is not.
     const meant = also.whole || lost.length ? here : here.filter((id) => changed.includes(id) || before?.includes(id));
-    if (lost.length && here.length && before === null) {
-      const names = lost.map((id) => this.nameOf(id)).join(", ");
+    const found = lost.filter((id) => !before?.includes(id));
+    if (found.length && here.length) {
+      const names = found.map((id) => this.nameOf(id)).join(", ");
       this.page.info(`${names}: no pixel is left on this frame. Follow looks for it here again.`);
     }
     const old = before && { runs: packRuns(draft.before), named: before };
