@@ -18,7 +18,7 @@ from propagate.io.masks.palette import palette
 from tests.paths import ROOT
 
 WIDTH, HEIGHT, FRAMES = 192, 128, 12
-WAIT_MS = 120_000
+WAIT_MS = 240_000
 
 
 @dataclass

@@ -58,8 +58,7 @@ export class Screen {
       this.page.leave();
       this.store.set({ frame: at });
     }
-    if (at === this.shown) this.#say("");
-    else if (!this.#timer) this.#timer = window.setTimeout(() => this.#sayLate(), SILENT_MS);
+    this.#watchTime();
     this.#loading ??= this.#load().finally(() => (this.#loading = null));
     return this.#loading;
   }
@@ -107,6 +106,7 @@ export class Screen {
     const { project, playing } = this.store.state;
     this.shown = frame;
     this.#say("");
+    this.#watchTime();
     this.frames.show(frame);
     this.picture.show(bitmap, ids);
     const last = (project?.frame_count ?? 1) - 1;
@@ -115,6 +115,12 @@ export class Screen {
     for (let next = frame + 1; next <= Math.min(last, frame + 8); next++) {
       this.masks.get(next).catch(() => undefined);
     }
+  }
+
+  /** Say it if the frame that is wanted does not come soon. */
+  #watchTime() {
+    if (this.store.state.frame === this.shown) this.#say("");
+    else if (!this.#timer) this.#timer = window.setTimeout(() => this.#sayLate(), SILENT_MS);
   }
 
   #sayLate() {
