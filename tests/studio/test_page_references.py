@@ -1,5 +1,6 @@
 """What of a frame becomes a reference when a person paints on it, in a real Chromium."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,11 @@ def test_only_what_was_painted_becomes_a_reference(
         page.set_input_files("#import-file", first)
         page.locator("#undo[title*=Import]").wait_for(timeout=WAIT_MS)
         hand.saved()
-        hand.follow()
+        page.click("#follow")
+        counted = page.locator("#follow-text", has_text=re.compile(r"Stop · \d+ of 5 frames"))
+        counted.wait_for(timeout=WAIT_MS)
+        page.locator("#follow:not(.running)").wait_for(timeout=WAIT_MS)
+        page.wait_for_timeout(300)
         # What is said afterwards promises nothing.
         said = page.locator(".notice").inner_text()
         assert "look through the video all the same" in said
