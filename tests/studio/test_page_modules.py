@@ -233,6 +233,21 @@ def test_a_reference_lies_on_the_computed_mask(page: Any) -> None:
     assert found == [0, 1, 1, 2, 3, 3, 4, 0]
 
 
+def test_which_objects_a_stroke_touched(page: Any) -> None:
+    before = [1, 1, 2, 2, 3, 3, 0, 0]
+    after = [1, 4, 2, 0, 3, 3, 0, 5]
+    # 4 lies upon 1, which is changed and not touched; 2 lost a pixel to the background.
+    found = page.evaluate(
+        """async ([a, b]) => {
+            const { changedIds, only, touchedIds } = await import("/shapes.js");
+            const [before, after] = [Uint8Array.from(a), Uint8Array.from(b)];
+            return [touchedIds(before, after), changedIds(before, after), [...only(after, [2, 5])]];
+        }""",
+        [before, after],
+    )
+    assert found == [[2, 4, 5], [1, 2, 4, 5], [0, 0, 2, 0, 0, 0, 0, 5]]
+
+
 def test_masks_kept_for_undo_come_back_exactly(page: Any) -> None:
     ids = np.random.default_rng(2).integers(0, 3, 5000, np.uint8) * 127
     back = page.evaluate(

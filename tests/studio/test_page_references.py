@@ -61,11 +61,9 @@ def test_only_what_was_painted_becomes_a_reference(
         assert "[1," in page.evaluate(NAMED)  # the first one is still seen
         assert page.locator("#undo[title*='Brush']").count() == 1
 
-        # Painting over the first one changes it too.
+        # A new object lies upon what the run finds: it alone is named.
         hand.stroke(centre(shown, 1))
-        both = ids_in(reference)
-        assert set(np.unique(both)) == {0, 1, 2}
-        assert np.array_equal(both == 1, (shown == 1) & (both != 2))
+        assert set(np.unique(ids_in(reference))) == {0, 2}
         hand.key("Control+z")
         page.wait_for_timeout(600)
         hand.saved()
@@ -75,6 +73,19 @@ def test_only_what_was_painted_becomes_a_reference(
         after = ids_in(project / "masks" / "00003.png")
         assert np.array_equal(after == 2, stroke)
         assert np.array_equal(after == 1, (shown == 1) & ~stroke)
+
+        # Mending one that another frame names makes a reference of all that is seen, and says so.
+        hand.go_to(1)
+        seen = ids_in(project / "masks" / "00001.png")
+        hand.key("1")
+        free = np.argwhere(seen[6:-6, 6:-6] == 0)[-1] + 6
+        hand.stroke((free[1], free[0]))
+        mended = ids_in(project / "references" / "00001.png")
+        assert np.array_equal(mended == 2, seen == 2)
+        assert (mended == 1).sum() > (seen == 1).sum()
+        if (seen == 2).any():
+            assert "is now a reference of object 2 too" in page.locator(".notice").inner_text()
+        hand.go_to(3)
 
         # Erased as a whole, it says where the other one is.
         hand.key("1", "x")

@@ -6,7 +6,7 @@
 import { api } from "./api.js";
 import { samplePixels, standingOut } from "./colours.js";
 import { Draft } from "./draft.js";
-import { changedIds, equal, idsIn, packRuns, unpackRuns } from "./shapes.js";
+import { changedIds, equal, idsIn, packRuns, touchedIds, unpackRuns } from "./shapes.js";
 
 /** @typedef {import("./store.js").Store} Store */
 /** @typedef {import("./masks.js").Masks} Masks */
@@ -86,8 +86,9 @@ export class Editor {
   }
 
   /**
-   * What was painted becomes the reference of its frame: the objects that it changed, and those that
-   * the reference named before. The run goes on finding all others by itself.
+   * What was painted becomes the reference of its frame. Of new objects it names just these, and the
+   * run goes on finding the others by itself. Mending one that is named elsewhere makes it name all
+   * that is seen: following then starts anew here, which forgets what was wrong.
    * @param {Draft} draft
    * @param {string} label
    * @param {{whole?: boolean, undone?: () => void, redone?: () => void}} [also]
@@ -106,8 +107,15 @@ export class Editor {
     this.#begun = null;
     const changed = changedIds(draft.before, draft.ids);
     const lost = changed.filter((id) => !here.includes(id));
-    // A reference cannot say that one object is gone. The others say at least where it is not.
-    const meant = also.whole || lost.length ? here : here.filter((id) => changed.includes(id) || before?.includes(id));
+    // New objects lie upon what the run finds. Anything else is said by all that is seen.
+    const touched = touchedIds(draft.before, draft.ids);
+    const isNew = !lost.length && touched.every((id) => !this.#isNamedBeside(id, frame));
+    const meant = also.whole || !isNew ? here : here.filter((id) => touched.includes(id) || before?.includes(id));
+    const others = meant.filter((id) => !changed.includes(id) && !before?.includes(id));
+    if (others.length && !also.whole) {
+      const names = others.map((id) => this.nameOf(id)).join(", ");
+      this.page.info(`Frame ${frame} is now a reference of ${names} too: mend what else is wrong here.`);
+    }
     const found = lost.filter((id) => !before?.includes(id));
     if (found.length && here.length) {
       const names = found.map((id) => this.nameOf(id)).join(", ");
@@ -138,6 +146,15 @@ export class Editor {
       },
     });
     return true;
+  }
+
+  /**
+   * Whether a reference of another frame names an object.
+   * @param {number} id
+   * @param {number} frame
+   */
+  #isNamedBeside(id, frame) {
+    return Object.entries(this.store.project.references).some(([other, ids]) => other !== String(frame) && ids.includes(id));
   }
 
   /** @param {number} frame */

@@ -151,6 +151,16 @@ export function changedIds(a, b) {
 }
 
 /**
+ * The objects that were painted or erased: they gained pixels, or lost some to the background.
+ * @param {Uint8Array} before
+ * @param {Uint8Array} after
+ * @returns {number[]} in order
+ */
+export function touchedIds(before, after) {
+  return idsIn(after.map((id, i) => (id === before[i] ? 0 : id || /** @type {number} */ (before[i]))));
+}
+
+/**
  * A mask with some of its objects only.
  * @param {Uint8Array<ArrayBuffer>} ids
  * @param {number[]} kept
