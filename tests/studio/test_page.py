@@ -2,170 +2,32 @@
 
 import json
 import re
-import signal
-import subprocess
-import sys
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
 
-from propagate.io.masks.palette import palette
-from tests.paths import ROOT
+from tests.studio.hand import (
+    FRAMES,
+    HEIGHT,
+    WAIT_MS,
+    WIDTH,
+    Hand,
+    Studio,
+    centre,
+    ids_in,
+    masks_of,
+    studio,
+    write_ids,
+)
 
 pytest.importorskip("propagate.studio.serve", reason="needs the extra studio", exc_type=ImportError)
 pytestmark = pytest.mark.slow
-
-WIDTH, HEIGHT, FRAMES = 192, 128, 12
-WAIT_MS = 120_000
-
-
-@dataclass
-class Studio:
-    """A running `propagate studio`.
-
-    Attributes:
-        address: With the token.
-        lines: What it printed so far.
-    """
-
-    process: subprocess.Popen[str]
-    address: str
-    lines: list[str] = field(default_factory=list)
-
-
-@contextmanager
-def studio(video: Path | None, out: Path, *more: str) -> Iterator[Studio]:
-    """Start the command, and end it with Ctrl+C."""
-    videos = [] if video is None else [str(video)]
-    command = [sys.executable, "-m", "propagate", "studio", *videos, "-o", str(out)]
-    process = subprocess.Popen(
-        [*command, "--no-browser", "--model", "tiny", *more],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
-    assert process.stderr is not None
-    running = Studio(process, "")
-    for line in process.stderr:
-        running.lines.append(line)
-        if found := re.search(r"http://127\.0\.0\.1:\d+/#token=\S+", line):
-            running.address = found[0]
-            break
-    assert running.address, "".join(running.lines)
-    stderr = process.stderr
-    reader = threading.Thread(target=lambda: running.lines.extend(stderr))
-    reader.start()
-    try:
-        yield running
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0, "".join(running.lines)
-    finally:
-        process.kill()
-        process.wait()
-        reader.join()
-        stderr.close()
-
-
-class Hand:
-    """Does on a page what a person does."""
-
-    def __init__(self, page: Any) -> None:
-        self.page = page
-        self.errors: list[str] = []
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("console", self._note)
-
-    def _note(self, message: Any) -> None:
-        if message.type == "error" and "404" not in message.text:
-            self.errors.append(message.text)
-
-    def open(self, address: str) -> None:
-        self.page.goto(address)
-        self.page.locator("body:not(.without-video)").wait_for(timeout=WAIT_MS)
-        self.page.locator("#picture[data-scale]").wait_for(timeout=WAIT_MS)
-        self.page.wait_for_timeout(300)
-        assert "token" not in self.page.url
-
-    def place(self, x: float, y: float) -> tuple[float, float]:
-        """Where a point of the frame is in the window, from what the page draws."""
-        view = self.page.evaluate("({...document.getElementById('picture').dataset})")
-        stage = self.page.locator("#overlay").bounding_box()
-        scale = float(view["scale"])
-        return (
-            stage["x"] + float(view["x"]) + x * scale,
-            stage["y"] + float(view["y"]) + y * scale,
-        )
-
-    def stroke(self, *points: tuple[float, float], button: str = "left") -> None:
-        mouse = self.page.mouse
-        mouse.move(*self.place(*points[0]))
-        mouse.down(button=button)
-        for point in points[1:]:
-            mouse.move(*self.place(*point), steps=4)
-        mouse.up(button=button)
-        self.page.locator("body:not(.busy)").wait_for(timeout=WAIT_MS)
-        self.saved()
-
-    def key(self, *keys: str) -> None:
-        for key in keys:
-            self.page.keyboard.press(key)
-
-    def saved(self) -> None:
-        self.page.locator("#saving[data-state=saved]").wait_for(timeout=WAIT_MS)
-
-    def go_to(self, frame: int) -> None:
-        self.page.locator("#frame").fill(str(frame))
-        self.key("Enter")
-        self.page.wait_for_timeout(400)
-
-    def follow(self) -> None:
-        self.page.click("#follow")
-        self.page.locator("#follow.running").wait_for(timeout=WAIT_MS)
-        self.page.locator("#follow:not(.running)").wait_for(timeout=WAIT_MS)
-        self.page.wait_for_timeout(300)
-
-    @property
-    def hint(self) -> str:
-        return self.page.inner_text("#hint")
-
-
-@pytest.fixture(scope="module")
-def clip(
-    tmp_path_factory: pytest.TempPathFactory, write_video: Callable[..., Path]
-) -> tuple[Path, np.ndarray]:
-    """The first frames of the sample clip at half its size, and the mask of the first frame."""
-    with av.open(str(ROOT / "samples" / "clip" / "clip.mp4")) as container:
-        images = [
-            frame.reformat(WIDTH, HEIGHT).to_ndarray(format="rgb24")
-            for _, frame in zip(range(FRAMES), container.decode(video=0), strict=False)
-        ]
-    truth = np.array(Image.open(ROOT / "samples" / "clip" / "first.png"))[::2, ::2]
-    return write_video(tmp_path_factory.mktemp("cups") / "cups.mp4", images), truth
-
-
-def centre(truth: np.ndarray, object_id: int) -> tuple[float, float]:
-    y, x = np.argwhere(truth == object_id).mean(axis=0)
-    return float(x), float(y)
-
-
-def ids_in(file: Path) -> np.ndarray:
-    with Image.open(file) as image:
-        assert image.mode == "P"
-        return np.array(image)
-
-
-def masks_of(project: Path) -> dict[int, bytes]:
-    return {int(file.stem): file.read_bytes() for file in sorted((project / "masks").glob("*.png"))}
 
 
 def test_mending_changes_only_frames_up_to_the_next_reference(
@@ -173,9 +35,7 @@ def test_mending_changes_only_frames_up_to_the_next_reference(
 ) -> None:
     video, truth = clip
     project = tmp_path / "out" / "cups"
-    image = Image.fromarray(truth)
-    image.putpalette(palette().tobytes())
-    image.save(tmp_path / "first.png")
+    write_ids(tmp_path / "first.png", truth)
     with studio(video, tmp_path / "out") as running:
         page = chromium.new_page(viewport={"width": 1366, "height": 768})
         hand = Hand(page)
@@ -186,8 +46,13 @@ def test_mending_changes_only_frames_up_to_the_next_reference(
         hand.follow()
         hand.go_to(9)
         hand.key("b")
-        # Beyond the outline of the cup: a stroke that changes nothing makes no reference.
-        hand.stroke(centre(truth, 1), (centre(truth, 1)[0] + 40, centre(truth, 1)[1]))
+        # A reference that names all objects; a stroke that changes nothing would make none.
+        for object_id in (1, 2, 3):
+            hand.key(str(object_id))
+            x, y = np.argwhere(truth == object_id).max(axis=0)[::-1] + 2.0
+            hand.stroke((x, y), (x + 3, y))
+        assert set(np.unique(ids_in(project / "references" / "00009.png"))) == {0, 1, 2, 3}
+        hand.key("1")
         hand.follow()
         before = masks_of(project)
         hand.go_to(6)
@@ -198,9 +63,9 @@ def test_mending_changes_only_frames_up_to_the_next_reference(
         changed = {frame for frame in before if before[frame] != after[frame]}
         assert 6 in changed
         assert changed <= {6, 7, 8}
-        assert np.array_equal(
-            ids_in(project / "masks" / "00006.png"), ids_in(project / "references" / "00006.png")
-        )
+        given = ids_in(project / "references" / "00006.png")
+        assert set(np.unique(given)) == {0, 1, 2, 3}
+        assert np.array_equal(ids_in(project / "masks" / "00006.png"), given)
         page.close()
 
     # The command line goes on with the folder, and finds nothing to do.
@@ -262,6 +127,7 @@ def test_paint_follow_mend_undo_export_and_go_on(
         mended = ids_in(project / "references" / "00006.png")
         computed = np.array(Image.open(project / "masks" / "00006.png"))
         assert not np.array_equal(mended, computed)
+        assert set(np.unique(mended)) == {0, 1, 2}
         assert np.array_equal(mended[mended != 0], computed[mended != 0])
         assert "hatched" in hand.hint
         hand.key("Control+z")
@@ -274,7 +140,7 @@ def test_paint_follow_mend_undo_export_and_go_on(
         assert np.array_equal(ids_in(project / "references" / "00006.png"), mended)
         hand.follow()
         after = masks_of(project)
-        assert np.array_equal(np.array(Image.open(project / "masks" / "00006.png")), mended)
+        assert np.array_equal(ids_in(project / "masks" / "00006.png") == 1, mended == 1)
         assert sorted(after) == list(range(FRAMES))
 
         page.click("#export")
@@ -328,9 +194,7 @@ def test_ids_are_exact_at_any_zoom(
     ids = ids.repeat(8, axis=0).repeat(8, axis=1)
     ids[:8, :40] = rng.choice(np.array([0, 1, 2, 254], np.uint8), (8, 40))
     ids[40:90, 60:140] = 0
-    given = Image.fromarray(ids)
-    given.putpalette(palette().tobytes())
-    given.save(tmp_path / "given.png")
+    write_ids(tmp_path / "given.png", ids)
     reference = project / "references" / f"{frame:05d}.png"
     page = chromium.new_page(viewport={"width": 1366, "height": 768}, device_scale_factor=ratio)
     hand = Hand(page)
@@ -420,9 +284,7 @@ def test_every_change_is_one_step_that_undo_takes_back(
     running, project = shared_studio
     ids = np.zeros((HEIGHT, WIDTH), np.uint8)
     ids[10:60, 10:60], ids[60:100, 80:150] = 1, 2
-    given = Image.fromarray(ids)
-    given.putpalette(palette().tobytes())
-    given.save(tmp_path / "given.png")
+    write_ids(tmp_path / "given.png", ids)
     page = chromium.new_page(viewport={"width": 1366, "height": 768})
     hand = Hand(page)
     hand.open(running.address)

@@ -233,6 +233,21 @@ def test_a_reference_lies_on_the_computed_mask(page: Any) -> None:
     assert found == [0, 1, 1, 2, 3, 3, 4, 0]
 
 
+def test_which_objects_a_stroke_touched(page: Any) -> None:
+    before = [1, 1, 2, 2, 3, 3, 0, 0]
+    after = [1, 4, 2, 0, 3, 3, 0, 5]
+    # 4 lies upon 1, which is changed and not touched; 2 lost a pixel to the background.
+    found = page.evaluate(
+        """async ([a, b]) => {
+            const { changedIds, only, touchedIds } = await import("/shapes.js");
+            const [before, after] = [Uint8Array.from(a), Uint8Array.from(b)];
+            return [touchedIds(before, after), changedIds(before, after), [...only(after, [2, 5])]];
+        }""",
+        [before, after],
+    )
+    assert found == [[2, 4, 5], [1, 2, 4, 5], [0, 0, 2, 0, 0, 0, 0, 5]]
+
+
 def test_masks_kept_for_undo_come_back_exactly(page: Any) -> None:
     ids = np.random.default_rng(2).integers(0, 3, 5000, np.uint8) * 127
     back = page.evaluate(
@@ -316,6 +331,18 @@ DAB = """async ([ids, width, height, answer, dab, kept]) => {
 }"""
 
 
+def crumbs_of(mask: np.ndarray, removed: np.ndarray) -> np.ndarray:
+    """Parts of what is left that touch the removal, of at most an eighth of its size."""
+    eight = np.ones((3, 3))
+    left: Any = ndimage.label(mask & ~removed, eight)
+    beside = ndimage.binary_dilation(removed, eight)
+    found = np.zeros_like(removed)
+    for part in range(1, left[1] + 1):
+        own = left[0] == part
+        found |= own & bool((own & beside).any() and own.sum() <= removed.sum() // 8)
+    return found
+
+
 def test_a_dab_changes_only_the_region_that_it_touches(page: Any) -> None:
     rng = np.random.default_rng(8)
     width, height = 24, 20
@@ -336,6 +363,8 @@ def test_a_dab_changes_only_the_region_that_it_touches(page: Any) -> None:
         touched = np.isin(regions, np.unique(regions[seeds & differs])) & differs
         assert 10 < touched.sum() <= ids.sum() * (1 if on else 0.5)  # one dab does so much
         expected = np.where(touched, 1 - ids, ids)
+        if not on:
+            expected[crumbs_of(ids == 1, touched)] = 0
         dab = {"points": [[12, 10]], "radius": 2, "on": on}
         found = page.evaluate(
             DAB, [ids.ravel().tolist(), width, height, answer.ravel().tolist(), dab, []]
@@ -433,6 +462,160 @@ def test_boxes_of_objects_for_their_names(page: Any) -> None:
     assert dict(found) == expected
 
 
+def test_a_removal_takes_the_crumbs_beside_it_along(page: Any) -> None:
+    rng = np.random.default_rng(9)
+    width, height = 40, 30
+    sizes = []
+    for _ in range(12):
+        ids = np.zeros((height, width), np.uint8)
+        ids[2:28, 2:14] = 1  # the object
+        ids[4:24, 20:36] = 1  # an island
+        answer = np.zeros((height, width), np.uint8)
+        answer[2:28, 2:14] = 1
+        for _ in range(6):  # what the answer would leave of the island
+            y, x = rng.integers(4, 23), rng.integers(20, 35)
+            answer[y : y + rng.integers(1, 7), x : x + rng.integers(1, 7)] = 1
+        dab = {"points": [[28.5, 14.5]], "radius": 3, "on": False}
+        found = page.evaluate(
+            DAB, [ids.ravel().tolist(), width, height, answer.ravel().tolist(), dab, []]
+        )
+        x, y = centres(width, height)
+        under = np.hypot(x - 28.5, y - 14.5) <= 3
+        labelled: Any = ndimage.label((ids == 1) & (under | (answer == 0)))
+        removed = labelled[0] == labelled[0][14, 28]
+        crumbs = crumbs_of(ids == 1, removed)
+        sizes.append(crumbs.sum())
+        expected = np.where(removed | crumbs, 0, ids)
+        assert np.array_equal(np.reshape(found, (height, width)), expected)
+    assert max(sizes) > 0
+
+
+TOPS = """async ([ids, width, height]) => {
+    const { topsOf } = await import("/labels.js");
+    return [...topsOf(Uint8Array.from(ids), width, height)].map(([id, { x, y }]) => [id, x, y]);
+}"""
+
+
+def test_a_name_stands_at_the_top_of_the_largest_part(page: Any) -> None:
+    rng = np.random.default_rng(11)
+    for n in range(30):
+        height, width = int(rng.integers(1, 24)), int(rng.integers(1, 30))
+        noise = [
+            ndimage.gaussian_filter(rng.standard_normal((height, width)), rng.uniform(0.3, 2))
+            for _ in range(3)
+        ]
+        ids = np.array([0, 1, 2, 254])[
+            np.argmax([np.full((height, width), n % 3 * 0.1), *noise], 0)
+        ]
+        found = page.evaluate(TOPS, [ids.ravel().tolist(), width, height])
+        assert sorted(i for i, _, _ in found) == [i for i in (1, 2, 254) if (ids == i).any()]
+        for i, x, y in found:
+            parts: Any = ndimage.label(ids == i)
+            sizes = np.bincount(parts[0].ravel())[1:]
+            part = parts[0] == parts[0][int(y), int(x)]
+            assert ids[int(y), int(x)] == i
+            assert part.sum() == sizes.max()
+            assert np.nonzero(part)[0].min() == y
+            edge: Any = ndimage.label(part[int(y)])
+            assert np.bincount(edge[0])[1:].max() == (edge[0] == edge[0][int(x)]).sum()
+
+
+def test_names_are_moved_apart(page: Any) -> None:
+    rng = np.random.default_rng(12)
+    apart = """async ([boxes, room]) => (await import("/labels.js")).apart(boxes, room)"""
+    room = {"x": 4, "y": 56, "width": 500, "height": 400}
+    for count in (1, 2, 3, 8, 12):
+        boxes = [
+            {"x": float(x), "y": float(y), "width": float(w), "height": 20}
+            for x, y, w in zip(
+                rng.uniform(-60, 560, count),
+                rng.uniform(0, 500, count),
+                rng.uniform(30, 120, count),
+                strict=True,
+            )
+        ]
+        boxes[-1] = {**boxes[0], "x": boxes[0]["x"] + 5}
+        found = page.evaluate(apart, [boxes, room])
+        for one, box in zip(found, boxes, strict=True):
+            assert room["x"] <= one["x"] <= room["x"] + room["width"] - one["width"]
+            assert room["y"] <= one["y"] <= room["y"] + room["height"] - 20
+            assert one["width"] == box["width"]
+        for i, a in enumerate(found):
+            for b in found[:i]:
+                beside = a["x"] + a["width"] <= b["x"] or b["x"] + b["width"] <= a["x"]
+                assert beside or abs(a["y"] - b["y"]) >= 20
+    # Those that do not touch stay where they are.
+    free = [{"x": 10.0, "y": 100.0, "width": 50.0, "height": 20}]
+    free.append({**free[0], "y": 130.0})
+    assert page.evaluate(apart, [free, room]) == free
+    assert page.evaluate(apart, [[*free, {**free[0], "y": 101.0}], room])[2]["y"] == 77
+
+
+def test_what_follow_will_do_is_said(page: Any) -> None:
+    project = {
+        "id": "p", "frame_count": 90, "counted": True, "job": None,
+        "objects": [{"id": 1, "name": "cup", "colour": "#ff0000"}],
+        "references": {"0": [1]}, "computed": [], "stale": [],
+    }  # fmt: skip
+
+    def hint(**changes: Any) -> str:
+        return page.evaluate(
+            """async ([project]) => {
+                const { hintOf } = await import("/hint.js");
+                const state = { project, connected: true, active: 1, frame: 0, busy: 0 };
+                return hintOf(state);
+            }""",
+            [{**project, **changes}],
+        )
+
+    assert hint() == "Press Follow"
+    assert hint(computed=[[0, 50]]) == "Press Follow to go on"
+    again = "Press Follow: only the hatched frames are computed again"
+    assert hint(computed=[[0, 89]], stale=[[30, 89]]) == again
+    # Frames without a mask are computed too, and that is said.
+    both = "Press Follow: the hatched frames are computed again, and those that have no mask yet"
+    assert hint(computed=[[0, 50]], stale=[[30, 50]]) == both
+    assert hint(computed=[[0, 20], [40, 89]], stale=[[40, 50]]) == both
+    assert hint(computed=[[10, 89]], stale=[[40, 50]]) == both
+    assert hint(computed=[[0, 89]]).startswith("Something wrong?")
+
+
+def test_ranges_of_frames(page: Any) -> None:
+    rng = np.random.default_rng(13)
+    frames: set[int] = set()
+    ranges: list[list[int]] = []
+    for _ in range(200):
+        frame, more = int(rng.integers(0, 30)), bool(rng.random() < 0.6)
+        name = "withFrame" if more else "withoutFrame"
+        ranges = page.evaluate(
+            """async ([name, ...rest]) => (await import("/ranges.js"))[name](...rest)""",
+            [name, ranges, frame],
+        )
+        (frames.add if more else frames.discard)(frame)
+        starts = sorted(f for f in frames if f - 1 not in frames)
+        ends = sorted(f for f in frames if f + 1 not in frames)
+        assert ranges == [list(each) for each in zip(starts, ends, strict=True)]
+
+
+def test_a_step_that_came_to_nothing_is_forgotten(page: Any) -> None:
+    told = page.evaluate(
+        """async () => {
+            const { History } = await import("/history.js");
+            const told = [];
+            const history = new History((undo, redo) => told.push([undo, redo]));
+            const nothing = async () => undefined;
+            const step = (label) => ({ label, bytes: 0, undo: nothing, redo: nothing });
+            const [a, b] = [step("a"), step("b")];
+            history.push(a);
+            history.push(b);
+            const answers = [history.retract(a), history.retract(b), history.retract(b)];
+            await history.undo();
+            return [answers, history.last, told.at(-1)];
+        }"""
+    )
+    assert told == [[False, True, False], None, [None, "a"]]
+
+
 @pytest.mark.slow
 def test_types_are_right() -> None:
     tsc = shutil.which("tsc")
@@ -454,3 +637,8 @@ def test_the_page_loads_nothing_from_elsewhere_and_names_every_module() -> None:
             assert "https://" not in content
         if file.suffix == ".js":
             assert f"({file.name})" in readme
+
+
+def test_modules_are_small() -> None:
+    for file in PAGE.glob("*.js"):
+        assert len(file.read_text().splitlines()) <= 400, file.name

@@ -32,8 +32,43 @@ async function ask(url, options) {
     response = await fetch(url, { credentials: "same-origin", ...options });
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
-    throw new ApiError(GONE, "Start propagate studio again, and open the address that it prints", 0);
+    throw gone();
   }
+  return checked(response, url);
+}
+
+const gone = () => new ApiError(GONE, "Start propagate studio again, and open the address that it prints", 0);
+
+/**
+ * Send a file. Only the older kind of request tells how much of it was sent.
+ * @param {string} url
+ * @param {File} file
+ * @param {(part: number) => void} sent
+ * @returns {Promise<Response>}
+ */
+async function send(url, file, sent) {
+  /** @type {Response} */
+  const response = await new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", url);
+    request.setRequestHeader("Content-Type", "application/octet-stream");
+    request.setRequestHeader("X-Propagate", "1");
+    request.responseType = "blob";
+    request.upload.addEventListener("progress", ({ loaded, total }) => sent(total ? loaded / total : 0));
+    request.addEventListener("error", () => reject(gone()));
+    request.addEventListener("load", () => resolve(new Response(request.response, { status: request.status })));
+    request.send(file);
+  });
+  return checked(response, url);
+}
+
+/**
+ * @param {Response} response
+ * @param {string} url
+ * @returns {Promise<Response>}
+ * @throws {ApiError} with what the program says, if the answer is an error
+ */
+async function checked(response, url) {
   if (response.ok) return response;
   let message = `The program answered ${response.status} to ${url.split("?")[0]}.`;
   let hint = null;
@@ -93,16 +128,10 @@ export const api = {
 
   /**
    * @param {File} file
+   * @param {(part: number) => void} sent  called with the part that was sent, up to 1
    * @returns {Promise<{file: string}>}
    */
-  upload: async (file) =>
-    (
-      await ask(`/api/upload?name=${encodeURIComponent(file.name)}`, {
-        method: "POST",
-        headers: { "Content-Type": "application/octet-stream", "X-Propagate": "1" },
-        body: file,
-      })
-    ).json(),
+  upload: async (file, sent) => (await send(`/api/upload?name=${encodeURIComponent(file.name)}`, file, sent)).json(),
 
   /**
    * @param {string} project

@@ -13,7 +13,7 @@ import { activeColour, drawRing, radiusAt } from "./tool.js";
  * @returns {Tool}
  */
 export function brushTool(host, erases) {
-  /** @type {import("./editor.js").Draft|null} */
+  /** @type {import("./draft.js").Draft|null} */
   let draft = null;
   /** @type {PenPoint|null} */
   let last = null;
@@ -49,7 +49,10 @@ export function brushTool(host, erases) {
       draft = null;
     },
     cancel() {
-      if (draft) host.picture.setIds(draft.before);
+      if (draft) {
+        host.picture.setIds(draft.before);
+        host.editor.giveUp();
+      }
       draft = null;
     },
     key: () => false,

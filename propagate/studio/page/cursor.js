@@ -3,11 +3,16 @@
  * @import {Picture} from "./picture.js"
  * @import {PointerInput} from "./pointer.js"
  * @import {Tool} from "./tool.js"
+ * @import {View} from "./view.js"
  */
 
 /** Steps of the cursor, in CSS pixels; at least one pixel of the frame. */
 const STEP = 4;
 const LEAP = 24;
+
+/** The cross, in CSS pixels from its middle: what is under it stays in sight. */
+const HOLE = 4;
+const ARM = 14;
 
 const DIRECTIONS = new Map([
   ["ArrowLeft", [-1, 0]], ["ArrowRight", [1, 0]], ["ArrowUp", [0, -1]], ["ArrowDown", [0, 1]],
@@ -36,11 +41,38 @@ export class KeyCursor {
   toggle() {
     if (this.#on) return this.#leave();
     this.#on = true;
-    const { width, height } = this.picture.view.stage;
-    this.pointer.at ??= this.picture.view.toFrame(width / 2, height / 2);
+    this.#place();
     this.pointer.element.focus();
-    this.info("Arrows move the brush. Enter puts it down and lifts it. C ends.");
+    this.info("Arrows move the cursor. Enter puts it down and lifts it. C ends.");
     this.picture.draw();
+  }
+
+  /** Where the cursor is; it begins in the middle of what is seen. */
+  #place() {
+    const { width, height } = this.picture.view.stage;
+    return (this.pointer.at ??= this.picture.view.toFrame(width / 2, height / 2));
+  }
+
+  /**
+   * Draw the cursor, whatever the tool shows besides.
+   * @param {CanvasRenderingContext2D} context
+   * @param {View} view
+   */
+  draw(context, view) {
+    if (!this.#on) return;
+    const { x, y } = view.toStage(this.#place());
+    const path = new Path2D();
+    for (const [dx, dy] of /** @type {[number, number][]} */ ([[1, 0], [-1, 0], [0, 1], [0, -1]])) {
+      path.moveTo(x + dx * HOLE, y + dy * HOLE);
+      path.lineTo(x + dx * ARM, y + dy * ARM);
+    }
+    context.lineCap = "butt";
+    context.strokeStyle = "rgba(0,0,0,0.75)";
+    context.lineWidth = 4;
+    context.stroke(path);
+    context.strokeStyle = this.#pressed ? "#ffd43b" : "#fff";
+    context.lineWidth = 2;
+    context.stroke(path);
   }
 
   #leave() {
@@ -54,9 +86,9 @@ export class KeyCursor {
     const target = event.target;
     const free = target === document.body || target === this.pointer.element;
     if (!this.#on || !free || document.querySelector("dialog[open]")) return;
-    const at = this.pointer.at;
+    const at = this.#place();
     const direction = DIRECTIONS.get(event.key);
-    if (!at || event.ctrlKey || event.metaKey) return;
+    if (event.ctrlKey || event.metaKey) return;
     if (direction) {
       const [dx = 0, dy = 0] = direction;
       const step = Math.max(1, (event.shiftKey ? LEAP : STEP) / this.picture.view.scale);

@@ -59,7 +59,10 @@ export function smartTool(host, prompter) {
       prompter.ask({ kind: "stroke", points: sent, radius, on });
       forget();
     },
-    cancel: forget,
+    cancel() {
+      if (drawing) host.editor.giveUp();
+      forget();
+    },
     key: () => false,
     draw(context, view, pointer) {
       const { state } = host.store;
@@ -157,6 +160,7 @@ export function boxTool(host, prompter) {
       forget();
       if (box.x1 - box.x0 < 2 || box.y1 - box.y0 < 2) {
         host.info("Drag a box around the object.");
+        host.editor.giveUp();
       } else if (fills) {
         const draft = host.editor.begin();
         if (!draft) return;
@@ -165,7 +169,10 @@ export function boxTool(host, prompter) {
         if (host.editor.finish(draft, "Fill box")) host.picture.setIds(draft.ids);
       } else prompter.ask({ kind: "box", box: [box.x0, box.y0, box.x1, box.y1] });
     },
-    cancel: forget,
+    cancel() {
+      if (from) host.editor.giveUp();
+      forget();
+    },
     key: () => false,
     draw(context, view) {
       const { state } = host.store;

@@ -13,7 +13,7 @@ export function showDialog(title, body, kind = "") {
   for (const open of document.querySelectorAll("dialog")) open.close();
   const dialog = make("dialog", { class: kind, "aria-label": title });
   const close = iconButton("close", "Close", () => dialog.close());
-  dialog.append(make("header", {}, make("h2", {}, title), close), ...body);
+  dialog.append(make("header", {}, make("h2", {}, title), close), ...body, make("div", { class: "notices" }));
   dialog.addEventListener("close", () => dialog.remove());
   dialog.addEventListener("pointerdown", (event) => {
     if (event.target === dialog) dialog.close();
@@ -47,4 +47,9 @@ export function showMenu(anchor, body) {
   menu.style.top = `${below + height > innerHeight - 8 ? Math.max(8, box.top - height - 4) : below}px`;
   menu.querySelector("button")?.focus();
   return () => menu.hidePopover();
+}
+
+/** Close what a command leaves behind: a menu is about what is there now. */
+export function closeMenus() {
+  for (const menu of document.querySelectorAll(".menu")) if (menu instanceof HTMLElement) menu.hidePopover();
 }

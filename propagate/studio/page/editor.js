@@ -1,71 +1,24 @@
 /**
  * Changes of masks and objects. Each is one step that can be undone.
- * @import {ObjectInfo, Rect} from "./types.js"
+ * @import {ObjectInfo} from "./types.js"
  */
 
 import { api } from "./api.js";
 import { samplePixels, standingOut } from "./colours.js";
-import { equal, idsIn, packRuns, unpackRuns } from "./shapes.js";
+import { Draft } from "./draft.js";
+import { changedIds, equal, idsIn, packRuns, touchedIds, unpackRuns } from "./shapes.js";
 
-/** @typedef {Uint8Array<ArrayBuffer>} Ids */
 /** @typedef {import("./store.js").Store} Store */
 /** @typedef {import("./masks.js").Masks} Masks */
 /** @typedef {import("./history.js").History} History */
 /** @typedef {import("./history.js").Step} Step */
 
-/** The mask of a frame while it is painted. */
-export class Draft {
-  /** Ids that are painted. @type {Ids} */
-  ids;
-  /** What changed since `takeChanged`. @type {Rect|null} */
-  #changed = null;
-
-  /**
-   * @param {number} frame
-   * @param {Ids} before
-   * @param {number} width
-   * @param {ReadonlySet<number>} kept  ids that no tool may change
-   */
-  constructor(frame, before, width, kept) {
-    this.frame = frame;
-    this.before = before;
-    this.ids = before.slice();
-    this.width = width;
-    this.kept = kept;
-  }
-
-  /**
-   * Give pixels to an object, or with 0, to the background.
-   * @param {number} id
-   * @returns {import("./shapes.js").Span}
-   */
-  painter(id) {
-    return (y, from, to) => {
-      const row = y * this.width;
-      for (let i = row + from; i < row + to; i++) {
-        if (!this.kept.has(/** @type {number} */ (this.ids[i]))) this.ids[i] = id;
-      }
-      this.touch({ x0: from, y0: y, x1: to, y1: y + 1 });
-    };
-  }
-
-  /** @param {Rect} rect */
-  touch(rect) {
-    const all = (this.#changed ??= { ...rect });
-    all.x0 = Math.min(all.x0, rect.x0);
-    all.y0 = Math.min(all.y0, rect.y0);
-    all.x1 = Math.max(all.x1, rect.x1);
-    all.y1 = Math.max(all.y1, rect.y1);
-  }
-
-  takeChanged() {
-    const changed = this.#changed;
-    this.#changed = null;
-    return changed;
-  }
-}
-
 export class Editor {
+  /** The step that added an object for what is being painted. @type {Step|null} */
+  #begun = null;
+  /** Counts changes of the list of objects. */
+  #turn = 0;
+
   /**
    * @param {Store} store
    * @param {Masks} masks
@@ -75,6 +28,7 @@ export class Editor {
    *   redraw: () => void,
    *   bitmap: (frame: number) => ImageBitmap|null,
    *   info: (text: string) => void,
+   *   failed: (error: unknown) => void,
    * }} page
    */
   constructor(store, masks, history, page) {
@@ -102,7 +56,11 @@ export class Editor {
     const { frame, locked } = this.store.state;
     const before = this.masks.peek(frame);
     if (!before) return null;
-    if (!this.store.state.active) void this.addObject();
+    if (!this.store.state.active) {
+      const { last } = this.history;
+      this.addObject().catch(this.page.failed);
+      this.#begun = this.history.last === last ? null : this.history.last;
+    }
     const { active } = this.store.state;
     if (locked.has(active)) {
       this.page.info(`${this.nameOf(active)} is locked. Unlock it to paint it.`);
@@ -111,44 +69,73 @@ export class Editor {
     return new Draft(frame, before, this.store.project.width, this.kept);
   }
 
+  /**
+   * Nothing came of what was begun: an object that was added for it goes away again.
+   * @param {number} [waiting]  prompts that may wait for an answer; more of them may still fill it
+   */
+  giveUp(waiting = 0) {
+    if (this.store.state.busy > waiting) return;
+    const step = this.#begun;
+    this.#begun = null;
+    if (step && this.history.retract(step)) step.undo().catch(this.page.failed);
+  }
+
   /** @param {number} id */
   nameOf(id) {
     return this.store.project.objects.find((object) => object.id === id)?.name ?? `Object ${id}`;
   }
 
   /**
-   * The painted mask becomes the reference of its frame.
+   * What was painted becomes the reference of its frame. Of new objects it names just these, and the
+   * run goes on finding the others by itself. Mending one that is named elsewhere makes it name all
+   * that is seen: following then starts anew here, which forgets what was wrong.
    * @param {Draft} draft
    * @param {string} label
-   * @param {{undone?: () => void, redone?: () => void}} [also]
+   * @param {{whole?: boolean, undone?: () => void, redone?: () => void}} [also]
    * @returns {boolean} whether anything changed
    */
   finish(draft, label, also = {}) {
-    if (equal(draft.before, draft.ids)) return false;
     const { frame } = draft;
     const size = draft.ids.length;
-    const old = this.masks.isReference(frame) ? packRuns(draft.before) : null;
-    const now = packRuns(draft.ids);
-    const ids = idsIn(draft.ids);
-    const lost = idsIn(draft.before).filter((id) => !ids.includes(id));
-    if (lost.length && ids.length && old === null) {
-      const names = lost.map((id) => this.nameOf(id)).join(", ");
+    const before = this.masks.isReference(frame) ? this.#namedOn(frame) : null;
+    const here = idsIn(draft.ids);
+    const says = also.whole && here.some((id) => !before?.includes(id));
+    if (!says && equal(draft.before, draft.ids)) {
+      this.giveUp();
+      return false;
+    }
+    this.#begun = null;
+    const changed = changedIds(draft.before, draft.ids);
+    const lost = changed.filter((id) => !here.includes(id));
+    // New objects lie upon what the run finds. Anything else is said by all that is seen.
+    const touched = touchedIds(draft.before, draft.ids);
+    const isNew = !lost.length && touched.every((id) => !this.#isNamedBeside(id, frame));
+    const meant = also.whole || !isNew ? here : here.filter((id) => touched.includes(id) || before?.includes(id));
+    const others = meant.filter((id) => !changed.includes(id) && !before?.includes(id));
+    if (others.length && !also.whole) {
+      const names = others.map((id) => this.nameOf(id)).join(", ");
+      this.page.info(`Frame ${frame} is now a reference of ${names} too: mend what else is wrong here.`);
+    }
+    const found = lost.filter((id) => !before?.includes(id));
+    if (found.length && here.length) {
+      const names = found.map((id) => this.nameOf(id)).join(", ");
       this.page.info(`${names}: no pixel is left on this frame. Follow looks for it here again.`);
     }
-    this.masks.setReference(frame, draft.ids);
-    this.#noteReference(frame, ids);
-    /** @type {(runs: Uint32Array|null) => Promise<void>} */
-    const put = async (runs) => {
-      const mask = runs ? unpackRuns(runs, size) : null;
-      this.masks.setReference(frame, mask);
-      this.#noteReference(frame, mask && idsIn(mask));
-      // Without the reference the mask of the run shows again: the server must know first.
-      if (!mask) await this.masks.flush();
+    const old = before && { runs: packRuns(draft.before), named: before };
+    const now = { runs: packRuns(draft.ids), named: meant };
+    this.#setReference(frame, { ids: draft.ids, named: meant });
+    /** @type {(kept: {runs: Uint32Array, named: number[]}|null) => Promise<void>} */
+    const put = async (kept) => {
+      this.#setReference(frame, kept && { ids: unpackRuns(kept.runs, size), named: kept.named });
+      if (kept) await this.page.goTo(frame);
+      // The mask of the run shows again where the reference says nothing: the server must know first.
+      await this.masks.flush();
+      this.masks.refreshOne(frame);
       await this.page.goTo(frame);
     };
     this.history.push({
       label,
-      bytes: now.byteLength + (old?.byteLength ?? 0),
+      bytes: now.runs.byteLength + (old?.runs.byteLength ?? 0),
       undo: async () => {
         await put(old);
         also.undone?.();
@@ -162,14 +149,29 @@ export class Editor {
   }
 
   /**
-   * Show the reference in the timeline before the server answers.
+   * Whether a reference of another frame names an object.
+   * @param {number} id
    * @param {number} frame
-   * @param {number[]|null} ids
    */
-  #noteReference(frame, ids) {
+  #isNamedBeside(id, frame) {
+    return Object.entries(this.store.project.references).some(([other, ids]) => other !== String(frame) && ids.includes(id));
+  }
+
+  /** @param {number} frame */
+  #namedOn(frame) {
+    return this.store.project.references[String(frame)] ?? [];
+  }
+
+  /**
+   * Set or delete a reference, and show it in the timeline before the server answers.
+   * @param {number} frame
+   * @param {import("./masks.js").Reference|null} reference
+   */
+  #setReference(frame, reference) {
+    this.masks.setReference(frame, reference);
     const project = this.store.project;
     const references = { ...project.references };
-    if (ids) references[String(frame)] = ids;
+    if (reference) references[String(frame)] = reference.named;
     else delete references[String(frame)];
     this.store.set({ project: { ...project, references } });
   }
@@ -177,14 +179,14 @@ export class Editor {
   /** @param {number} frame */
   async deleteReference(frame) {
     if (!this.masks.isReference(frame)) return;
+    const named = this.#namedOn(frame);
     const old = packRuns(await this.masks.get(frame));
     const size = this.store.project.width * this.store.project.height;
     /** @type {(runs: Uint32Array|null) => Promise<void>} */
     const put = async (runs) => {
-      const mask = runs && unpackRuns(runs, size);
-      this.masks.setReference(frame, mask);
-      this.#noteReference(frame, mask && idsIn(mask));
+      this.#setReference(frame, runs && { ids: unpackRuns(runs, size), named });
       await this.masks.flush();
+      this.masks.refreshOne(frame);
       await this.page.goTo(frame);
     };
     await put(null);
@@ -203,8 +205,10 @@ export class Editor {
   async #setObjects(objects) {
     const { id } = this.store.project;
     this.#showObjects(objects);
+    const turn = ++this.#turn;
     const project = await this.masks.inTurn(() => api.objects(id, objects));
-    this.masks.changed(project);
+    // An answer to what was changed again meanwhile says how it was.
+    if (turn === this.#turn) this.masks.changed(project);
   }
 
   /** @param {ObjectInfo[]} objects */
@@ -297,7 +301,8 @@ export class Editor {
       undo: async () => {
         await this.#setObjects(before);
         for (const [frame, runs] of references) {
-          this.masks.setReference(frame, unpackRuns(runs, size));
+          const ids = unpackRuns(runs, size);
+          this.#setReference(frame, { ids, named: idsIn(ids) });
         }
         await this.masks.flush();
         this.masks.refresh();
@@ -354,6 +359,7 @@ export class Editor {
     if (added.length) await this.#setObjects(all);
     this.store.set({ active: active || (all[0]?.id ?? 0) });
     this.finish(draft, "Import mask", {
+      whole: true,
       undone: () => added.length && void this.#setObjects(old),
       redone: () => added.length && void this.#setObjects(all),
     });

@@ -24,8 +24,15 @@ export function hintOf(state) {
       ? "Press Follow, or mend the mask first: the right button takes away"
       : "Press Follow";
   }
-  if (project.stale.length) return "Press Follow: of the frames with masks, only the hatched ones are computed again";
+  const end = project.frame_count - 1;
+  const [first, more] = project.computed;
   const last = project.computed.at(-1)?.[1] ?? 0;
-  if (project.counted && last < project.frame_count - 1) return "Press Follow to go on";
+  const whole = project.counted && !more && first?.[0] === 0 && last >= end;
+  if (project.stale.length) {
+    return whole
+      ? "Press Follow: only the hatched frames are computed again"
+      : "Press Follow: the hatched frames are computed again, and those that have no mask yet";
+  }
+  if (project.counted && (more || last < end)) return "Press Follow to go on";
   return "Something wrong? Paint on that frame and press Follow again";
 }

@@ -33,6 +33,23 @@ export class History {
     this.#tell();
   }
 
+  /** The step that undo would take back. */
+  get last() {
+    return this.#done.at(-1) ?? null;
+  }
+
+  /**
+   * Forget the last step, if it is this one: it is as if it had never been done.
+   * @param {Step} step
+   * @returns {boolean} whether it was the last one
+   */
+  retract(step) {
+    if (this.#done.at(-1) !== step) return false;
+    this.#done.pop();
+    this.#tell();
+    return true;
+  }
+
   undo() {
     return this.#move(() => this.#done.pop(), "undo");
   }

@@ -1,6 +1,6 @@
 /** Keys of the page, and the sheet that lists them. */
 
-import { showDialog } from "./dialog.js";
+import { closeMenus, showDialog } from "./dialog.js";
 import { make } from "./dom.js";
 
 /**
@@ -43,6 +43,7 @@ export function listenToKeys(shortcuts, failed) {
     const act = acts.get(name);
     if (!act) return;
     event.preventDefault();
+    closeMenus();
     try {
       act();
     } catch (error) {

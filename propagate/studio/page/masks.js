@@ -4,7 +4,8 @@
  */
 
 import { api } from "./api.js";
-import { equal, layered } from "./shapes.js";
+import { within } from "./ranges.js";
+import { equal, layered, only } from "./shapes.js";
 
 const SAVE_AFTER_MS = 300;
 const MOST_BYTES = 192 * 2 ** 20;
@@ -12,19 +13,17 @@ const MOST_BYTES = 192 * 2 ** 20;
 /** @typedef {Uint8Array<ArrayBuffer>} Ids */
 
 /**
- * @param {[number, number][]} ranges
- * @param {number} frame
+ * What a person gave on a frame: the ids that are shown there, and which objects of them are meant.
+ * All others go on as the run finds them.
+ * @typedef {{ids: Ids, named: number[]}} Reference
  */
-export function within(ranges, frame) {
-  return ranges.some(([first, last]) => first <= frame && frame <= last);
-}
 
 export class Masks {
   /** Masks as they are shown, least recently used first. @type {Map<number, Ids>} */
   #shown = new Map();
   /** Frames whose masks may have changed. They stay until the new ones are here. @type {Set<number>} */
   #outdated = new Set();
-  /** References that wait to be saved; null: to be deleted. @type {Map<number, Ids|null>} */
+  /** References that wait to be saved; null: to be deleted. @type {Map<number, Reference|null>} */
   #unsaved = new Map();
   #timer = 0;
   #queue = Promise.resolve();
@@ -92,12 +91,12 @@ export class Masks {
   /**
    * Make a mask the reference of its frame, or with null, delete the reference. It is saved soon.
    * @param {number} frame
-   * @param {Ids|null} ids  nobody writes into it afterwards
+   * @param {Reference|null} reference  nobody writes into its ids afterwards
    */
-  setReference(frame, ids) {
-    this.#unsaved.set(frame, ids);
+  setReference(frame, reference) {
+    this.#unsaved.set(frame, reference);
     this.#grow(frame);
-    if (ids) this.#keep(frame, ids);
+    if (reference) this.#keep(frame, reference.ids);
     else this.#shown.delete(frame);
     this.saving("unsaved");
     clearTimeout(this.#timer);
@@ -114,13 +113,13 @@ export class Masks {
       if (!this.#unsaved.size) return;
       this.saving("saving");
       try {
-        for (const [frame, ids] of [...this.#unsaved]) {
+        for (const [frame, reference] of [...this.#unsaved]) {
           const { id } = this.project();
-          const answer = ids
-            ? await api.saveReference(id, frame, ids)
+          const answer = reference
+            ? await api.saveReference(id, frame, only(reference.ids, reference.named))
             : await api.deleteReference(id, frame);
           // It may have changed again while it was sent.
-          if (this.#unsaved.get(frame) === ids) this.#unsaved.delete(frame);
+          if (this.#unsaved.get(frame) === reference) this.#unsaved.delete(frame);
           this.changed(answer);
         }
       } catch (error) {
@@ -165,6 +164,14 @@ export class Masks {
     if (this.#unsaved.has(frame)) return;
     this.#grow(frame);
     this.#outdated.add(frame);
+  }
+
+  /**
+   * Load the mask of a frame again when it is needed.
+   * @param {number} frame
+   */
+  refreshOne(frame) {
+    if (!this.#unsaved.get(frame)) this.#outdated.add(frame);
   }
 
   /** Load all masks again when they are needed, but those that wait to be saved. */

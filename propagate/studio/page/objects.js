@@ -5,7 +5,7 @@
 
 import { VIVID } from "./colours.js";
 import { showDialog, showMenu } from "./dialog.js";
-import { iconButton, make } from "./dom.js";
+import { byId, iconButton, make } from "./dom.js";
 
 /** @typedef {import("./store.js").Store} Store */
 /** @typedef {import("./editor.js").Editor} Editor */
@@ -111,21 +111,24 @@ export class ObjectsPanel {
     if (!place || !object) return;
     const input = make("input", { class: "rename", "aria-label": "Name", maxlength: "60" });
     input.value = object.name;
+    // Afterwards the keys go on where they were: in this list, or else on the picture.
+    const inList = this.list.contains(document.activeElement);
     let done = false;
-    /** @param {boolean} keep */
-    const finish = (keep) => {
+    /** @type {(keep: boolean, byKey: boolean) => void} */
+    const finish = (keep, byKey) => {
       if (done) return;
       done = true;
       const name = input.value.trim();
       input.replaceWith(place);
-      if (place instanceof HTMLElement) place.focus();
+      const back = inList ? place : byId("overlay", HTMLElement);
+      if (byKey && back instanceof HTMLElement) back.focus();
       if (keep && name && name !== object.name) this.#try(this.editor.changeObject(id, { name }, "Rename"));
     };
-    input.addEventListener("blur", () => finish(true));
+    input.addEventListener("blur", () => finish(true, false));
     input.addEventListener("keydown", (event) => {
       event.stopPropagation();
-      if (event.key === "Enter") finish(true);
-      if (event.key === "Escape") finish(false);
+      if (event.key === "Enter") finish(true, true);
+      if (event.key === "Escape") finish(false, true);
     });
     place.replaceWith(input);
     input.focus();

@@ -5,7 +5,8 @@
 
 import { api } from "./api.js";
 import { showDialog } from "./dialog.js";
-import { icon, make } from "./dom.js";
+import { icon, make, setIcon } from "./dom.js";
+import { sendVideo } from "./sending.js";
 
 /**
  * @param {AppInfo} app
@@ -18,27 +19,32 @@ export function showOpenDialog(app, current, opened, failed) {
   const list = make("div", { class: "files", "aria-busy": "true" });
   const parts = [];
   const others = app.projects.filter(({ id }) => id !== current);
-  if (others.length) {
-    const row = make("div", { class: "projects" });
-    for (const { id, name } of others) row.append(entry("video", name, "open", () => choose(() => api.project(id))));
-    parts.push(make("h3", {}, "Videos that are open"), row);
+  const open = make("div", { class: "projects" });
+  if (others.length) parts.push(make("h3", {}, "Videos that are open"), open);
+  for (const { id, name } of others) {
+    const button = entry("video", name, "open", () => choose(async () => opened(await api.project(id))));
+    open.append(button);
+    // Only images have no rate.
+    api.project(id).then(({ fps }) => fps === null && setIcon(button, "images")).catch(() => undefined);
   }
   parts.push(make("h3", {}, "Folders"), path, list);
   if (app.uploads) {
     const input = make("input", { type: "file", accept: "video/*,.mkv,.zip", id: "upload" });
     input.addEventListener("change", () => {
       const [file] = input.files ?? [];
-      if (file) void choose(() => upload(file));
+      if (file) void choose(() => sendVideo(file, opened));
     });
     parts.push(make("label", { class: "drop", for: "upload" }, "Drop a video on the page, or choose one of this computer", input));
   }
   const dialog = showDialog("Open a video", parts, "open-dialog");
+  /** Folders from the root to the one that is shown. @type {{id: string|null, name: string}[]} */
+  let way = [];
 
-  /** @param {() => Promise<Project>} open */
-  async function choose(open) {
+  /** @param {() => Promise<void>} act */
+  async function choose(act) {
     list.setAttribute("aria-busy", "true");
     try {
-      await opened(await open());
+      await act();
       dialog.close();
     } catch (error) {
       failed(error);
@@ -51,7 +57,7 @@ export function showOpenDialog(app, current, opened, failed) {
   async function show(id) {
     list.setAttribute("aria-busy", "true");
     try {
-      fill(await api.files(id));
+      fill(id, await api.files(id));
     } catch (error) {
       failed(error);
     } finally {
@@ -59,35 +65,46 @@ export function showOpenDialog(app, current, opened, failed) {
     }
   }
 
-  /** @param {Folder} folder */
-  function fill(folder) {
-    path.textContent = folder.name || "/";
+  /**
+   * @param {string|null} id  as it was asked for
+   * @param {Folder} folder
+   */
+  function fill(id, folder) {
+    const known = way.findIndex((each) => each.id === id);
+    const isFirst = !way.length;
+    way = [...way.slice(0, known < 0 ? way.length : known), { id, name: folder.name || "All folders" }];
+    showPath();
     /** @type {Node[]} */
     const entries = [];
-    const { parent } = folder;
-    if (parent) entries.push(entry("up", "One folder up", "", () => show(parent)));
-    for (const { id, name } of folder.folders) entries.push(entry("folder", name, "", () => show(id)));
-    for (const { id, name, kind, bytes } of folder.videos) {
+    const above = way.at(-2);
+    if (above) entries.push(entry("up", "One folder up", "", () => show(above.id)));
+    for (const each of folder.folders) entries.push(entry("folder", each.name, "", () => show(each.id)));
+    for (const { id: file, name, kind, bytes } of folder.videos) {
       const size = kind === "images" ? "images" : sizeOf(bytes);
-      entries.push(entry(kind === "images" ? "images" : "video", name, size, () => choose(() => api.open(id))));
+      const button = entry(kind === "images" ? "images" : "video", name, size, () => choose(async () => opened(await api.open(file))));
+      button.classList.add("playable");
+      entries.push(button);
     }
     if (!folder.videos.length && !folder.folders.length) {
       entries.push(make("p", { class: "soft" }, "There is no video here."));
     }
     list.replaceChildren(...entries);
-    const first = list.querySelector("button");
+    const first =
+      (isFirst && open.querySelector("button")) || list.querySelector(".playable") || list.querySelector("button");
     if (first instanceof HTMLElement) first.focus();
   }
-  void show(null);
-}
 
-/**
- * @param {File} file
- * @returns {Promise<Project>}
- */
-export async function upload(file) {
-  const sent = await api.upload(file);
-  return api.open(sent.file);
+  function showPath() {
+    /** @type {(Node|string)[]} */
+    const names = [];
+    for (const { id, name } of way.slice(0, -1)) {
+      const button = make("button", { type: "button" }, name);
+      button.addEventListener("click", () => void show(id));
+      names.push(button, "/");
+    }
+    path.replaceChildren(...names, make("strong", {}, way.at(-1)?.name ?? ""));
+  }
+  void show(null);
 }
 
 /**

@@ -5,13 +5,16 @@
 
 import { edgeOf, luminance, rgbOf } from "./colours.js";
 import { onceARefresh } from "./dom.js";
+import { apart, topsOf } from "./labels.js";
 import { outlines } from "./outline.js";
-import { View } from "./view.js";
+import { TOP, View } from "./view.js";
 
 /** @typedef {Uint8Array<ArrayBuffer>} Ids */
 
 /** A mask of noise has so many lines that drawing them takes seconds; its tint is enough. */
 const MOST_LINES = 30000;
+/** CSS pixels. */
+const NAME_HEIGHT = 20;
 
 /**
  * @typedef {{
@@ -35,6 +38,8 @@ export class Picture {
   #colours = new Uint32Array(256);
   /** @type {ReturnType<typeof outlines>|null} */
   #lines = null;
+  /** Where names stand. @type {ReturnType<typeof topsOf>|null} */
+  #tops = null;
   /** Draw at the next refresh of the screen. */
   draw = onceARefresh(() => {
     this.#drawNow();
@@ -90,7 +95,7 @@ export class Picture {
    */
   setIds(ids, changed) {
     this.#ids = ids;
-    this.#lines = null;
+    this.#lines = this.#tops = null;
     this.#paintTint(changed);
     this.draw();
   }
@@ -205,35 +210,64 @@ export class Picture {
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, this.overlay.width, this.overlay.height);
     context.setTransform(across, 0, 0, down, 0, 0);
-    if (this.#look.labels) for (const object of shown) this.#drawName(context, object);
+    this.#drawNames(context, this.#look.labels ? shown : []);
     this.onOverlay(context, this.view);
   }
 
   /**
    * @param {CanvasRenderingContext2D} context
-   * @param {ObjectInfo} object
+   * @param {ObjectInfo[]} shown
    */
-  #drawName(context, { id, name, colour }) {
-    const box = this.#lines?.get(id)?.box;
-    if (!box) return;
-    const corner = this.view.toStage({ x: (box.x0 + box.x1) / 2, y: box.y0 });
-    const text = name.includes(String(id)) ? name : `${id}  ${name}`;
+  #drawNames(context, shown) {
+    const { frame, stage } = this.view;
     context.font = "600 12px system-ui, sans-serif";
-    const width = Math.ceil(context.measureText(text).width) + 14;
-    const height = 20;
-    const { stage } = this.view;
-    const x = Math.min(stage.width - width - 4, Math.max(4, corner.x - width / 2));
-    const y = Math.min(stage.height - height - 4, Math.max(4, corner.y - height - 5));
-    context.fillStyle = colour;
+    const tops = shown.length && this.#ids ? (this.#tops ??= topsOf(this.#ids, frame.width, frame.height)) : new Map();
+    const named = shown.filter(({ id }) => tops.has(id));
+    // Names move up and down only, so that those of one column stay in order.
+    named.sort((a, b) => tops.get(a.id).y - tops.get(b.id).y);
+    const wanted = named.map(({ id, name }) => {
+      const { x, y } = this.view.toStage(tops.get(id));
+      const width = Math.ceil(context.measureText(name).width) + 14;
+      return { x: x - width / 2, y: y - NAME_HEIGHT - 5, width, height: NAME_HEIGHT };
+    });
+    const room = { x: 4, y: TOP, width: stage.width - 8, height: stage.height - TOP - 4 };
+    const places = apart(wanted, room);
+    this.overlay.dataset["names"] = JSON.stringify(places.map(({ x, y, width, height }, i) => [named[i]?.id, x, y, width, height]));
+    places.forEach((place, i) => {
+      const object = /** @type {ObjectInfo} */ (named[i]);
+      this.#drawName(context, object, place, this.view.toStage(tops.get(object.id)));
+    });
+  }
+
+  /**
+   * @param {CanvasRenderingContext2D} context
+   * @param {ObjectInfo} object
+   * @param {import("./labels.js").Box} place
+   * @param {import("./types.js").Point} top  of the object; a name that stands away from it gets a line
+   */
+  #drawName(context, { name, colour }, { x, y, width, height }, top) {
     context.strokeStyle = edgeOf(colour);
     context.lineWidth = 1;
+    const middle = Math.min(x + width - 6, Math.max(x + 6, top.x));
+    const away = top.y < y ? y - top.y : top.y - y - height;
+    if (away > 8) {
+      context.lineWidth = 2;
+      context.strokeStyle = colour;
+      context.beginPath();
+      context.moveTo(middle, top.y < y ? y : y + height);
+      context.lineTo(top.x, top.y);
+      context.stroke();
+      context.strokeStyle = edgeOf(colour);
+      context.lineWidth = 1;
+    }
+    context.fillStyle = colour;
     context.beginPath();
     context.roundRect(x, y, width, height, 6);
     context.fill();
     context.stroke();
     context.fillStyle = luminance(rgbOf(colour)) > 0.3 ? "#111" : "#fff";
     context.textBaseline = "middle";
-    context.fillText(text, x + 7, y + height / 2 + 1);
+    context.fillText(name, x + 7, y + height / 2 + 1);
   }
 }
 

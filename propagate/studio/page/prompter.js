@@ -5,7 +5,7 @@
  */
 
 import { api } from "./api.js";
-import { Draft } from "./editor.js";
+import { Draft } from "./draft.js";
 import { idsIn } from "./shapes.js";
 import { applyAnswer, applyBox, promptsOf } from "./smart.js";
 
@@ -79,7 +79,8 @@ export class Prompter {
       redone: () => this.#resume({ ...old, given }),
     });
     if (changed) this.#talk = { ...talk, given, last: draft.ids };
-    else if (!idsIn(answer).length) this.host.info("Nothing was found there. Draw a longer stroke along the object.");
+    else editor.giveUp(1);
+    if (!changed && !idsIn(answer).length) this.host.info("Nothing was found there. Draw a longer stroke along the object.");
     if (store.state.frame === frame) this.host.picture.setIds(masks.peek(frame));
   }
 

@@ -137,6 +137,42 @@ export function equal(a, b) {
 }
 
 /**
+ * The objects whose pixels differ between two masks.
+ * @param {Uint8Array} a
+ * @param {Uint8Array} b
+ * @returns {number[]} in order
+ */
+export function changedIds(a, b) {
+  const seen = new Uint8Array(256);
+  for (let i = 0; i < a.length; i++) {
+    if (a[i] !== b[i]) seen[/** @type {number} */ (a[i])] = seen[/** @type {number} */ (b[i])] = 1;
+  }
+  return [...seen.keys()].filter((id) => id && seen[id]);
+}
+
+/**
+ * The objects that were painted or erased: they gained pixels, or lost some to the background.
+ * @param {Uint8Array} before
+ * @param {Uint8Array} after
+ * @returns {number[]} in order
+ */
+export function touchedIds(before, after) {
+  return idsIn(after.map((id, i) => (id === before[i] ? 0 : id || /** @type {number} */ (before[i]))));
+}
+
+/**
+ * A mask with some of its objects only.
+ * @param {Uint8Array<ArrayBuffer>} ids
+ * @param {number[]} kept
+ * @returns {Uint8Array<ArrayBuffer>}
+ */
+export function only(ids, kept) {
+  const table = new Uint8Array(256);
+  for (const id of kept) table[id] = id;
+  return ids.map((id) => /** @type {number} */ (table[id]));
+}
+
+/**
  * Run lengths of a mask, which are small enough to keep for undo.
  * @param {Uint8Array} ids
  * @returns {Uint32Array} pairs: id, number of pixels

@@ -17,7 +17,7 @@
  *   add: () => void, rename: () => void, solo: () => unknown, lock: () => unknown,
  *   swap: () => unknown, deleteObject: () => void, deleteReference: () => void,
  *   import: () => void, export: () => unknown, watch: () => void,
- *   theme: () => void, help: () => void, cursor: () => unknown, toolKey: (key: string) => boolean,
+ *   theme: () => void, help: () => void, cursor: () => unknown, toolKey: (key: string) => void,
  * }} Commands
  */
 
@@ -68,9 +68,9 @@ export function shortcuts(page) {
     key("Paint", "add, take away", ["d"], () => store.set({ dabOn: !store.state.dabOn })),
     key("Paint", "smaller", ["["], size(1 / 1.25)),
     key("Paint", "larger", ["]"], size(1.25)),
-    key("Paint", "close the polygon", ["Enter"], () => void page.toolKey("Enter")),
-    key("Paint", "remove its last corner", ["Backspace"], () => void page.toolKey("Backspace")),
-    key("Paint", "give up", ["Escape"], () => void page.toolKey("Escape")),
+    key("Paint", "close the polygon", ["Enter"], () => page.toolKey("Enter")),
+    key("Paint", "remove its last corner", ["Backspace"], () => page.toolKey("Backspace")),
+    key("Paint", "give up", ["Escape"], () => page.toolKey("Escape")),
     key("Paint", "paint with the arrow keys", ["c"], () => void page.cursor()),
     key("Paint", "import a mask", ["i"], page.import),
     key("Frames", "play, pause", ["k"], page.play),

@@ -78,6 +78,12 @@ function showTop(store, page) {
     byId("title", HTMLElement).textContent = project?.name ?? "Open a video";
     document.title = project ? `${project.name} - propagate studio` : "propagate studio";
   });
+  store.watch(["ready", "project"], ({ ready, project }) => (byId("empty", HTMLElement).hidden = !ready || Boolean(project)));
+  store.watch(["missing"], ({ missing }) => {
+    const line = byId("missing", HTMLElement);
+    line.hidden = !missing;
+    line.textContent = missing;
+  });
   store.watch(["saving", "project"], ({ saving, project }) => {
     const line = byId("saving", HTMLElement);
     line.textContent = project ? SAVING[saving] : "";
@@ -158,7 +164,7 @@ function showTransport(store, page) {
     frame.value = String(at);
     frame.max = String(Math.max(0, (project?.frame_count ?? 1) - 1));
     byId("frame-count", HTMLElement).textContent = project
-      ? `of ${project.frame_count - 1}${project.counted ? "" : " or more"}`
+      ? `of 0 to ${Math.max(0, project.frame_count - 1)}${project.counted ? "" : " or more"}`
       : "";
     byId("time", HTMLElement).textContent = clock(times[at]);
     button("delete-reference").hidden = !project || !(String(at) in project.references);
@@ -191,7 +197,7 @@ function showFollow(store, page) {
     go.classList.toggle("running", job?.kind === "follow");
     const part = job?.total ? job.done / job.total : 0;
     bar.style.transform = `scaleX(${part})`;
-    const count = job?.total ? ` ${job.done} of ${job.total}` : "";
+    const count = job?.total ? ` ${job.done} of ${job.total} frames` : "";
     const text = job?.kind === "follow" ? `${stopping ? "Stopping" : "Stop"}${count ? ` ·${count}` : ""}` : job ? `Exporting${count}` : "Follow";
     byId("follow-text", HTMLElement).textContent = text;
     go.title = job ? "Stop; what is computed stays (F)" : "Follow the painted objects through the video (F)";

@@ -14,6 +14,8 @@ const COARSE = 3;
 /** The most that one dab removes and adds, as a part of the object. */
 const MOST_REMOVED = 0.5;
 const MOST_ADDED = 1;
+/** A part that is left beside a removal goes along if it is no larger than this part of the removal. */
+const CRUMB = 0.125;
 
 /**
  * What to ask for: what was given, and points that say what the mask is away from dabs.
@@ -92,7 +94,8 @@ function boxOfObject(ids, width, object) {
  *
  * An object without pixels becomes the answer. On one that is there, a dab that is on only adds and
  * one that is off only removes, in the region that hangs together with the dab, up to a part of the
- * object: an answer is as coarse as the features, and a single dab may turn it over. Other objects
+ * object: an answer is as coarse as the features, and a single dab may turn it over. Small parts
+ * that a removal leaves beside itself go along. Other objects
  * keep their pixels, but under a dab.
  *
  * @param {Uint8Array} ids  changed in place
@@ -123,9 +126,57 @@ export function applyAnswer(ids, width, height, object, answer, dab, kept) {
   }
   const most = Math.floor(size * (dab.on ? MOST_ADDED : MOST_REMOVED));
   const reached = size ? connected(change, under, width, height, most) : change;
+  if (size && !dab.on && !kept.has(object)) addCrumbs(reached, ids, object, width, height);
   for (let i = 0; i < ids.length; i++) {
     if (reached[i]) ids[i] = dab.on ? object : 0;
   }
+}
+
+/**
+ * What a removal leaves of the region that it touches goes along, if it is small: an answer is as
+ * coarse as the features, and leaves a pixel here and there.
+ *
+ * @param {Uint8Array} removed  0 or 1; changed in place
+ * @param {Uint8Array} ids  before the removal
+ * @param {number} object
+ * @param {number} width
+ * @param {number} height
+ */
+function addCrumbs(removed, ids, object, width, height) {
+  const most = Math.floor(removed.reduce((sum, each) => sum + each, 0) * CRUMB);
+  const seen = removed.slice();
+  /** @type {(i: number) => number[]} */
+  const around = (i) => {
+    const [x, y] = [i % width, Math.floor(i / width)];
+    const found = [];
+    for (let row = Math.max(0, y - 1); row <= Math.min(height - 1, y + 1); row++) {
+      for (let column = Math.max(0, x - 1); column <= Math.min(width - 1, x + 1); column++) {
+        found.push(row * width + column);
+      }
+    }
+    return found;
+  };
+  const left = ids.reduce((sum, id, i) => sum + (id === object && !removed[i] ? 1 : 0), 0);
+  /** @type {number[]} */
+  const crumbs = [];
+  for (let start = 0; start < removed.length; start++) {
+    if (!removed[start]) continue;
+    for (const first of around(start)) {
+      if (ids[first] !== object || seen[first]) continue;
+      // A part of what is left, corner to corner.
+      const part = [first];
+      seen[first] = 1;
+      for (let at = 0; at < part.length; at++) {
+        for (const i of around(/** @type {number} */ (part[at]))) {
+          if (ids[i] !== object || seen[i]) continue;
+          seen[i] = 1;
+          part.push(i);
+        }
+      }
+      if (part.length <= most && part.length < left) crumbs.push(...part);
+    }
+  }
+  for (const i of crumbs) removed[i] = 1;
 }
 
 /**

@@ -5,9 +5,11 @@
 
 /**
  * @typedef {{
+ *   ready: boolean,
  *   app: AppInfo|null,
  *   project: Project|null,
  *   frame: number,
+ *   missing: string,
  *   tool: ToolName,
  *   active: number,
  *   radius: number,
@@ -32,15 +34,19 @@
  *   redoable: string|null,
  * }} State
  *
+ * `ready` says that it is known whether a video is open. `missing` says why the picture of the frame
+ * is not seen; it is empty while the picture is that of the frame, or comes in a moment.
  * `active` and `solo` are ids, 0 for none. `busy` counts prompts that wait for an answer;
  * `answered` says whether one had an answer, so that the model is loaded.
  */
 
 /** @type {State} */
 export const INITIAL = {
+  ready: false,
   app: null,
   project: null,
   frame: 0,
+  missing: "",
   tool: "smart",
   active: 0,
   radius: 8,

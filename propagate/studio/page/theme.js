@@ -1,11 +1,17 @@
-/** Dark and light: as the system says, until a person chooses. */
+/**
+ * Dark and light: as the system says, until a person chooses.
+ *
+ * The choice is a cookie: each start of the program may have another port, and what a browser
+ * stores otherwise belongs to one port. The server ignores it.
+ */
 
-const KEY = "propagate-theme";
+const NAME = "propagate_theme";
+const SECONDS = 400 * 24 * 3600;
 
 /** Apply the theme that was chosen before, if any. */
 export function restoreTheme() {
-  const chosen = localStorage.getItem(KEY);
-  if (chosen === "dark" || chosen === "light") document.documentElement.dataset["theme"] = chosen;
+  const [, chosen] = document.cookie.match(new RegExp(`(?:^|;\\s*)${NAME}=(dark|light)(?:;|$)`)) ?? [];
+  if (chosen) document.documentElement.dataset["theme"] = chosen;
 }
 
 /** @returns {"dark"|"light"} */
@@ -19,5 +25,5 @@ function shown() {
 export function toggleTheme() {
   const next = shown() === "dark" ? "light" : "dark";
   document.documentElement.dataset["theme"] = next;
-  localStorage.setItem(KEY, next);
+  document.cookie = `${NAME}=${next}; path=/; max-age=${SECONDS}; samesite=strict`;
 }

@@ -10,6 +10,7 @@ import { contextOf } from "./picture.js";
 const RULER = 26;
 const ROW = 24;
 const PAD = 10;
+const FOOT = 4;
 
 /** @typedef {import("./store.js").Store} Store */
 
@@ -131,6 +132,7 @@ export class Timeline {
     const { context, canvas } = this;
     if (!project) return;
     this.#drawNames(project);
+    this.element.style.height = `${RULER + ROW * Math.max(1, project.objects.length) + FOOT}px`;
     const ratio = window.devicePixelRatio;
     const width = this.element.clientWidth - this.names.offsetWidth;
     const height = this.element.clientHeight;

@@ -4,9 +4,9 @@
  */
 
 const MOST_SCALE = 64;
-/** Room around a picture that is shown whole, CSS pixels; above it are the options of the tool. */
+/** Room around a picture that is shown whole, CSS pixels; above it are the options of the tool and the zoom. */
 const MARGIN = 12;
-const TOP = 56;
+export const TOP = 56;
 
 export class View {
   /** CSS pixels for each pixel of the frame. */
