@@ -118,8 +118,9 @@ def test_no_secret_of_a_stream_is_printed_or_written(
 ) -> None:
     if name == "list.m3u8":
         # The playlist's part never comes, which needs no ten seconds to show.
-        assert open_video.__kwdefaults__["live_deadline_s"] > 2
-        monkeypatch.setitem(open_video.__kwdefaults__, "live_deadline_s", 2.0)
+        defaults: dict[str, Any] = open_video.__kwdefaults__ or {}
+        assert defaults["live_deadline_s"] > 2
+        monkeypatch.setitem(defaults, "live_deadline_s", 2.0)
     debug = [option for option in more if option == "--debug"]
     finished = propagate(
         *(*debug, "run", f"{server}/{name}?token={PASSED}", "-m", drawn.mask, "-o", tmp_path / "o"),

@@ -8,7 +8,6 @@ import signal
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 import pytest
 
@@ -43,7 +42,7 @@ def test_it_prints_its_address_answers_there_and_ends_with_status_0(drawn, tmp_p
     assert "Traceback" not in said
     assert list(temporary.glob("propagate-studio-*")) == []
     assert not (tmp_path / "out").exists()  # nothing was labelled
-    again = _text(tmp_path).strip().rpartition("Start it again: ")[2]
+    again = said.strip().rpartition("Start it again: ")[2]
     assert shlex.split(again) == ["propagate", *arguments[:-1], "--model", "color", "--no-browser"]
 
 
