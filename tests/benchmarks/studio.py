@@ -22,7 +22,7 @@ from propagate.io.masks.files import read_mask
 from propagate.io.masks.palette import palette
 from tests.paths import ROOT
 from tests.studio.conftest import ARGUMENTS, CHROMIUM
-from tests.studio.test_page import Hand, studio
+from tests.studio.hand import Hand, studio
 
 SAMPLE = ROOT / "samples" / "clip"
 
