@@ -89,7 +89,16 @@ def settings_without_model(
 @cache
 def versions() -> dict[str, str]:
     """Name the versions of this program and of the libraries that decide its masks."""
-    names = ("propagate-video", "torch", "diffusers", "transformers", "av", "decord2", "numpy")
+    names = (
+        "propagate-video",
+        "torch",
+        "openvino",
+        "diffusers",
+        "transformers",
+        "av",
+        "decord2",
+        "numpy",
+    )
     found = {}
     for name in names:
         try:
