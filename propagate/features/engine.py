@@ -19,21 +19,26 @@ from propagate.features.int8_weights import Int8Weights
 ENGINES = ("auto", "torch", "openvino")
 # Where int8 was measured against float32.
 MEASURED_MACHINES = ("x86_64", "AMD64")
-INSTALL_HINT = "pip install openvino, or pass {engine=torch}"
+INSTALL_HINT = 'pip install "propagate-video[fast]", or use {engine=torch}'
 
 
 class Engine(Protocol):
-    """Runs networks.
+    """Runs networks."""
 
-    Attributes:
-        name: A value of `ENGINES`, but never "auto".
-        dtype: The precision of products; `torch.int8` where most are of whole numbers.
-        weights_dtype: The precision in which a network is loaded.
-    """
+    @property
+    def name(self) -> str:
+        """A value of `ENGINES`, but never "auto"."""
+        ...
 
-    name: str
-    dtype: torch.dtype
-    weights_dtype: torch.dtype
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of products; `torch.int8` where most are of whole numbers."""
+        ...
+
+    @property
+    def weights_dtype(self) -> torch.dtype:
+        """The precision in which a network is loaded."""
+        ...
 
     def run(
         self, network: torch.nn.Module, *inputs: torch.Tensor, precise: bool = False

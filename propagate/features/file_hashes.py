@@ -9,7 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 
 INDEX = ".safetensors.index.json"
-WEIGHTS = (".safetensors", ".bin")
 READ_BYTES = 2**20
 
 
@@ -20,10 +19,12 @@ class Origin:
     Attributes:
         weights: File, relative to the model's folder -> SHA-256. Random weights: "seed" -> it.
         model_config: The same of the files that say how the weights are used.
+        int8: The same of the int8 network that runs in place of the weights, if one does.
     """
 
     weights: Mapping[str, str] = field(default_factory=dict)
     model_config: Mapping[str, str] = field(default_factory=dict)
+    int8: Mapping[str, str] = field(default_factory=dict)
 
 
 def hash_files(folder: Path, names: Iterable[str]) -> Origin:
@@ -39,7 +40,7 @@ def hash_files(folder: Path, names: Iterable[str]) -> Origin:
             shards = set(json.loads((folder / index).read_bytes())["weight_map"].values())
             found |= {str(Path(index).parent / shard) for shard in shards}
     hashes = {name: sha256_of(folder / name) for name in sorted(found)}
-    weights = {n: value for n, value in hashes.items() if n.endswith(WEIGHTS)}
+    weights = {n: value for n, value in hashes.items() if n.endswith(".safetensors")}
     return Origin(weights, {n: value for n, value in hashes.items() if n not in weights})
 
 

@@ -39,6 +39,8 @@ class UNetPart(torch.nn.Module):
             picture_stride: Pixels of the picture per cell of the input.
         """
         super().__init__()
+        self.prompt: torch.Tensor | None
+        self.pooled: torch.Tensor | None
         self.unet = unet
         self.modules_read = tuple(modules_read)
         self.register_buffer("prompt", prompt, persistent=False)

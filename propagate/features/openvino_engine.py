@@ -171,7 +171,7 @@ class OpenVinoEngine:
         else:
             for name, weight in _weights(network):
                 digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
-                digest.update(memoryview(weight.detach().flatten().view(torch.uint8).numpy()))
+                digest.update(weight.detach().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
     def _int8_file(self, network: torch.nn.Module) -> Path | None:

@@ -36,7 +36,6 @@ def origin_of(
     for part in parts:
         prefix = f"{part}/" if folder.is_pipeline else ""
         files += [f"{prefix}{name}" for names in PART_FILES[part] for name in names]
-    files += FILES if int8 is not None else ()
     origin = hash_files(folder.path, files)
     weights = dict(origin.weights)
     if folder.unet_weights is not None:
@@ -44,7 +43,12 @@ def origin_of(
         weights[folder.unet_weights.name] = sha256_of(folder.unet_weights)
     if untrained_seed is not None:
         weights = {"seed": str(untrained_seed)}
-    return Origin(weights, origin.model_config)
+    replaced = FILES if int8 is not None else ()
+    return Origin(
+        weights,
+        origin.model_config,
+        {name: sha256_of(folder.path / name) for name in replaced},
+    )
 
 
 def made_of(backbone: Any) -> dict[str, Any]:
@@ -91,4 +95,5 @@ def _made_of(
         "compile": compiled,
         "weights": None if origin is None else dict(origin.weights),
         "model_config": None if origin is None else dict(origin.model_config),
+        **({"int8": dict(origin.int8)} if origin is not None and origin.int8 else {}),
     }

@@ -27,7 +27,6 @@ from propagate.features.reading import Reading
 from propagate.features.recipes import RECIPES
 from propagate.features.registry import load_backbone
 from propagate.pipeline import Propagator
-from propagate.run_options import RunOptions
 from tests.paths import ROOT
 from tests.tiny_models import pixel_unet, save_unet, stable_diffusion
 
@@ -202,7 +201,8 @@ def test_int8_belongs_to_the_weights_and_the_reading_it_was_made_from(tmp_path):
 def test_a_report_says_engine_and_precision(tiny):
     facts = made_of(tiny)
     assert (facts["engine"], facts["dtype"]) == ("openvino", "int8")
-    assert "openvino/int8.bin" in facts["weights"]
+    assert "openvino/int8.bin" in facts["int8"]
+    assert facts["weights"] == will_be_made_of("tiny", "cpu", "float32")["weights"]
     assert facts == will_be_made_of("tiny", "cpu", engine="openvino")
     assert json.dumps(facts)
 
@@ -212,20 +212,35 @@ def test_int8_is_no_precision_of_pytorch():
         choose_dtype("int8", CPU)
 
 
+class Stop(BaseException):
+    pass
+
+
+def stop(done: int, total: int | None) -> None:
+    if done == 2:
+        raise Stop
+
+
 @pytest.mark.slow
-def test_a_run_is_not_continued_by_another_engine(drawn, tmp_path):
+def test_a_run_is_continued_by_the_engine_that_began_it(drawn, tmp_path):
     small = Config(short_side_px=64)
-    options = RunOptions(max_frames=2)
     ours, theirs = (
-        Propagator("tiny", device="cpu", dtype="float32", engine=engine, config=small)
+        Propagator("tiny", device="cpu", engine=engine, config=small)
         for engine in ("openvino", "torch")
     )
-    references = {0: drawn.truth[0]}
-    summary = ours.run(drawn.mp4, references, tmp_path, options)
-    assert summary.report["engine"] == "openvino"
-    assert summary.report["versions"]["openvino"] != "not installed"
-    with pytest.raises(OutputError, match="engine"):
-        theirs.run(drawn.mp4, references, tmp_path, options)
+    given = (drawn.mp4, {0: drawn.truth[0]}, tmp_path)
+    with pytest.raises(Stop):
+        ours.run(*given, max_frames=3, save_every_s=0, progress=stop)
+    with pytest.raises(OutputError) as caught:
+        theirs.run(*given, max_frames=3)
+    assert "engine was openvino, is torch; dtype was int8, is" in caught.value.message
+    assert 'pass engine="openvino" and dtype="auto" to go on' in str(caught.value)
+    assert ours.run(*given, max_frames=3).resumed_at == (2,)
+    report = json.loads((tmp_path / "clip/result.json").read_text())
+    assert (report["engine"], report["dtype"]) == ("openvino", "int8")
+    assert report["versions"]["openvino"] != "not installed"
+    with pytest.raises(OutputError, match="engine was openvino, is torch"):
+        theirs.run(*given, max_frames=3)
 
 
 STEPS = """
