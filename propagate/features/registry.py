@@ -41,8 +41,8 @@ def load_backbone(
             the preset or the model's own `reading.json`, otherwise "default".
         class_names: Classes for semantic maps ("dog"), each once.
         template: The prompt for the classes; {name} stands for them.
-        engine: What runs the U-Net: "auto" (the fastest that is installed), "torch", or "openvino",
-            on a CPU only. See `choose_engine`.
+        engine: What runs the U-Net: "torch", "openvino" (on a CPU only), or "auto", which is
+            PyTorch. See `choose_engine`.
         compile: Compile the U-Net's blocks with `torch.compile`. The first frames of each size take
             minutes, the others less time than without.
 
