@@ -49,6 +49,7 @@ class Propagator(TakesPrompts):
         *,
         device: str = "auto",
         dtype: str = "auto",
+        engine: str = "auto",
         compile: bool = False,
         config: Config | None = None,
     ) -> None:
@@ -59,6 +60,7 @@ class Propagator(TakesPrompts):
                 loaded already, which keeps its own device, precision and recipe.
             device: "auto", "cpu", "cuda", "cuda:1".
             dtype: Precision of the U-Net: "auto", "float32", "bfloat16", "float16".
+            engine: What runs the U-Net: "auto", "torch", "openvino". See `choose_engine`.
             compile: Compile the U-Net's blocks: slower first frames, faster later ones.
             config: Which features are read, and how they are matched. None: the default.
 
@@ -68,7 +70,12 @@ class Propagator(TakesPrompts):
         super().__init__()
         self.dtype, self.config = dtype, config or Config()
         self.backbone = as_backbone(
-            model, device=device, dtype=dtype, compile=compile, config=self.config
+            model,
+            device=device,
+            dtype=dtype,
+            engine=engine,
+            compile=compile,
+            config=self.config,
         )
         self.model = model if isinstance(model, str) else self.backbone.name
 

@@ -92,6 +92,7 @@ def versions() -> dict[str, str]:
     names = (
         "propagate-video",
         "torch",
+        "openvino",
         "diffusers",
         "transformers",
         "av",

@@ -129,8 +129,8 @@ def _refuse_unfinished(
 ) -> None:
     """Refuse the files of another run that was not finished; name what differs, if it is known.
 
-    Precision is chosen by the machine, so a run that goes on elsewhere may only have to ask for
-    the one that it began with.
+    Engine and precision are chosen by the machine, so a run that goes on elsewhere may only have to
+    ask for those that it began with.
     """
     hint = "pass {overwrite=True} to replace them, or choose another folder ({out})"
     found = [] if before is None else differences(before, settings)
@@ -138,8 +138,12 @@ def _refuse_unfinished(
     found = [line for line in found if not line.startswith("started ")]
     if before is None or not found:
         raise OutputError(f"{path}: the folder holds files of another run", hint)
-    if all(line.startswith("dtype was") for line in found):
-        hint = f"pass {{dtype={before['dtype']}}} to go on, or {{overwrite=True}} to start again"
+    if all(line.startswith(("engine was", "dtype was", "int8 ")) for line in found):
+        asked = [f"{{engine={before['engine']}}}"] if found[0].startswith("engine was") else []
+        if any(line.startswith("dtype was") for line in found):
+            # int8 is what "auto" becomes where a model has it.
+            asked.append(f"{{dtype={before['dtype'].replace('int8', 'auto')}}}")
+        hint = f"pass {' and '.join(asked)} to go on, or {{overwrite=True}} to start again"
     raise OutputError(
         f"{path}: an unfinished run of other settings is in this folder: "
         f"{'; '.join(found[:MOST_DIFFERENCES])}",

@@ -20,8 +20,8 @@ class BatchSettings:
     """How every video of a batch is run, unless its row says otherwise.
 
     Attributes:
-        model, device, dtype: See `Propagator`. With several GPUs, "auto" and "cuda" give each
-            worker one in turn.
+        model, device, dtype, engine: See `Propagator`. With several GPUs, the devices "auto" and
+            "cuda" give each worker one in turn.
         recipe, template, short_side_px: See `Config`.
         matcher: A key of `MATCHERS`.
         refine: What `load_refiner` takes.
@@ -33,6 +33,7 @@ class BatchSettings:
     model: str = "tiny"
     device: str = "auto"
     dtype: str = "auto"
+    engine: str = "auto"
     recipe: str | None = None
     template: str = TEMPLATE
     short_side_px: int = SHORT_SIDE_PX

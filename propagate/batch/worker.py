@@ -121,7 +121,13 @@ class Runner:
         before, self._propagator = self._propagator, None
         remembered = None if before is None else most_pixels(before.backbone)
         del before
-        propagator = Propagator(settings.model, device=device, dtype=settings.dtype, config=config)
+        propagator = Propagator(
+            settings.model,
+            device=device,
+            dtype=settings.dtype,
+            engine=settings.engine,
+            config=config,
+        )
         if remembered is not None:
             remember_batch(propagator.backbone, remembered, (1, 1))
         if settings.refine is not None and self._refiner is None:

@@ -26,7 +26,7 @@ from propagate.errors import OutputError, PropagateError
 from propagate.eval.mask_trees import open_mask_tree
 from propagate.eval.report.comparison import Entry
 from propagate.eval.report.html import ReadFrame, ReportFrame, html_report
-from propagate.features.device import choose_device
+from propagate.features.engine import choose_engine
 from propagate.features.model_folder import open_model_folder
 from propagate.features.origin import will_be_made_of
 from propagate.features.presets import find_preset
@@ -143,6 +143,7 @@ def benchmark(
     out: str | Path,
     *,
     device: str = "auto",
+    engine: str = "auto",
     overwrite: bool = False,
     command: str = "",
     watch: Watch | None = None,
@@ -153,7 +154,7 @@ def benchmark(
         dataset: The sequences and their truth.
         configurations: Each with a name of its own.
         out: Folder for everything; created if it does not exist.
-        device: See `Propagator`.
+        device, engine: See `Propagator`.
         overwrite: Whether to replace runs with other settings. Finished runs with the same settings
             are kept.
         command: The command that repeats the benchmark, for the report.
@@ -166,7 +167,7 @@ def benchmark(
         EvaluationError: If the truth cannot be used.
     """
     out = Path(out)
-    runs = [_Runs(dataset, c, out / c.name, device, overwrite) for c in configurations]
+    runs = [_Runs(dataset, c, out / c.name, device, engine, overwrite) for c in configurations]
     if not overwrite:
         _refuse_others(runs)
     _refuse_models(runs)
@@ -191,6 +192,7 @@ class _Runs:
     configuration: Configuration
     folder: Path
     device: str
+    engine: str
     overwrite: bool
 
     def is_finished(self, sequence: str) -> bool:
@@ -261,7 +263,12 @@ class _Runs:
 
     def _made_of(self) -> dict[str, Any]:
         """Say what computes the features; files of weights that were hashed are not read again."""
-        return will_be_made_of(self.configuration.model, self.device)
+        return will_be_made_of(
+            self.configuration.model,
+            self.device,
+            engine=self.engine,
+            recipe=self.configuration.recipe,
+        )
 
     def _frame_count(self, sequence: str) -> int:
         try:
@@ -274,7 +281,9 @@ class _Runs:
         if self.configuration.model == FIRST_MASK:
             return copy_first_mask, {}
         config = self.configuration.config
-        propagator = Propagator(self.configuration.model, device=self.device, config=config)
+        propagator = Propagator(
+            self.configuration.model, device=self.device, engine=self.engine, config=config
+        )
 
         def predict(frames: Iterable[Frame], references: Mapping[int, Mask]) -> Results:
             return propagator.follow(propagator.session(), frames, references)
@@ -339,7 +348,7 @@ def _refuse_models(runs: Sequence[_Runs]) -> None:
         model = each.configuration.model
         if model == FIRST_MASK or all(map(each.is_finished, each.dataset.sequences)):
             continue
-        choose_device(each.device)
+        choose_engine(each.engine, each.device)
         preset = find_preset(model)
         if preset.source is not None:
             open_model_folder(model, preset.source, preset.unet_weights)
@@ -391,6 +400,7 @@ def _facts(configuration: Configuration, reports: Sequence[Mapping[str, Any]]) -
         ),
         "short side": f"{config.short_side_px} px",
         "device": values(lambda report: report["device"]),
+        "engine": values(lambda report: report.get("engine", "-")),
         "precision": values(lambda report: report.get("dtype", "-")),
     }
     for name in versions():

@@ -13,11 +13,11 @@ import typer
 
 from propagate.cli.event_log import event_log
 from propagate.cli.options import (
+    BatchModelChoice,
     DecoderName,
     Decoding,
     LogJson,
     MaxPixels,
-    ModelChoice,
     OnDamage,
     OnDamageName,
     OutputChoice,
@@ -85,8 +85,9 @@ def batch(
             "reason: each forward of the U-Net is a sign of life.",
         ),
     ] = 10.0,
-    engine: Annotated[
-        EngineName, typer.Option(help="Where workers run: this machine, or a Ray cluster.")
+    workers: Annotated[
+        EngineName,
+        typer.Option("--engine", help="Where workers run: this machine, or a Ray cluster."),
     ] = EngineName.local,
     address: Annotated[
         str | None,
@@ -101,7 +102,7 @@ def batch(
         float,
         typer.Option(min=0, metavar="SECONDS", help="Between two saved states of a video."),
     ] = 30.0,
-    model: ModelChoice,
+    model: BatchModelChoice,
     output: OutputChoice,
     decoder: Decoding = DecoderName.auto,
     isolate: Annotated[
@@ -124,7 +125,7 @@ def batch(
     """
     if stall <= 0:
         raise typer.BadParameter("more than 0", param_hint="--stall")
-    if address is not None and engine is not EngineName.ray:
+    if address is not None and workers is not EngineName.ray:
         raise typer.BadParameter("with --engine ray only", param_hint="--address")
 
     if out.startswith("memory://"):
@@ -149,6 +150,7 @@ def batch(
         model=model.model,
         device=model.device,
         dtype=model.dtype.value,
+        engine=model.engine.value,
         recipe=model.recipe,
         template=model.template,
         short_side_px=model.short_side,
@@ -160,7 +162,7 @@ def batch(
     videos = read_manifest(manifest)
     lines = _Lines(len(videos))
     # Ray prints messages about lost machines; stdout is for results.
-    aside = redirect_stdout(sys.stderr) if engine is EngineName.ray else nullcontext()
+    aside = redirect_stdout(sys.stderr) if workers is EngineName.ray else nullcontext()
     with event_log(log_json) as log, aside, if_interrupted(CONTINUE):
 
         def on_event(event: dict[str, Any]) -> None:
@@ -175,7 +177,7 @@ def batch(
             retry=retry,
             stall_s=60 * stall,
             overwrite=output.overwrite,
-            engine=_engine_of(engine, address),
+            engine=_engine_of(workers, address),
             on_event=on_event,
         )
     _show_table(summary.videos)

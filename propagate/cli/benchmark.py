@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from propagate.cli.options import Device
+from propagate.cli.options import Device, Engine, FeaturesEngineName
 from propagate.cli.terminal import CONTINUE, if_interrupted, progress_of, say, show
 from propagate.errors import counted
 
@@ -97,6 +97,7 @@ def davis(
     max_frames: MaxFrames = None,
     jobs: Jobs = 1,
     device: Device = "auto",
+    engine: Engine = FeaturesEngineName.auto,
     overwrite: Overwrite = False,
 ) -> None:
     """J and F on a DAVIS root, each sequence from its first annotated mask.
@@ -114,7 +115,7 @@ def davis(
         max_frames=max_frames,
         jobs=jobs,
     )
-    _benchmark(data, configurations, out, device, overwrite)
+    _benchmark(data, configurations, out, device, engine, overwrite)
 
 
 @benchmark_app.command()
@@ -131,6 +132,7 @@ def permis(
     max_frames: MaxFrames = None,
     jobs: Jobs = 1,
     device: Device = "auto",
+    engine: Engine = FeaturesEngineName.auto,
     overwrite: Overwrite = False,
 ) -> None:
     """J, F and identity switches on PerMIS-video, each video from the masks of its first frame.
@@ -142,7 +144,7 @@ def permis(
     configurations = _combine(models, matchers, recipes)
     names = _names(sequences)
     data = PermisData(root, permis_list, sequences=names, max_frames=max_frames, jobs=jobs)
-    _benchmark(data, configurations, out, device, overwrite)
+    _benchmark(data, configurations, out, device, engine, overwrite)
 
 
 def _names(text: str) -> list[str]:
@@ -166,6 +168,7 @@ def _benchmark(
     configurations: "list[Configuration]",
     out: Path,
     device: str,
+    engine: FeaturesEngineName,
     overwrite: bool,
 ) -> None:
     from propagate.benchmark.runner import Watch, benchmark
@@ -177,6 +180,7 @@ def _benchmark(
             configurations,
             out,
             device=device,
+            engine=engine.value,
             overwrite=overwrite,
             command=shlex.join(["propagate", *sys.argv[1:]]),
             watch=Watch(say, progress_of),

@@ -31,6 +31,14 @@ class DtypeName(StrEnum):
     float16 = "float16"
 
 
+class FeaturesEngineName(StrEnum):
+    """What runs the U-Net; the values of `propagate.features.engine.ENGINES`."""
+
+    auto = "auto"
+    torch = "torch"
+    openvino = "openvino"
+
+
 class MatcherName(StrEnum):
     """The named matchers; `propagate.MATCHERS` holds their parameters."""
 
@@ -91,6 +99,10 @@ Recipe = Annotated[
 ]
 Device = Annotated[str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N.")]
 Dtype = Annotated[DtypeName, typer.Option(help="Precision of the U-Net.")]
+ENGINE_HELP = "What runs the U-Net: PyTorch (auto), or OpenVINO on a CPU, faster with tiny."
+Engine = Annotated[
+    FeaturesEngineName, typer.Option("--engine", "--features-engine", help=ENGINE_HELP)
+]
 Template = Annotated[str, typer.Option(help="Prompt around class names.")]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")]
 ShortSide = Annotated[
@@ -301,6 +313,7 @@ class BackboneChoice:
     recipe: Recipe = None
     device: Device = "auto"
     dtype: Dtype = DtypeName.auto
+    engine: Engine = FeaturesEngineName.auto
 
     def load(self, class_name: str | None = None, template: str = TEMPLATE) -> "Backbone":
         """Load the model; a wrong value is a usage error."""
@@ -311,6 +324,7 @@ class BackboneChoice:
                 self.model,
                 device=self.device,
                 dtype=self.dtype.value,
+                engine=self.engine.value,
                 recipe=self.recipe,
                 class_names=() if class_name is None else (class_name,),
                 template=template,
@@ -321,7 +335,12 @@ class BackboneChoice:
     @property
     def settings(self) -> dict[str, Any]:
         """What a report says of the model."""
-        return {"model": self.model, "recipe": self.recipe, "dtype": self.dtype.value}
+        return {
+            "model": self.model,
+            "recipe": self.recipe,
+            "dtype": self.dtype.value,
+            "engine": self.engine.value,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +360,15 @@ class ModelChoice(BackboneChoice):
             class_names=class_names,
             template=self.template,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class BatchModelChoice(ModelChoice):
+    """The same for `batch`, where `--engine` says where workers run."""
+
+    engine: Annotated[FeaturesEngineName, typer.Option("--features-engine", help=ENGINE_HELP)] = (
+        FeaturesEngineName.auto
+    )
 
 
 @dataclass(frozen=True, slots=True)

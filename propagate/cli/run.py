@@ -151,6 +151,7 @@ def run(
                 model.model,
                 device=model.device,
                 dtype=model.dtype.value,
+                engine=model.engine.value,
                 compile=compiled,
                 config=config,
             )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from propagate.cli.options import Device, Model
+from propagate.cli.options import Device, Engine, FeaturesEngineName, Model
 from propagate.cli.terminal import Interrupted, as_option, say
 from propagate.errors import PropagateError
 
@@ -37,6 +37,7 @@ def studio(
     ] = True,
     model: Model = "tiny",
     device: Device = "auto",
+    engine: Engine = FeaturesEngineName.auto,
     uploads: Annotated[
         bool, typer.Option("--uploads", help="The page may send videos from the browser's machine.")
     ] = False,
@@ -73,6 +74,7 @@ def studio(
         out=out,
         model=model,
         device=device,
+        engine=engine.value,
         uploads=uploads,
         cache_bytes=cache_mib * 2**20,
         command=_command(given, root, out, port, browser, model, device, uploads, cache_mib),

@@ -72,6 +72,8 @@ def saying_what_is_slow() -> Iterator[Callable[[str], None]]:
 # Settings whose option is named differently.
 OPTIONS = {
     "class_names": "--name",
+    # `batch` has another `--engine`.
+    "engine": "--features-engine",
     "follow_timeout_s": "--follow-timeout",
     "isolate=False": "--no-isolate",
     "alpha=True": "--mask-alpha",

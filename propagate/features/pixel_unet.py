@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler, UNet2DModel
 
 from propagate.errors import ModelError
+from propagate.features.engine import Engine, TorchEngine
 from propagate.features.folding import fold_constants
 from propagate.features.hub import one_line
+from propagate.features.int8_weights import Int8Weights
 from propagate.features.model_folder import (
     PIXEL_UNET,
     ModelFolder,
@@ -42,6 +44,8 @@ def load_diffusion(
     *,
     unet_weights: UnetWeights | None = None,
     untrained_seed: int | None = None,
+    engine: Engine | None = None,
+    int8: Int8Weights | None = None,
     compiled: bool = False,
 ) -> DiffusionBackbone:
     """Load a U-Net from a folder or hub id in diffusers layout.
@@ -58,6 +62,8 @@ def load_diffusion(
         text: The prompt; None: an empty one.
         unet_weights: Weights that replace those of the pipeline's U-Net.
         untrained_seed: Seed of random weights that replace those of a U-Net on pixels.
+        engine: Runs the networks; None: PyTorch.
+        int8: The int8 network that the engine runs, if it does.
         compiled: Compile the U-Net's blocks. See `DiffusionBackbone`.
 
     Raises:
@@ -66,12 +72,13 @@ def load_diffusion(
     """
     folder = open_model_folder(name, source, unet_weights)
     reading = reading or _stored_reading(folder)
+    engine = engine or TorchEngine(dtype)
     with quiet(diffusers.utils.logging):
         if folder.unet_class != PIXEL_UNET:
             # Imported here because `tiny` does not need VAE and text encoders.
             from propagate.features.stable_diffusion import load_latent
 
-            backbone = load_latent(folder, device, dtype, reading, text or Text(), compiled)
+            backbone = load_latent(folder, device, dtype, reading, text or Text(), engine, compiled)
             backbone.origin = origin_of(folder)
             return backbone
         if text is not None and text.class_names:
@@ -79,8 +86,8 @@ def load_diffusion(
                 f"model {name}: its U-Net takes no text",
                 "leave {class_names} out, or pass a Stable Diffusion pipeline",
             )
-        backbone = _load_pixel(folder, device, dtype, reading, untrained_seed, compiled)
-        backbone.origin = origin_of(folder, untrained_seed)
+        backbone = _load_pixel(folder, device, dtype, reading, untrained_seed, engine, compiled)
+        backbone.origin = origin_of(folder, untrained_seed, int8)
         return backbone
 
 
@@ -90,6 +97,7 @@ def _load_pixel(
     dtype: torch.dtype,
     reading: Reading | None,
     untrained_seed: int | None,
+    engine: Engine,
     compiled: bool,
 ) -> DiffusionBackbone:
     """Load a U-Net on pixels. If it has 3 p^2 input channels, p by p pixels become channels."""
@@ -118,12 +126,14 @@ def _load_pixel(
         read = [name for name in (reading.block, reading.finer) if name]
         fold_constants(unet, reading.timestep, read)
 
-    def encode(images: torch.Tensor) -> torch.Tensor:
+    def encode(images: torch.Tensor, _engine: Engine) -> torch.Tensor:
         return F.pixel_unshuffle(images, fold)
 
     multiple = fold * 2 ** (levels - 1)
     return DiffusionBackbone(
-        folder.name, unet, scheduler, reading, encode, multiple, device, compiled=compiled
+        *(folder.name, unet, scheduler, reading, encode, multiple, device),
+        engine=engine,
+        compiled=compiled,
     )
 
 

@@ -39,7 +39,7 @@ PRESETS: dict[str, Preset] = {
         source=str(BUILT_IN / "tiny"),
         description="our own, small, for CPUs",
         license="Apache-2.0",
-        size_mb=14,
+        size_mb=22,
     ),
     "color": Preset(
         source=None,

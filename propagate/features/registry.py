@@ -2,14 +2,16 @@
 
 import os
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
 from propagate.config import TEMPLATE, Config
 from propagate.errors import DeviceError, ModelError
 from propagate.features.backbone import Backbone
-from propagate.features.device import choose_device, choose_dtype
+from propagate.features.engine import choose_engine
 from propagate.features.fork import refuse_fork
+from propagate.features.int8_weights import find_int8
 from propagate.features.model_folder import PIXEL_UNET, open_model_folder
 from propagate.features.presets import find_preset
 from propagate.features.quick_import import collector_paused
@@ -24,6 +26,7 @@ def load_backbone(
     recipe: str | None = None,
     class_names: Sequence[str] = (),
     template: str = TEMPLATE,
+    engine: str = "auto",
     compile: bool = False,
 ) -> Backbone:
     """Load a model by preset name, local folder or hub id.
@@ -38,19 +41,25 @@ def load_backbone(
             the preset or the model's own `reading.json`, otherwise "default".
         class_names: Classes for semantic maps ("dog"), each once.
         template: The prompt for the classes; {name} stands for them.
+        engine: What runs the U-Net: "torch", "openvino" (on a CPU only), or "auto", which is
+            PyTorch. See `choose_engine`.
         compile: Compile the U-Net's blocks with `torch.compile`. The first frames of each size take
             minutes, the others less time than without.
 
     Raises:
-        ValueError: No recipe has that name, or the class names or the template are not valid.
+        ValueError: No recipe or engine has that name, or the class names or the template are not
+            valid.
         ModelError: There is no such model, it cannot be reached, parts of it are missing, or the
             process was forked after a model was used.
-        DeviceError: The device does not exist, or it is too small for the model.
+        DeviceError: The device does not exist, it is too small for the model, or the engine is not
+            installed or does not go with the rest.
     """
     refuse_fork(model)
-    where = choose_device(device)
-    precision = choose_dtype(dtype, where)
     check_recipe(recipe)
+    chosen = choose_engine(
+        *(engine, device, dtype), compile=compile, find_int8=partial(find_int8, model, recipe)
+    )
+    where = chosen.device
     preset = find_preset(model)
     if preset.source is None:
         from propagate.features.colors import ColorBackbone
@@ -60,19 +69,27 @@ def load_backbone(
                 f"model {model}: it reads plain colours",
                 "leave {recipe} and {class_names} out, or pass another {model}",
             )
+        if engine == "openvino":
+            raise ModelError(
+                f"model {model}: it reads plain colours, which no engine computes",
+                "leave {engine} out, or pass another {model}",
+            )
         return ColorBackbone(where)
     # Imported here because diffusers takes seconds to import, and colours do not need it.
     with collector_paused():
         from propagate.features.pixel_unet import load_diffusion
         from propagate.features.text import Text
 
-    chosen = preset.recipe if recipe is None else RECIPES[recipe]
-    text = Text("" if chosen is None else chosen.prompt, tuple(class_names), template)
+    read = preset.recipe if recipe is None else RECIPES[recipe]
+    text = Text("" if read is None else read.prompt, tuple(class_names), template)
+    runs = chosen.make()
     try:
         return load_diffusion(
-            *(model, preset.source, where, precision, chosen and chosen.reading, text),
+            *(model, preset.source, where, runs.weights_dtype, read and read.reading, text),
             unet_weights=preset.unet_weights,
             untrained_seed=preset.untrained_seed,
+            engine=runs,
+            int8=chosen.int8,
             compiled=compile,
         )
     except torch.OutOfMemoryError as error:
@@ -121,6 +138,7 @@ def as_backbone(
     *,
     device: str = "auto",
     dtype: str = "auto",
+    engine: str = "auto",
     compile: bool = False,
     config: Config | None = None,
 ) -> Backbone:
@@ -128,7 +146,7 @@ def as_backbone(
 
     Args:
         model: A name as for `load_backbone`, or a loaded backbone, which is returned unchanged.
-        device, dtype, compile: See `load_backbone`.
+        device, dtype, engine, compile: See `load_backbone`.
         config: Settings of the run; None: the defaults.
 
     Raises:
@@ -147,6 +165,7 @@ def as_backbone(
         model,
         device=device,
         dtype=dtype,
+        engine=engine,
         recipe=config.recipe,
         class_names=config.named_classes,
         template=config.template,

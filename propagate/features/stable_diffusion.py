@@ -10,7 +10,9 @@ from safetensors.torch import load_file
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from propagate.errors import ModelError
+from propagate.features.engine import Engine
 from propagate.features.model_folder import MIXED_HINT, ModelFolder
+from propagate.features.networks import VaeEncoder
 from propagate.features.reading import Reading
 from propagate.features.recipes import RECIPES
 from propagate.features.text import EmbeddedText, Text, embed_text, embed_text_twice
@@ -32,6 +34,7 @@ def load_latent(
     dtype: torch.dtype,
     reading: Reading | None,
     text: Text,
+    engine: Engine,
     compiled: bool,
 ) -> DiffusionBackbone:
     """Load a Stable Diffusion pipeline and keep only the needed parts. See `load_diffusion`."""
@@ -46,27 +49,31 @@ def load_latent(
     # Read from the file, because diffusers defaults to True. Models older than the setting work in
     # half precision.
     stored = folder.read_json("vae/config.json") or {}
-    vae_dtype = torch.float32 if stored.get("force_upcast") else dtype
+    precise = bool(stored.get("force_upcast"))
+    vae_dtype = torch.float32 if precise else dtype
     vae = load_weights(folder, AutoencoderKL, "vae", vae_dtype)
     vae.decoder = None
     vae = vae.to(device, memory_format=torch.channels_last).eval()
     reading = with_block_found(folder, unet, reading or RECIPES["default"].reading)
     seed = reading.posterior_seed
 
-    def encode(images: torch.Tensor) -> torch.Tensor:
+    encoder = VaeEncoder(vae).eval()
+
+    def encode(images: torch.Tensor, engine: Engine) -> torch.Tensor:
         images = images.to(vae.dtype, memory_format=torch.channels_last)
-        posterior = vae.encode(images).latent_dist
+        mean, spread = engine.run(encoder, images, precise=precise)
         # The mode or a sample with a fixed seed, so that a frame always has the same features.
-        latents = posterior.mode().float()
+        latents = mean.float()
         if seed is not None:
             rng = torch.Generator().manual_seed(seed)
             noise = torch.randn(1, *latents.shape[1:], generator=rng).to(device)
-            latents = latents + posterior.std.float() * noise
+            latents = latents + spread.float() * noise
         return latents * vae.config["scaling_factor"]
 
     multiple = 2 ** (len(vae.config["block_out_channels"]) - 1)
     return DiffusionBackbone(
         *(folder.name, unet, scheduler, reading, encode, multiple, device, embedded),
+        engine=engine,
         compiled=compiled,
     )
 

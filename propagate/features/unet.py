@@ -8,7 +8,6 @@ al. 2024, eq. 1) queries and keys. The U-Net stops after the last module that is
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -18,9 +17,11 @@ from diffusers.models.modeling_utils import ModelMixin
 
 from propagate.errors import ModelError
 from propagate.features.compiling import compile_blocks, is_compiler_error
-from propagate.features.hooks import outputs_of, project_prompt_once
+from propagate.features.engine import Engine, TorchEngine
+from propagate.features.hooks import project_prompt_once
 from propagate.features.hub import one_line
 from propagate.features.inversion import denoise, invert, noise_from_velocity
+from propagate.features.networks import NeverRuns, UNetPart
 from propagate.features.origin import Origin
 from propagate.features.reading import (
     CROSS_KEYS,
@@ -45,6 +46,7 @@ class DiffusionBackbone:
     Attributes:
         reading: What is read.
         timestep: Noise level at which it is read.
+        engine: The name of what runs the U-Net, see `engine.py`.
         dtype: Precision of the U-Net.
         compiled: Whether its blocks are compiled.
         origin: The files that it was loaded from; None: they are not known.
@@ -58,11 +60,12 @@ class DiffusionBackbone:
         unet: ModelMixin,
         scheduler: DDPMScheduler,
         reading: Reading,
-        encode: Callable[[torch.Tensor], torch.Tensor],
+        encode: Callable[[torch.Tensor, Engine], torch.Tensor],
         multiple: int,
         device: torch.device,
         text: EmbeddedText | None = None,
         *,
+        engine: Engine | None = None,
         compiled: bool = False,
     ) -> None:
         """Set the U-Net up for reading.
@@ -72,10 +75,11 @@ class DiffusionBackbone:
             unet: The network; it is moved to `device`.
             scheduler: Its noise schedule.
             reading: What to read, with the dotted name of its block.
-            encode: (B, 3, H, W) in -1..1 -> (B, C, h, w), the U-Net's clean input.
+            encode: (B, 3, H, W) in -1..1 and an engine -> (B, C, h, w), the U-Net's clean input.
             multiple: Both sides of the images for `encode` must be multiples of this.
             device: The device to compute on.
             text: The prompt, if the U-Net takes one.
+            engine: Runs the U-Net; None: PyTorch, in the precision of its weights.
             compiled: Compile the U-Net's blocks. The first frame of each size is slow, the others
                 are faster than without.
 
@@ -86,14 +90,18 @@ class DiffusionBackbone:
         self.device = device
         # One thread at a time: what is read passes through hooks, which every forward runs.
         self._turn = threading.RLock()
-        self.dtype = unet.dtype
+        # Until the shape of the features is known: OpenVINO would compile the small frame's size.
+        self._engine: Engine = TorchEngine(unet.dtype)
+        engine = engine or self._engine
+        self.engine, self.dtype = engine.name, engine.dtype
+        self._parts: dict[tuple[str, ...], UNetPart] = {}
         self.compiled = compiled
         self.reading = reading
         self._encode = encode
         self._scheduler = scheduler
-        self._prompt = None if text is None else text.prompt.to(device, self.dtype)
+        self._prompt = None if text is None else text.prompt.to(device, unet.dtype)
         pooled = None if text is None else text.pooled
-        self._pooled = None if pooled is None else pooled.to(device, self.dtype)
+        self._pooled = None if pooled is None else pooled.to(device, unet.dtype)
         self._name_tokens = {} if text is None else text.name_tokens
         self._noise = torch.empty(0)
         self._alphas = scheduler.alphas_cumprod.to(device)
@@ -116,6 +124,7 @@ class DiffusionBackbone:
         self.multiple = self._frame_multiple(multiple)
         side = self.multiple * -(-PROBE_PX // self.multiple)
         self.channels, rows = self._probe(side)
+        self._engine = engine
         self.stride = side // rows
         # The cells of a coarse block must tile a frame, too.
         self.multiple = math.lcm(self.multiple, self.stride)
@@ -184,6 +193,11 @@ class DiffusionBackbone:
         keys = to_k(self._prompt)[0].float()  # (T, S)
         return {name: keys[tokens].mean(0) for name, tokens in self._name_tokens.items()}
 
+    @property
+    def network(self) -> UNetPart:
+        """The U-Net up to the last of the modules that `extract` reads."""
+        return self._part((*self._modules, *self._finer))
+
     def _joined(self, outputs: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return features (B, C, h, w): the mean of the block's tensors, then the finer level."""
         of_block = outputs[: len(self._modules)]
@@ -207,13 +221,9 @@ class DiffusionBackbone:
         sums: list[torch.Tensor] = []
         count = 0
         for noisy in noisy_inputs:
-            outputs = outputs_of(self._unet, modules, partial(self._run, noisy, self.timestep))
-            missing = [name for name in modules if name not in outputs]
-            if missing:
-                raise ModelError(
-                    f"model {self.name}: its U-Net never runs {missing[0]!r}", BLOCK_HINT
-                )
-            grids = [self._as_grid(name, outputs[name], noisy).float() for name in modules]
+            outputs = self._run(noisy, self.timestep, modules)
+            pairs = zip(modules, outputs, strict=True)
+            grids = [self._as_grid(name, output, noisy).float() for name, output in pairs]
             sums = [a + b for a, b in zip(sums, grids, strict=True)] if sums else grids
             count += 1
         features = [total / count for total in sums]
@@ -227,26 +237,32 @@ class DiffusionBackbone:
             )
         return features
 
-    def _run(self, noisy: torch.Tensor, timestep: int) -> torch.Tensor:
+    def _run(
+        self, noisy: torch.Tensor, timestep: int, modules: Sequence[str] = ()
+    ) -> tuple[torch.Tensor, ...]:
+        """Return the outputs of modules, or of the whole U-Net."""
         if EXITING.is_set():
             raise ModelError(f"model {self.name}: the program ends")
         show_life()
-        text: dict[str, Any] = {}
-        if self._prompt is not None:
-            text["encoder_hidden_states"] = self._prompt.expand(len(noisy), -1, -1)
-        if self._pooled is not None:
-            height, width = (side * self._picture_stride for side in noisy.shape[2:])
-            # The order of diffusers: original size, top left corner of the crop, target size.
-            sizes = torch.tensor([[height, width, 0, 0, height, width]], device=self.device)
-            text["added_cond_kwargs"] = {
-                "text_embeds": self._pooled.expand(len(noisy), -1),
-                "time_ids": sizes.expand(len(noisy), -1),
-            }
-        noisy = noisy.to(self.dtype, memory_format=torch.channels_last)
-        return self._unet(noisy, torch.tensor([timestep], device=self.device), **text).sample  # pyright: ignore[reportCallIssue]
+        noisy = noisy.to(self._unet.dtype, memory_format=torch.channels_last)
+        level = torch.tensor([timestep], device=self.device)
+        try:
+            return self._engine.run(self._part(tuple(modules)), noisy, level)
+        except NeverRuns as error:
+            raise ModelError(
+                f"model {self.name}: its U-Net never runs {error.args[0]!r}", BLOCK_HINT
+            ) from error
+
+    def _part(self, modules: tuple[str, ...]) -> UNetPart:
+        """Return the U-Net up to the last of the modules, the same one every time."""
+        if modules not in self._parts:
+            self._parts[modules] = UNetPart(
+                self._unet, modules, self._prompt, self._pooled, self._picture_stride
+            ).eval()
+        return self._parts[modules]
 
     def _predict_noise(self, noisy: torch.Tensor, timestep: int) -> torch.Tensor:
-        output = self._run(noisy, timestep).float()
+        output = self._run(noisy, timestep)[0].float()
         if self._scheduler.config["prediction_type"] == "v_prediction":
             return noise_from_velocity(output, noisy, self._alphas[timestep])
         return output
@@ -255,7 +271,7 @@ class DiffusionBackbone:
         if self.reading.scale != 1:
             height, width = (round(side * self.reading.scale) for side in images.shape[2:])
             images = F.interpolate(images, (height, width), mode="bilinear", antialias=True)
-        return self._encode(images * 2 - 1)
+        return self._encode(images * 2 - 1, self._engine)
 
     def _noised(self, images: torch.Tensor) -> Iterator[torch.Tensor]:
         """Yield the frames at the noise level that is read, once per noise."""

@@ -112,6 +112,7 @@ class Finder:
         class_name: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
+        engine: str = "auto",
         compile: bool = False,
         config: Config | None = None,
     ) -> None:
@@ -125,7 +126,7 @@ class Finder:
             mask: (H, W) ids, as `Session.step` takes them. None: one object, id 1, which is found
                 by its class name.
             class_name: What the objects are, for models that take text.
-            device, dtype, compile: See `Propagator`; not used for a loaded backbone.
+            device, dtype, engine, compile: See `Propagator`; not used for a loaded backbone.
             config: The size at which pictures are read, and whether colours count.
 
         Raises:
@@ -140,6 +141,7 @@ class Finder:
             model,
             device=device,
             dtype=dtype,
+            engine=engine,
             compile=compile,
             config=config if class_name is None else replace(config, class_names={1: class_name}),
         )

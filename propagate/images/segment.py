@@ -107,6 +107,7 @@ class Segmenter:
         present_from: float | None = None,
         device: str = "auto",
         dtype: str = "auto",
+        engine: str = "auto",
         compile: bool = False,
         config: Config | None = None,
     ) -> None:
@@ -125,7 +126,7 @@ class Segmenter:
             method: "default", "paper" or "official".
             present_from: For "default", the lowest score of a picture that shows an object; None:
                 `InstanceSettings.appears_from`; 0: every picture shows every object.
-            device, dtype, compile: See `Propagator`; not used for a loaded backbone.
+            device, dtype, engine, compile: See `Propagator`; not used for a loaded backbone.
             config: The size at which pictures are read, and whether colours count. They only count
                 in "default".
 
@@ -145,6 +146,7 @@ class Segmenter:
             model,
             device=device,
             dtype=dtype,
+            engine=engine,
             compile=compile,
             config=replace(config, class_names={1: class_name}) if named else config,
         )

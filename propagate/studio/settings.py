@@ -14,7 +14,7 @@ class StudioSettings:
         roots: Folders below which files may be opened; they exist.
         out: Folder for the folders of videos.
         model: The model that follows objects, as `Propagator` takes it.
-        device: Where it runs, as `Propagator` takes it.
+        device, engine: Where and by what it runs, as `Propagator` takes them.
         uploads: Whether files may be uploaded.
         cache_bytes: Most disk space for decoded frames, in the system's folder for temporary files.
         body_bytes: Largest body of a request.
@@ -27,6 +27,7 @@ class StudioSettings:
     out: Path
     model: str = "tiny"
     device: str = "auto"
+    engine: str = "auto"
     uploads: bool = False
     cache_bytes: int = 2 * 2**30
     body_bytes: int = 64 * 2**20

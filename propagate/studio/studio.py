@@ -147,7 +147,9 @@ class Studio:
             if self._propagator is None:
                 from propagate.pipeline import Propagator
 
-                self._propagator = Propagator(self.settings.model, device=self.settings.device)
+                self._propagator = Propagator(
+                    self.settings.model, device=self.settings.device, engine=self.settings.engine
+                )
             return self._propagator
 
     def warm_up(self) -> None:

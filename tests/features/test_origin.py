@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-import propagate.features.origin
+import propagate.features.file_hashes
 import propagate.run_settings
 from propagate.batch.manifest import BatchVideo
 from propagate.batch.schedule import run_batch
@@ -106,14 +106,14 @@ def test_weights_that_replace_those_of_the_unet_are_named_instead(tmp_path: Path
 
 def test_a_file_is_read_once_until_it_changes(model: Path, monkeypatch: Any) -> None:
     reads = []
-    inner = propagate.features.origin._sha256.__wrapped__
+    inner = propagate.features.file_hashes._sha256.__wrapped__
 
     def counted(*given: Any) -> str:
         reads.append(given[0].name)
         return inner(*given)
 
-    cached = propagate.features.origin.lru_cache(maxsize=8)(counted)
-    monkeypatch.setattr(propagate.features.origin, "_sha256", cached)
+    cached = propagate.features.file_hashes.lru_cache(maxsize=8)(counted)
+    monkeypatch.setattr(propagate.features.file_hashes, "_sha256", cached)
     for _ in range(3):
         load_backbone(str(model), device="cpu")
     assert reads.count(WEIGHTS) == 1

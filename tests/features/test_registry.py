@@ -85,7 +85,7 @@ def test_tiny_comes_with_its_card_and_is_small() -> None:
     size_mb = sum(path.stat().st_size for path in files) / 1e6
     assert size_mb <= 25
     assert size_mb == pytest.approx(PRESETS["tiny"].size_mb, abs=1)
-    assert {path.suffix for path in files} == {".json", ".safetensors", ".md"}
+    assert {path.suffix for path in files} == {".json", ".safetensors", ".md", ".xml", ".bin"}
     card = (TINY / "README.md").read_text(encoding="utf-8")
     for credit in ("Caltech-101", "TensorFlow flowers", "CC BY"):
         assert credit in card

@@ -146,8 +146,8 @@ def test_frames_in_a_batch_are_told_the_same(saved: Path) -> None:
     backbone = load(saved)
     noisy = torch.randn(3, 4, 8, 12, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        together = backbone._run(noisy, 51)
-        alone = [backbone._run(noisy[i : i + 1], 51) for i in range(3)]
+        together = backbone._run(noisy, 51)[0]
+        alone = [backbone._run(noisy[i : i + 1], 51)[0] for i in range(3)]
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
 
 
