@@ -569,7 +569,7 @@ def test_a_killed_run_leaves_whole_files_and_ends_like_another_when_run_again(
     [
         ("--overlay", 20_000, ["incomplete.json", "masks", "references"]),
         ("--overlay", 6000, ["incomplete.json", "masks", "references"]),
-        ("--format=rle", 6000, ["incomplete.json", "references"]),
+        ("--format=rle", 20_000, ["incomplete.json", "references"]),
     ],
 )
 @pytest.mark.slow

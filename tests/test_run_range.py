@@ -158,16 +158,17 @@ def test_a_run_with_a_reference_before_its_range_goes_on_where_it_was_stopped(
     options = SourceOptions(frame_range=FrameRange(start=3, end=11))
     whole = color.run(drawn.mp4, given, tmp_path, source_options=options, name="whole")
 
-    class Stopped(Exception):
+    class Interrupted(Exception):
         pass
 
-    def stop(done, _):
-        if done == 7:
-            raise Stopped
+    def stop(frame, result):
+        if frame.index == 9:
+            raise Interrupted
 
-    with pytest.raises(Stopped):
-        color.run(drawn.mp4, given, tmp_path, source_options=options, save_every_s=0, progress=stop)
-    again = color.run(drawn.mp4, given, tmp_path, source_options=options, save_every_s=0)
+    more = {"source_options": options, "save_every_s": 0}
+    with pytest.raises(Interrupted):
+        color.run(drawn.mp4, given, tmp_path, on_result=stop, **more)
+    again = color.run(drawn.mp4, given, tmp_path, **more)
     assert again.resumed_at
     expected = masks_in(whole.folder)
     for name, mask in masks_in(again.folder).items():

@@ -178,7 +178,7 @@ def shared_studio(
 
 
 @pytest.mark.parametrize(
-    ("frame", "ratio", "zoom"), [(0, 1, 1.0), (1, 1, 3.7), (2, 2, 1.0), (3, 2, 3.7)]
+    ("frame", "ratio", "zoom"), [(0, 1, 1.0), (1, 1, 4.7), (2, 2, 1.0), (3, 2, 4.7)]
 )
 def test_ids_are_exact_at_any_zoom(
     chromium: Any,
