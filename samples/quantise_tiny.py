@@ -13,6 +13,7 @@ there as long as weights and reading stay the same.
 """
 
 import argparse
+import importlib
 import json
 import os
 import random
@@ -83,7 +84,7 @@ def main() -> None:
     # NNCF reports its use over the network, unless it believes that it is being tested.
     os.environ["NNCF_CI"] = "1"
     with without_telemetry():
-        import nncf
+        nncf = importlib.import_module("nncf")
 
     backbone = load_backbone(args.model, device="cpu", dtype="float32", engine="torch")
     suffixes = {".jpg", ".jpeg", ".png"}
