@@ -430,6 +430,31 @@ def test_an_error_of_several_lines_is_reported_on_one(drawn, tmp_path):
     assert json.loads((tmp_path / "clip/incomplete.json").read_text())["error"] == "one two"
 
 
+def test_an_interrupt_within_a_frame_leaves_no_mask_that_is_not_counted(drawn, tmp_path):
+    class Interrupting:
+        name, index, time_s = "00001", 1, 0.04
+
+        @property
+        def image(self):
+            assert (tmp_path / "clip/masks/00001.png").exists()
+            raise KeyboardInterrupt
+
+    frame = Frame(drawn.images[0], 0, 0, "00000")  # type: ignore[arg-type]
+    one = np.where(drawn.truth[0] == 1, drawn.truth[0], 0)
+    first = Result(0, 0.0, one, {1: 0.5}, {1: "unsure"}, {1: 0.1})
+    # Its second object is new, so its colour is chosen by the image.
+    second = Result(
+        *(1, 0.04, drawn.truth[1]),
+        *({1: 0.5, 2: 0.5}, {1: "unsure", 2: "unsure"}, {1: 0.1, 2: 0.1}),
+    )
+    folder = RunFolder(tmp_path / "clip", {})
+    folder.write(frame, first)
+    with pytest.raises(KeyboardInterrupt), folder:
+        folder.write(Interrupting(), second)  # type: ignore[arg-type]
+    assert [path.name for path in (tmp_path / "clip/masks").iterdir()] == ["00000.png"]
+    assert json.loads((tmp_path / "clip/incomplete.json").read_text())["frames"] == 1
+
+
 # Signals
 
 

@@ -171,6 +171,7 @@ class RunFolder:
         self.frame_count: int | None = None
         self._kept: Iterator[tuple[int, Mapping[str, Any]]] = iter(())
         self._stale: set[str] = set()  # names of frames
+        self._begun: str | None = None  # name of the frame that is being written
         with guard_output_folder(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = take_lock(self.path)
@@ -266,6 +267,7 @@ class RunFolder:
         if self._to_rewrite:
             raise ValueError(f"frame {frame.name}: {self._to_rewrite} before it are not rewritten")
         self._lock.check()
+        self._begun = frame.name
         if self._pngs:
             write_mask(mask_file(self.path / MASKS, frame.name), result.mask)
         if refined is not None:
@@ -281,6 +283,7 @@ class RunFolder:
         self._log.add(entry)
         self._stale.discard(frame.name)
         self._count += 1
+        self._begun = None
 
     def save(
         self,
@@ -442,6 +445,7 @@ class RunFolder:
 
     def _end_with(self, error: BaseException) -> None:
         """Keep the frames so far, and write why there are no more."""
+        self._settle_begun()
         reason = hide_secrets(" ".join(str(error).split())) or type(error).__name__
         if not self._count and not self.kept and not self._stale:
             # The next attempt, with the right mask for example, must find the folder free.
@@ -469,6 +473,18 @@ class RunFolder:
         if not (self.path / STATE).exists():
             with suppress(OSError):
                 (self.path / FRAMES).unlink(missing_ok=True)
+
+    def _settle_begun(self) -> None:
+        """Count the frame that was being written, if it is in the log; else remove its masks."""
+        if self._begun is None:
+            return
+        with suppress(OSError, OutputError):
+            names = [entry["name"] for entry in self._log.entries()]
+            if names[-1:] == [self._begun]:
+                self._count = len(names)
+            elif self._begun not in self._stale:
+                for folder in self._mask_folders:
+                    mask_file(folder, self._begun).unlink(missing_ok=True)
 
     def _remove_all(self) -> None:
         """Remove everything this run wrote, also the files of a first frame that failed."""
