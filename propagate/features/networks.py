@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import AutoencoderKL
 
 from propagate.features.hooks import outputs_of
+
+if TYPE_CHECKING:
+    # A U-Net on pixels needs none, and its import takes long.
+    from diffusers import AutoencoderKL
 
 
 class NeverRuns(LookupError):
@@ -87,7 +90,7 @@ class UNetPart(torch.nn.Module):
 class VaeEncoder(torch.nn.Module):
     """The encoder of a VAE."""
 
-    def __init__(self, vae: AutoencoderKL) -> None:
+    def __init__(self, vae: "AutoencoderKL") -> None:
         """Set up the encoder, which is shared, not copied."""
         super().__init__()
         self.vae = vae

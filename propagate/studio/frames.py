@@ -9,7 +9,7 @@ that thread reads forwards: on from where it is, or again from the start.
 import threading
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TooLate
 from contextlib import suppress
@@ -276,7 +276,7 @@ class _Reader:
         if self._source is None or target < self.position or jumps:
             self._open(max(0, target - BEFORE))
         assert self._source is not None
-        for frame in self._source:
+        for frame in self._in_range(target):
             self.position = frame.index + 1
             if frame.index >= target - BEFORE:
                 data = encode_frame(frame)
@@ -291,6 +291,24 @@ class _Reader:
         self.close()
         if end <= target:
             raise Refused(404, f"frame {target}: the last one is {end - 1}")
+
+    def _in_range(self, target: int) -> Iterator[Frame]:
+        """Give the frames of the source.
+
+        Raises:
+            Refused: There is none where it was opened.
+            VideoError: One of them cannot be decoded.
+        """
+        assert self._source is not None
+        begun = False
+        try:
+            for frame in self._source:
+                begun = True
+                yield frame
+        except VideoError as error:
+            if begun:
+                raise
+            raise Refused(404, f"frame {target}: {error.message}") from error
 
     def _open(self, start: int) -> None:
         self.close()

@@ -41,6 +41,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from propagate.config import Config
 from propagate.features.backbone import Backbone
 from propagate.features.extract import extract_features, working_size
+from propagate.features.networks import UNetPart
 from propagate.features.recipes import RECIPES
 from propagate.features.registry import load_backbone
 from tests.full_size_models import save_full_size_model
@@ -119,7 +120,7 @@ def count_forwards(backbone: Backbone) -> Forwards:
     def before(module: torch.nn.Module, _inputs: Any) -> None:
         if isinstance(module, UNet2DConditionModel | UNet2DModel):
             started.append(module)
-        elif not started and set(encoder) <= set(finished):
+        elif not started and not isinstance(module, UNetPart) and set(encoder) <= set(finished):
             # Not called by another: that one would not have finished yet.
             encoder.append(module)
 
@@ -134,7 +135,8 @@ def count_forwards(backbone: Backbone) -> Forwards:
             handle.remove()
     unet = started[0]
     whole = finished.count(unet)
-    last = next(name for name, module in unet.named_modules() if module is finished[-1])
+    names = {module: name for name, module in unet.named_modules()}
+    last = [names[module] for module in finished if module in names][-1]
     latents, args, kwargs = _first_inputs(backbone, unet, image)
     return Forwards(
         encoder=torch.nn.Sequential(*encoder),

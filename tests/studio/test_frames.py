@@ -168,6 +168,9 @@ def test_frames_are_answered_before_the_video_is_counted(opened, tmp_path):
     assert number_in_jpeg(frames.jpeg(140)) == 140
     with pytest.raises(Refused, match="149"):
         frames.jpeg(150 + 64)
+    # Opened anew beyond the end.
+    with pytest.raises(Refused, match="149"):
+        frames.jpeg(150 + 200)
 
 
 @pytest.mark.parametrize("index", [-1, 30, 10**8])

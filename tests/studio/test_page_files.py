@@ -35,7 +35,7 @@ def test_the_dialog_begins_at_a_video_and_says_where_it_is(
         hand = Hand(page)
         page.goto(running.address)
         page.locator("dialog .file").first.wait_for(timeout=WAIT_MS)
-        page.wait_for_timeout(200)
+        page.wait_for_timeout(1000)
         assert page.evaluate(FOCUSED) == "b.mp4"
         assert page.inner_text(".path") == "videos"
         page.locator("dialog .file", has_text="kitchen").click()

@@ -10,6 +10,7 @@ import pytest
 
 from tests.studio.hand import HEIGHT, WAIT_MS, WIDTH, Hand, Studio, ids_in, studio, write_ids
 
+expect = pytest.importorskip("playwright.sync_api", reason="needs playwright").expect
 pytest.importorskip("propagate.studio.serve", reason="needs the extra studio", exc_type=ImportError)
 pytestmark = pytest.mark.slow
 
@@ -65,18 +66,18 @@ def test_nothing_is_left_of_a_first_stroke_that_is_given_up(
         assert page.locator(".object").count() == 1
         hand.key("Escape")
         mouse.up()
-        page.wait_for_timeout(200)
-        assert page.locator(".object").count() == 0, tool
+        page.wait_for_timeout(1000)
+        expect(page.locator(".object"), tool).to_have_count(0, timeout=WAIT_MS)
         assert _steps(hand) == none
     # By keyboard, and a box that is too small.
     hand.key("x", "c", "Enter", "ArrowRight", "Escape")
-    page.wait_for_timeout(300)
+    page.wait_for_timeout(1000)
     assert page.locator(".object").count() == 0
     hand.stroke((30, 30))
-    page.wait_for_timeout(300)
+    page.wait_for_timeout(1000)
     assert page.locator(".object").count() == 0
     assert _steps(hand) == none
-    page.wait_for_timeout(300)
+    page.wait_for_timeout(1000)
     assert _objects(running[1]) == {}
     # An object that was added by hand stays, and so does what was painted.
     hand.key("a", "x", "c", "Enter", "ArrowRight", "Escape")
@@ -114,7 +115,7 @@ def test_after_a_rename_the_keys_go_on(hand: Hand, running: tuple[Studio, Path])
     assert page.locator("input.rename").count() == 0
     assert page.evaluate("document.activeElement.id") == "overlay"
     hand.key("ArrowRight")
-    page.wait_for_timeout(300)
+    page.wait_for_timeout(1000)
     assert page.input_value("#frame") == "1"
     # From the list, with the keys of the list.
     page.locator(".object .choose").nth(1).focus()
@@ -240,7 +241,7 @@ def test_two_fingers_zoom_and_one_paints(hand: Hand, running: tuple[Studio, Path
     for step in range(1, 9):
         touch("touchMove", (x - 40 - 5 * step, y), (x + 40 + 5 * step, y))
     touch("touchEnd")
-    page.wait_for_timeout(200)
+    page.wait_for_timeout(1000)
     assert scale() == pytest.approx(before * 2, rel=0.02)
     assert hand.place(96, 64) == pytest.approx((x, y), abs=3)  # what is between the fingers stays
     assert not file.exists()
@@ -249,7 +250,7 @@ def test_two_fingers_zoom_and_one_paints(hand: Hand, running: tuple[Studio, Path
             touch("touchStart", (x - 80, y), (x + 80, y))
         touch("touchMove", (x - 40 - 5 * step, y), (x + 40 + 5 * step, y))
     touch("touchEnd")
-    page.wait_for_timeout(200)
+    page.wait_for_timeout(1000)
     assert scale() == pytest.approx(before, rel=0.02)
     assert not file.exists()
     # One finger paints.
@@ -257,7 +258,7 @@ def test_two_fingers_zoom_and_one_paints(hand: Hand, running: tuple[Studio, Path
     for step in range(1, 6):
         touch("touchMove", hand.place(50 + 8 * step, 40))
     touch("touchEnd")
-    page.wait_for_timeout(200)
+    page.wait_for_timeout(1000)
     hand.saved()
     painted = ids_in(file) == 1
     assert painted[40, 50]

@@ -25,7 +25,7 @@ def test_an_open_page_shows_what_the_command_line_did(chromium, drawn, tmp_path)
         model, options = Propagator("color", device="cpu"), {"backwards": "new", "update": True}
         model.run(drawn.mp4, {0: drawn.truth[0]}, tmp_path / "out", **options)
         page.get_by_text("Something wrong?").first.wait_for(timeout=WAIT_MS)
-        page.wait_for_timeout(500)
+        page.wait_for_timeout(1000)
         assert any(url.endswith("/timeline") for url in answers), "the scores are fetched too"
         both = {0: drawn.truth[0], 4: np.roll(drawn.truth[4], 2, axis=1)}
         with page.expect_response("**/timeline", timeout=WAIT_MS):

@@ -42,7 +42,7 @@ def test_only_what_was_painted_becomes_a_reference(
         counted = page.locator("#follow-text", has_text=re.compile(r"Stop · \d+ of 5 frames"))
         counted.wait_for(timeout=WAIT_MS)
         page.locator("#follow:not(.running)").wait_for(timeout=WAIT_MS)
-        page.wait_for_timeout(300)
+        page.wait_for_timeout(1000)
         # What is said afterwards promises nothing.
         said = page.locator(".notice").inner_text()
         assert "look through the video all the same" in said
