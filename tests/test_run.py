@@ -24,7 +24,7 @@ from propagate.errors import OutputError, VideoError
 from propagate.io.masks.references import masks_of_sources
 from propagate.io.write.run_folder import RunFolder
 from propagate.pipeline import Propagator
-from propagate.records import Frame, Result
+from propagate.records import Frame, Result, State
 from tests import forked
 from tests.batch_runs import here
 from tests.paths import ROOT
@@ -443,10 +443,8 @@ def test_an_interrupt_within_a_frame_leaves_no_mask_that_is_not_counted(drawn, t
     one = np.where(drawn.truth[0] == 1, drawn.truth[0], 0)
     first = Result(0, 0.0, one, {1: 0.5}, {1: "unsure"}, {1: 0.1})
     # Its second object is new, so its colour is chosen by the image.
-    second = Result(
-        *(1, 0.04, drawn.truth[1]),
-        *({1: 0.5, 2: 0.5}, {1: "unsure", 2: "unsure"}, {1: 0.1, 2: 0.1}),
-    )
+    states: dict[int, State] = {1: "unsure", 2: "unsure"}
+    second = Result(1, 0.04, drawn.truth[1], {1: 0.5, 2: 0.5}, states, {1: 0.1, 2: 0.1})
     folder = RunFolder(tmp_path / "clip", {})
     folder.write(frame, first)
     with pytest.raises(KeyboardInterrupt), folder:
