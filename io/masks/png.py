@@ -26,6 +26,11 @@ def mask_file(folder: Path, frame: str) -> Path:
     return folder / f"{frame}{SUFFIX}"
 
 
+def mask_files(folder: Path) -> list[Path]:
+    """List the masks in a folder, by name; none if there is no such folder."""
+    return sorted(folder.glob(f"[!.]*{SUFFIX}"))
+
+
 def read_ids(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read the pixel values of an image as object ids. There may be no object.
 

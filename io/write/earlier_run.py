@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from propagate.errors import OutputError
-from propagate.io.masks.png import SUFFIX, mask_file
+from propagate.io.masks.png import SUFFIX, mask_file, mask_files
 from propagate.io.write.files import REPLACE_HINT, is_partial
 from propagate.io.write.kept_frames import (
     Entries,
@@ -72,7 +72,7 @@ def find_finished(
         report is None
         or differences(report, settings)
         or not all((path / name).exists() for name, is_wanted in wanted.items() if is_wanted)
-        or (wanted[MASKS] and _count_masks(path / MASKS) < report.get("frames", 0))
+        or (wanted[MASKS] and len(mask_files(path / MASKS)) < report.get("frames", 0))
     ):
         return None
     if any((path / name).exists() for name in (*_WORK_FILES, LOCK)):
@@ -281,7 +281,7 @@ def _saved(
         progress, session = saved
         names = {entry["name"] for entry in read_log(path, progress)}
         for folder in mask_folders:
-            if missing := names - {mask.stem for mask in folder.glob(f"*{SUFFIX}")}:
+            if missing := names - {mask.stem for mask in mask_files(folder)}:
                 raise StateError(f"{mask_file(Path(folder.name), min(missing))} is missing")
     except StateError as error:
         log.warning("%s: %s; starting over", path, error)
@@ -295,11 +295,6 @@ def _settings_in(marker: Path) -> Mapping[str, Any] | None:
         return dict(json.loads(marker.read_bytes())["settings"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
-
-
-def _count_masks(folder: Path) -> int:
-    """Count the masks that nobody has taken away."""
-    return sum(1 for _ in folder.glob(f"*{SUFFIX}"))
 
 
 def remove_work_files(path: Path) -> None:

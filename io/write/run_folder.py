@@ -15,7 +15,7 @@ import numpy as np
 
 from propagate.errors import MaskError, OutputError, hide_secrets
 from propagate.io.masks.display_colours import DisplayColours
-from propagate.io.masks.png import SUFFIX, mask_file, read_ids, write_mask
+from propagate.io.masks.png import SUFFIX, mask_file, mask_files, read_ids, write_mask
 from propagate.io.masks.rle import decode_mask, encode_rle
 from propagate.io.write.combined import CombinedFiles
 from propagate.io.write.earlier_run import (
@@ -398,7 +398,7 @@ class RunFolder:
         """Name what is in the folder, for people: "masks/ (80 PNG)", "overlay.mp4", ..."""
         masks = [f"{folder.name}/ ({self._count} PNG)" for folder in self._mask_folders]
         files = (RUN_LENGTHS, OVERLAY, REPORT, INCOMPLETE, PAGE)
-        given = len(list((self.path / REFERENCES).glob("*.png")))
+        given = len(mask_files(self.path / REFERENCES))
         references = [f"{REFERENCES}/ ({given} PNG)"] if given else []
         return masks + references + [name for name in files if (self.path / name).exists()]
 
@@ -510,7 +510,7 @@ class RunFolder:
 
 def _names_in(folders: Iterable[Path]) -> set[str]:
     """Name the frames that have a mask in any of the folders."""
-    return {mask.stem for folder in folders for mask in folder.glob(f"[!.]*{SUFFIX}")}
+    return {mask.stem for folder in folders for mask in mask_files(folder)}
 
 
 def _read_own_mask(path: Path) -> np.ndarray:

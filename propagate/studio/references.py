@@ -9,7 +9,7 @@ import numpy as np
 from propagate.errors import MaskError, PropagateError
 from propagate.io.masks.ids import check_size, checksum
 from propagate.io.masks.places import places_by_name
-from propagate.io.masks.png import SUFFIX, mask_file, read_ids, write_mask
+from propagate.io.masks.png import mask_file, mask_files, read_ids, write_mask
 from propagate.io.write.files import make_output_folder
 from propagate.records import BACKGROUND_ID, VOID_ID, Mask
 from propagate.studio.answers import Refused
@@ -68,7 +68,7 @@ class References:
 
     def read_again(self) -> None:
         """Read what is there now; files that have not changed are not opened."""
-        files = sorted(self._folder.glob(f"[!.]*{SUFFIX}"))
+        files = mask_files(self._folder)
         notes: list[str] = []
         found: dict[int, Reference] = {}
         paths: dict[int, Path] = {}

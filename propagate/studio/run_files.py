@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from propagate.dependence import Dependence
-from propagate.io.masks.png import SUFFIX
+from propagate.io.masks.png import mask_files
 from propagate.io.write.files import guard_writing
 from propagate.io.write.layout import (
     FRAMES,
@@ -55,7 +55,7 @@ def read_run_files(folder: Path, index_of: Callable[[str], int | None]) -> RunFi
         folder: Of the run.
         index_of: Gives the frame of a name; None if there is none.
     """
-    frames = {index_of(file.stem) for file in (folder / MASKS).glob(f"[!.]*{SUFFIX}")}
+    frames = {index_of(file.stem) for file in mask_files(folder / MASKS)}
     tracks: dict[int, dict[str, Track]] = {}
     settings: Mapping[str, Any] = {}
     looks = ObjectLooks()

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from propagate.io.masks.png import SUFFIX
+from propagate.io.masks.png import mask_files
 from propagate.io.write.layout import (
     FRAMES,
     INCOMPLETE,
@@ -47,7 +47,7 @@ def stamps_of_labels(folder: Path) -> Stamps:
     Args:
         folder: Of the run.
     """
-    references = sorted((folder / REFERENCES).glob(f"[!.]*{SUFFIX}"))
+    references = mask_files(folder / REFERENCES)
     return _stamps((folder / PROJECT, folder / REFERENCES, *references))
 
 
