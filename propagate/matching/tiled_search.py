@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from propagate.matchers import Window
-from propagate.matching.matches import Frames, Matches, Windows, group_size, top_of_rows
+from propagate.matching.matches import Frames, Matches, Windows
+from propagate.matching.row_top_k import group_size, top_of_rows
 
 # How many cosines are held at once, if one tile needs no more. Measured on two cores at 60 x 107
 # cells, as the side of a tile.

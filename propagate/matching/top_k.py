@@ -12,7 +12,8 @@ import torch.nn.functional as F
 
 from propagate.matchers import Window
 from propagate.matching import tiled_search, window_search
-from propagate.matching.matches import Frames, Matches, Windows, group_size, top_of_rows
+from propagate.matching.matches import Frames, Matches, Windows
+from propagate.matching.row_top_k import group_size, top_of_rows
 from propagate.matching.tiled_search import Tiles
 
 # Side of a tile, unless the caller chooses.

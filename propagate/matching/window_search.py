@@ -16,8 +16,6 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from propagate.matching.matches import Frames, Matches, Windows
 
-# Columns of a row of keys are padded to a multiple of this.
-KEYS = 16
 # Fewer runs than this are not worth a second thread.
 RUNS_OF_A_THREAD = 16
 
@@ -60,9 +58,10 @@ def search(
     shape = len(parts), height, width, windows.top_k
     cosines, numbers = np.full(shape, -np.inf, np.float32), np.zeros(shape, np.int64)
     reach = _reach(windows)
+    runs = _runs(tiles.numpy(), side, height, width)
     for part, frames in enumerate(parts):
-        shifts = None if offsets is None else offsets[part].numpy()
-        runs = _runs(tiles.numpy(), side, shifts, height, width)
+        if offsets is not None:
+            runs[:, 4:] = offsets[part].numpy()[runs[:, 0] // side, runs[:, 1] // side]
         for number, frame in enumerate(frames):
             first = number * height * width
             work = (query, _keys_of(frame), reach, first, cosines[part], numbers[part])
@@ -87,28 +86,25 @@ def _reach(windows: Windows) -> np.ndarray:
     return np.where(within > 0, np.ceil(np.sqrt(within)).astype(np.int64) - 1, -1)
 
 
-def _runs(
-    tiles: np.ndarray, side: int, shifts: np.ndarray | None, height: int, width: int
-) -> np.ndarray:
-    """Cut tiles, (T, 2), into runs of a few rows: see `search_runs`."""
+def _runs(tiles: np.ndarray, side: int, height: int, width: int) -> np.ndarray:
+    """Cut tiles, (T, 2), into runs of a few rows, whose windows are not shifted: see `search_runs`."""
     from propagate.matching.window_loop import ROWS
 
     steps = np.arange(0, side, ROWS)
-    y, x = (tiles[:, :1] * side + steps, np.repeat(tiles[:, 1:] * side, len(steps), 1))
-    rows = np.broadcast_to(np.minimum(ROWS, side - steps), y.shape)
-    if shifts is None:
-        dy = dx = np.zeros_like(y)
-    else:
-        dy, dx = (
-            np.repeat(shifts[tiles[:, 0], tiles[:, 1], i, None], len(steps), 1) for i in (0, 1)
-        )
-    rows, columns = np.minimum(rows, height - y), np.minimum(side, width - x)
-    runs = np.stack([y, x, rows, columns, dy, dx], axis=-1).reshape(-1, 6)
+    y, x = tiles[:, :1] * side + steps, np.repeat(tiles[:, 1:] * side, len(steps), 1)
+    rows, columns = (
+        np.minimum(np.minimum(ROWS, side - steps), height - y),
+        np.minimum(side, width - x),
+    )
+    unshifted = np.zeros_like(y)
+    runs = np.stack([y, x, rows, columns, unshifted, unshifted], axis=-1).reshape(-1, 6)
     return np.ascontiguousarray(runs[runs[:, 2] > 0])
 
 
 def _keys_of(frame: torch.Tensor) -> np.ndarray:
     """Lay out a frame (h, w, C) as keys: (h, C, w padded with zeros). Kept as long as the frame."""
+    from propagate.matching.window_loop import KEYS
+
     if (keys := _keys.get(frame)) is None:
         height, width, channels = frame.shape
         keys = np.zeros((height, channels, -(-width // KEYS) * KEYS), np.float32)

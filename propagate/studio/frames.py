@@ -276,7 +276,7 @@ class _Reader:
         if self._source is None or target < self.position or jumps:
             self._open(max(0, target - BEFORE))
         assert self._source is not None
-        for frame in self._in_range(target):
+        for frame in self._frames_for(target):
             self.position = frame.index + 1
             if frame.index >= target - BEFORE:
                 data = encode_frame(frame)
@@ -292,7 +292,7 @@ class _Reader:
         if end <= target:
             raise Refused(404, f"frame {target}: the last one is {end - 1}")
 
-    def _in_range(self, target: int) -> Iterator[Frame]:
+    def _frames_for(self, target: int) -> Iterator[Frame]:
         """Give the frames of the source.
 
         Raises:
