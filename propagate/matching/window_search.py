@@ -87,7 +87,7 @@ def _reach(windows: Windows) -> np.ndarray:
 
 
 def _runs(tiles: np.ndarray, side: int, height: int, width: int) -> np.ndarray:
-    """Cut tiles, (T, 2), into runs of a few rows, whose windows are not shifted: see `search_runs`."""
+    """Cut tiles, (T, 2), into runs of a few rows, not shifted: see `search_runs`."""
     from propagate.matching.window_loop import ROWS
 
     steps = np.arange(0, side, ROWS)
