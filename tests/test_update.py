@@ -15,6 +15,7 @@ from propagate.io.masks.masks_json import read_masks_json
 from propagate.pipeline import Propagator
 from propagate.report.saved import SavedRun
 from tests.batch_runs import assert_same
+from tests.stopping import stop_at
 
 FRAMES = 12
 
@@ -203,14 +204,6 @@ def test_an_update_that_breaks_off_goes_on_with_these_or_other_references(
             if int(path.stem) not in last:
                 path.unlink()
         assert_same(out, new / case)
-
-
-def stop_at(index):
-    def stop(frame, result):
-        if frame.index == index:
-            raise Stopped("stopped")
-
-    return stop
 
 
 def test_masks_that_change_stay_until_they_are_computed_again(color, clip, truth, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.paths import ROOT
-from tests.studio.hand import FRAMES, HEIGHT, WIDTH
+from tests.studio.hand import FRAMES, HEIGHT, WIDTH, Studio, studio
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
@@ -47,3 +47,13 @@ def clip(
         ]
     truth = np.array(Image.open(ROOT / "samples" / "clip" / "first.png"))[::2, ::2]
     return write_video(tmp_path_factory.mktemp("cups") / "cups.mp4", images), truth
+
+
+@pytest.fixture(scope="module")
+def shared_studio(
+    clip: tuple[Path, np.ndarray], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Studio, Path]]:
+    """One studio and the folder of its project; each test uses frames of its own."""
+    out = tmp_path_factory.mktemp("shared")
+    with studio(clip[0], out) as running:
+        yield running, out / clip[0].stem

@@ -152,3 +152,10 @@ def write_ids(file: Path, ids: np.ndarray) -> Path:
     image.putpalette(palette().tobytes())
     image.save(file)
     return file
+
+
+def opened(chromium: Any, address: str) -> Hand:
+    """Open the page of a studio in a window of 1366x768."""
+    hand = Hand(chromium.new_page(viewport={"width": 1366, "height": 768}))
+    hand.open(address)
+    return hand

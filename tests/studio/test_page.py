@@ -3,7 +3,7 @@
 import json
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from tests.studio.hand import (
     centre,
     ids_in,
     masks_of,
+    opened,
     studio,
     write_ids,
 )
@@ -37,9 +38,8 @@ def test_mending_changes_only_frames_up_to_the_next_reference(
     project = tmp_path / "out" / "cups"
     write_ids(tmp_path / "first.png", truth)
     with studio(video, tmp_path / "out") as running:
-        page = chromium.new_page(viewport={"width": 1366, "height": 768})
-        hand = Hand(page)
-        hand.open(running.address)
+        hand = opened(chromium, running.address)
+        page = hand.page
         page.set_input_files("#import-file", tmp_path / "first.png")
         page.locator("#undo[title*=Import]").wait_for(timeout=WAIT_MS)
         hand.saved()
@@ -82,9 +82,8 @@ def test_paint_follow_mend_undo_export_and_go_on(
     video, truth = clip
     project = tmp_path / "out" / "cups"
     with studio(video, tmp_path / "out") as running:
-        page = chromium.new_page(viewport={"width": 1366, "height": 768})
-        hand = Hand(page)
-        hand.open(running.address)
+        hand = opened(chromium, running.address)
+        page = hand.page
         assert hand.hint == "Paint the object you want to follow"
         assert page.locator("#follow").is_disabled()
 
@@ -155,9 +154,8 @@ def test_paint_follow_mend_undo_export_and_go_on(
 
     # Closed and opened again, everything is there.
     with studio(video, tmp_path / "out") as running:
-        page = chromium.new_page(viewport={"width": 1366, "height": 768})
-        hand = Hand(page)
-        hand.open(running.address)
+        hand = opened(chromium, running.address)
+        page = hand.page
         assert page.locator(".object").count() == 2
         assert "Something wrong?" in hand.hint
         hand.key("r")
@@ -165,16 +163,6 @@ def test_paint_follow_mend_undo_export_and_go_on(
         assert page.input_value("#frame") == "6"
         page.close()
     assert masks_of(project) == after
-
-
-@pytest.fixture(scope="module")
-def shared_studio(
-    clip: tuple[Path, np.ndarray], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Studio, Path]]:
-    """One studio and the folder of its project; each test paints on a frame of its own."""
-    out = tmp_path_factory.mktemp("shared")
-    with studio(clip[0], out) as running:
-        yield running, out / clip[0].stem
 
 
 @pytest.mark.parametrize(
@@ -285,9 +273,8 @@ def test_every_change_is_one_step_that_undo_takes_back(
     ids = np.zeros((HEIGHT, WIDTH), np.uint8)
     ids[10:60, 10:60], ids[60:100, 80:150] = 1, 2
     write_ids(tmp_path / "given.png", ids)
-    page = chromium.new_page(viewport={"width": 1366, "height": 768})
-    hand = Hand(page)
-    hand.open(running.address)
+    hand = opened(chromium, running.address)
+    page = hand.page
     hand.go_to(7)
     page.set_input_files("#import-file", tmp_path / "given.png")
     page.locator("#undo[title*=Import]").wait_for(timeout=WAIT_MS)

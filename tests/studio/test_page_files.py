@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.studio.hand import FRAMES, WAIT_MS, Hand, studio
+from tests.studio.hand import FRAMES, WAIT_MS, Hand, opened, studio
 
 pytest.importorskip("propagate.studio.serve", reason="needs the extra studio", exc_type=ImportError)
 pytestmark = pytest.mark.slow
@@ -129,9 +129,8 @@ def test_how_much_was_sent_is_said(
     chromium: Any, clip: tuple[Path, np.ndarray], tmp_path: Path
 ) -> None:
     with studio(clip[0], tmp_path / "out", "--uploads") as running:
-        page = chromium.new_page(viewport={"width": 1366, "height": 768})
-        hand = Hand(page)
-        hand.open(running.address)
+        hand = opened(chromium, running.address)
+        page = hand.page
         session = page.context.new_cdp_session(page)
         slow = {"offline": False, "latency": 5, "downloadThroughput": -1}
         session.send("Network.enable")
@@ -150,9 +149,8 @@ def test_without_uploads_a_dropped_video_is_not_sent(
     chromium: Any, clip: tuple[Path, np.ndarray], tmp_path: Path
 ) -> None:
     with studio(clip[0], tmp_path / "out") as running:
-        page = chromium.new_page(viewport={"width": 1366, "height": 768})
-        hand = Hand(page)
-        hand.open(running.address)
+        hand = opened(chromium, running.address)
+        page = hand.page
         _drop(hand, "other.mp4", clip[0].read_bytes(), "video/mp4")
         assert "--uploads" in _said(hand, "Files cannot be sent here")
         assert hand.errors == []

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.studio.hand import HEIGHT, WAIT_MS, WIDTH, Hand, Studio, ids_in, studio, write_ids
+from tests.studio.hand import HEIGHT, WAIT_MS, WIDTH, Hand, Studio, ids_in, write_ids
 
 expect = pytest.importorskip("playwright.sync_api", reason="needs playwright").expect
 pytest.importorskip("propagate.studio.serve", reason="needs the extra studio", exc_type=ImportError)
@@ -23,21 +23,11 @@ OVERLAY_PIXELS = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def running(
-    clip: tuple[Path, np.ndarray], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Studio, Path]]:
-    """One studio and the folder of its project; each test uses frames of its own."""
-    out = tmp_path_factory.mktemp("hands")
-    with studio(clip[0], out) as started:
-        yield started, out / clip[0].stem
-
-
 @pytest.fixture
-def hand(chromium: Any, running: tuple[Studio, Path]) -> Iterator[Hand]:
+def hand(chromium: Any, shared_studio: tuple[Studio, Path]) -> Iterator[Hand]:
     context = chromium.new_context(viewport={"width": 1366, "height": 768}, has_touch=True)
     hand = Hand(context.new_page())
-    hand.open(running[0].address)
+    hand.open(shared_studio[0].address)
     yield hand
     assert hand.errors == []
     context.close()
@@ -53,7 +43,7 @@ def _steps(hand: Hand) -> list[str]:
 
 
 def test_nothing_is_left_of_a_first_stroke_that_is_given_up(
-    hand: Hand, running: tuple[Studio, Path]
+    hand: Hand, shared_studio: tuple[Studio, Path]
 ) -> None:
     """The first test of this studio: there is no object yet."""
     page, mouse = hand.page, hand.page.mouse
@@ -78,14 +68,14 @@ def test_nothing_is_left_of_a_first_stroke_that_is_given_up(
     assert page.locator(".object").count() == 0
     assert _steps(hand) == none
     page.wait_for_timeout(1000)
-    assert _objects(running[1]) == {}
+    assert _objects(shared_studio[1]) == {}
     # An object that was added by hand stays, and so does what was painted.
     hand.key("a", "x", "c", "Enter", "ArrowRight", "Escape")
     assert page.locator(".object").count() == 1
     assert _steps(hand)[0] == "Undo: Add object (Ctrl+Z)"
     hand.key("b")
     hand.stroke((20, 20), (30, 30))
-    assert set(np.unique(ids_in(running[1] / "references" / "00000.png"))) == {0, 1}
+    assert set(np.unique(ids_in(shared_studio[1] / "references" / "00000.png"))) == {0, 1}
 
 
 @pytest.mark.parametrize("tool", ["s", "x", "b", "e", "p"])
@@ -104,9 +94,9 @@ def test_the_keyboard_cursor_shows_for_every_tool(hand: Hand, tool: str) -> None
         assert page.evaluate(OVERLAY_PIXELS) == 0
 
 
-def test_after_a_rename_the_keys_go_on(hand: Hand, running: tuple[Studio, Path]) -> None:
+def test_after_a_rename_the_keys_go_on(hand: Hand, shared_studio: tuple[Studio, Path]) -> None:
     page = hand.page
-    page.set_input_files("#import-file", write_ids(running[1].parent / "two.png", _two()))
+    page.set_input_files("#import-file", write_ids(shared_studio[1].parent / "two.png", _two()))
     page.locator(".object").nth(1).wait_for(timeout=WAIT_MS)
     hand.key("1", "F2")
     page.keyboard.type("left cup")
@@ -185,7 +175,9 @@ def _start_empty(hand: Hand, folder: Path, frame: int) -> Path:
     return file
 
 
-def test_a_pen_paints_and_its_button_takes_away(hand: Hand, running: tuple[Studio, Path]) -> None:
+def test_a_pen_paints_and_its_button_takes_away(
+    hand: Hand, shared_studio: tuple[Studio, Path]
+) -> None:
     page = hand.page
     kinds = """() => {
         window.kinds = [];
@@ -197,13 +189,13 @@ def test_a_pen_paints_and_its_button_takes_away(hand: Hand, running: tuple[Studi
     pen = Pen(hand)
     sizes = {}
     for frame, force in ((3, 0.1), (4, 0.9)):
-        file = _start_empty(hand, running[1], frame)
+        file = _start_empty(hand, shared_studio[1], frame)
         pen.stroke(*line, force=force)
         sizes[force] = int((ids_in(file) == 1).sum())
     assert [kind[0] for kind in page.evaluate("window.kinds")] == ["pen", "pen"]
     assert page.evaluate("window.kinds[1][2]") == pytest.approx(0.9, abs=0.01)
     # Without "Pen pressure" a pen paints as a mouse does.
-    file = _start_empty(hand, running[1], 5)
+    file = _start_empty(hand, shared_studio[1], 5)
     hand.stroke(*line)
     assert sizes == {0.1: (ids_in(file) == 1).sum(), 0.9: (ids_in(file) == 1).sum()}
     # The button of the pen takes away what the pen painted.
@@ -215,15 +207,15 @@ def test_a_pen_paints_and_its_button_takes_away(hand: Hand, running: tuple[Studi
     assert page.locator("#pressure").is_visible()
     page.check("#pressure input")
     for frame, force in ((6, 0.1), (7, 0.9)):
-        file = _start_empty(hand, running[1], frame)
+        file = _start_empty(hand, shared_studio[1], frame)
         pen.stroke(*line, force=force)
         sizes[force] = int((ids_in(file) == 1).sum())
     assert sizes[0.1] * 3 < sizes[0.9]
 
 
-def test_two_fingers_zoom_and_one_paints(hand: Hand, running: tuple[Studio, Path]) -> None:
+def test_two_fingers_zoom_and_one_paints(hand: Hand, shared_studio: tuple[Studio, Path]) -> None:
     page = hand.page
-    file = _start_empty(hand, running[1], 8)
+    file = _start_empty(hand, shared_studio[1], 8)
     session = page.context.new_cdp_session(page)
 
     def touch(kind: str, *points: tuple[float, float]) -> None:

@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.studio.hand import FRAMES, HEIGHT, WAIT_MS, WIDTH, Hand, Studio, studio, write_ids
+from tests.studio.hand import (
+    FRAMES,
+    HEIGHT,
+    WAIT_MS,
+    WIDTH,
+    Hand,
+    Studio,
+    opened,
+    studio,
+    write_ids,
+)
 
 expect = pytest.importorskip("playwright.sync_api", reason="needs playwright").expect
 pytest.importorskip("propagate.studio.serve", reason="needs the extra studio", exc_type=ImportError)
@@ -63,9 +73,8 @@ def test_the_welcome_waits_until_no_video_is_known_to_be_open(
 def test_a_page_that_is_loaded_again_comes_back_to_video_and_frame(
     chromium: Any, running: Studio
 ) -> None:
-    page = chromium.new_page(viewport={"width": 1366, "height": 768})
-    hand = Hand(page)
-    hand.open(running.address)
+    hand = opened(chromium, running.address)
+    page = hand.page
     hand.go_to(7)
     page.reload()
     page.locator("body:not(.without-video)").wait_for(timeout=WAIT_MS)
@@ -83,14 +92,15 @@ def test_another_video_comes_back_too(
         (tmp_path / f"{name}.mp4").write_bytes(clip[0].read_bytes())
     second = str(tmp_path / "second.mp4")
     with studio(tmp_path / "first.mp4", tmp_path / "out", second) as started:
-        page = chromium.new_page(viewport={"width": 1366, "height": 768})
-        hand = Hand(page)
-        hand.open(started.address)
+        hand = opened(chromium, started.address)
+        page = hand.page
         assert page.inner_text("#title") == "first"
         hand.key("Control+o")
         page.locator(".projects").get_by_text("second").click()
         page.locator("#title", has_text="second").wait_for(timeout=WAIT_MS)
+        page.locator("dialog[open]").wait_for(state="hidden", timeout=WAIT_MS)
         hand.go_to(3)
+        expect(page.locator("#frame")).to_have_value("3", timeout=WAIT_MS)
         page.reload()
         page.locator("#title", has_text="second").wait_for(timeout=WAIT_MS)
         expect(page.locator("#frame")).to_have_value("3", timeout=WAIT_MS)
@@ -150,9 +160,8 @@ def test_nothing_lies_on_the_picture(chromium: Any, running: Studio, size: tuple
 
 
 def test_frames_are_counted_in_one_way(chromium: Any, running: Studio) -> None:
-    page = chromium.new_page(viewport={"width": 1366, "height": 768})
-    hand = Hand(page)
-    hand.open(running.address)
+    hand = opened(chromium, running.address)
+    page = hand.page
     page.locator("#frame-count", has_text=f"of 0 to {FRAMES - 1}").wait_for(timeout=WAIT_MS)
     hand.key("End")
     page.wait_for_timeout(1000)
@@ -200,9 +209,8 @@ def test_names_stand_on_their_objects_and_not_on_each_other(
     ids = np.zeros((HEIGHT, WIDTH), np.uint8)
     ids[60:100, 20:60], ids[60:68, 40:48] = 1, 2  # one upon the other
     ids[20:30, 5:15], ids[90:120, 150:190] = 3, 3  # two parts, far apart
-    page = chromium.new_page(viewport={"width": 1366, "height": 768})
-    hand = Hand(page)
-    hand.open(running.address)
+    hand = opened(chromium, running.address)
+    page = hand.page
     hand.go_to(5)
     page.set_input_files("#import-file", write_ids(tmp_path / "given.png", ids))
     page.locator(".object").nth(2).wait_for(timeout=WAIT_MS)
@@ -229,9 +237,8 @@ def test_the_timeline_is_as_high_as_its_rows(
     chromium: Any, clip: tuple[Path, np.ndarray], tmp_path: Path
 ) -> None:
     with studio(clip[0], tmp_path / "out") as started:
-        page = chromium.new_page(viewport={"width": 1366, "height": 768})
-        hand = Hand(page)
-        hand.open(started.address)
+        hand = opened(chromium, started.address)
+        page = hand.page
         heights = []
         for count in range(8):
             if count:

@@ -9,7 +9,16 @@ import av
 import numpy as np
 import pytest
 
-from tests.studio.hand import HEIGHT, WAIT_MS, WIDTH, Hand, centre, ids_in, studio, write_ids
+from tests.studio.hand import (
+    HEIGHT,
+    WAIT_MS,
+    WIDTH,
+    centre,
+    ids_in,
+    opened,
+    studio,
+    write_ids,
+)
 
 pytest.importorskip("propagate.studio.serve", reason="needs the extra studio", exc_type=ImportError)
 pytestmark = pytest.mark.slow
@@ -31,9 +40,8 @@ def test_only_what_was_painted_becomes_a_reference(
     video, truth = write_video(tmp_path / "cups.mp4", images), clip[1][::2, ::2]
     project = tmp_path / "out" / "cups"
     with studio(video, tmp_path / "out") as running:
-        page = chromium.new_page(viewport={"width": 1366, "height": 768})
-        hand = Hand(page)
-        hand.open(running.address)
+        hand = opened(chromium, running.address)
+        page = hand.page
         first = write_ids(tmp_path / "first.png", np.where(truth == 1, 1, 0).astype(np.uint8))
         page.set_input_files("#import-file", first)
         page.locator("#undo[title*=Import]").wait_for(timeout=WAIT_MS)
@@ -109,9 +117,8 @@ def test_a_mask_file_is_a_reference_as_a_whole(
     ids[10:60, 10:60], ids[60:100, 80:150] = 1, 2
     reference = tmp_path / "out" / "cups" / "references" / "00000.png"
     with studio(clip[0], tmp_path / "out") as running:
-        page = chromium.new_page(viewport={"width": 1366, "height": 768})
-        hand = Hand(page)
-        hand.open(running.address)
+        hand = opened(chromium, running.address)
+        page = hand.page
         for name, given in (("a", ids), ("b", np.where(ids == 1, 1, 0).astype(np.uint8))):
             page.set_input_files("#import-file", write_ids(tmp_path / f"{name}.png", given))
             page.wait_for_timeout(800)

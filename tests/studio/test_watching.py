@@ -10,6 +10,7 @@ from propagate.io.write.lock import take_lock
 from propagate.io.write.project import parse_looks
 from propagate.pipeline import Propagator
 from propagate.studio.watching import stamps_of_labels, stamps_of_run
+from tests.stopping import stop_at
 from tests.studio_server import packed, running
 
 FRAMES = 12
@@ -35,14 +36,6 @@ def line(drawn, tmp_path):
         model.run(drawn.mp4, references, tmp_path / "out", backwards="new", update=True, **options)
 
     return run
-
-
-def stop_at(index):
-    def stop(frame, result):
-        if frame.index == index:
-            raise Stopped("stopped")
-
-    return stop
 
 
 def label(client, project, index, ids):
